@@ -1,0 +1,55 @@
+"""From curtailed energy to bitcoin: the equation, its units and the table of miner models.
+
+Belongs here: arithmetic. Does not: difficulty over time (difficulty.py), rows and dates.
+"""
+
+from dataclasses import dataclass
+
+JOULES_PER_MWH = 3.6e9
+HASHES_PER_TERAHASH = 1e12
+HASHES_PER_DIFFICULTY = 2.0**32
+"""Hashes that a block takes on average at difficulty 1."""
+
+BITCOIN_DECIMALS = 12
+"""Decimals of a stored value. A satoshi is 8; the smallest rows would lose 1.8 % at that."""
+
+
+@dataclass(frozen=True)
+class MinerModel:
+    """A mining machine: its hash rate in TH/s and the power that it draws in W."""
+
+    name: str
+    hashrate_th_s: float
+    power_w: float
+
+    @property
+    def hashes_per_mwh(self) -> float:
+        """Hashes that a MWh buys on this model (not floored to whole machines)."""
+        return JOULES_PER_MWH / self.power_w * self.hashrate_th_s * HASHES_PER_TERAHASH
+
+
+MODELS: dict[str, MinerModel] = {
+    model.name: model
+    for model in (
+        MinerModel("S19J_PRO", hashrate_th_s=100, power_w=3050),
+        MinerModel("S9", hashrate_th_s=13.5, power_w=1323),
+        MinerModel("M20S", hashrate_th_s=68, power_w=3360),
+    )
+}
+"""The miner models, by name. A new model is one line here; assets, checks, summaries and commands follow."""
+
+
+def bitcoin_per_hash(difficulty: float, subsidy_btc: float) -> float:
+    """Bitcoin that a hash earns on average, without fees: subsidy / (difficulty x 2^32)."""
+    return subsidy_btc / (difficulty * HASHES_PER_DIFFICULTY)
+
+
+def bitcoin_mined(curtailed_mwh: float, model: MinerModel, difficulty: float, subsidy_btc: float) -> float:
+    """Bitcoin that a model could have mined with an amount of energy, at one difficulty and subsidy.
+
+    `BTC = MWh x 3.6e9 J / power_W x hashrate_TH/s x 1e12 / (difficulty x 2^32) x subsidy`
+
+    >>> round(bitcoin_mined(44_140.93, MODELS["S19J_PRO"], 112_149_504_190_349, 3.125), 8)
+    33.80157547
+    """
+    return curtailed_mwh * model.hashes_per_mwh * bitcoin_per_hash(difficulty, subsidy_btc)

@@ -1,0 +1,125 @@
+"""The settings that the environment carries, read once at the edge of the program and handed inwards.
+
+Belongs here: names, defaults and validation of environment variables. A wrong value is a ConfigurationError whose one
+line names the variable. Nothing here connects to anything.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError
+
+from recon_assets.curtailment import CurtailmentRule
+from recon_assets.errors import ConfigurationError
+
+ELEXON_LIVE_URL = "https://data.elexon.co.uk/bmrs/api/v1"
+MEMPOOL_LIVE_URL = "https://mempool.space/api"
+STATE_FOLDER = ".recon"
+"""The folder, below the current one, of everything that is not told to live elsewhere."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything that can be set; `mempool_api_url` is None when only the packaged difficulty table is to be used."""
+
+    database_url: URL
+    elexon_api_url: str
+    mempool_api_url: str | None
+    curtailment_rule: CurtailmentRule
+    dagster_home: Path
+    elexon_requests_per_second: float
+    elexon_requests_in_flight: int
+    elexon_attempts: int
+    elexon_timeout_seconds: float
+
+    @classmethod
+    def from_environment(cls, environ: Mapping[str, str], folder: Path) -> "Settings":
+        """The settings for a process that runs in `folder`; a variable that is set but blank counts as unset."""
+        given = {name: value.strip() for name, value in environ.items() if value.strip()}
+        elexon = _elexon_url(given.get("ELEXON_API_URL", ELEXON_LIVE_URL))
+        # With recordings in place of Elexon nothing else is asked of the network either, unless it is named.
+        mempool = given.get("MEMPOOL_API_URL", "" if elexon.startswith("file:") else MEMPOOL_LIVE_URL)
+        return cls(
+            database_url=_database_url(given.get("DATABASE_URL"), folder),
+            elexon_api_url=elexon,
+            mempool_api_url=_http_url("MEMPOOL_API_URL", mempool) if mempool else None,
+            curtailment_rule=_rule(given.get("CURTAILMENT_RULE", CurtailmentRule.SO_FLAGGED)),
+            dagster_home=Path(given.get("DAGSTER_HOME", folder / STATE_FOLDER / "dagster")).expanduser().absolute(),
+            elexon_requests_per_second=_positive(given, "ELEXON_REQUESTS_PER_SECOND", 8),
+            elexon_requests_in_flight=int(_positive(given, "ELEXON_REQUESTS_IN_FLIGHT", 8)),
+            elexon_attempts=int(_positive(given, "ELEXON_ATTEMPTS", 5)),
+            elexon_timeout_seconds=_positive(given, "ELEXON_TIMEOUT_SECONDS", 30),
+        )
+
+    @property
+    def recordings(self) -> Path | None:
+        """The folder of recordings that is read instead of the network; None for the live API."""
+        parts = urlsplit(self.elexon_api_url)
+        return Path(unquote(parts.path)) if parts.scheme == "file" else None
+
+
+def _database_url(text: str | None, folder: Path) -> URL:
+    if text is None:
+        return URL.create("sqlite", database=str(folder.absolute() / STATE_FOLDER / "recon.db"))
+    try:
+        url = make_url(text)
+    except ArgumentError:
+        raise ConfigurationError(
+            "DATABASE_URL is not a URL: write postgresql://user:password@host:5432/database or sqlite:///file.db"
+        ) from None
+    if url.drivername == "sqlite":
+        if not url.database:
+            raise ConfigurationError("DATABASE_URL names no file: write sqlite:///file.db")
+        return url.set(database=str((folder / url.database).absolute()))
+    if url.drivername in ("postgresql", "postgres", "postgresql+psycopg"):
+        return _with_search_path(url.set(drivername="postgresql+psycopg"))
+    raise ConfigurationError(f"DATABASE_URL: {url.drivername!r} is not known: write postgresql://... or sqlite:///...")
+
+
+def _with_search_path(url: URL) -> URL:
+    """The URL with `?search_path=` said as libpq wants it."""
+    path = url.query.get("search_path")
+    if path is None:
+        return url
+    schemas = path if isinstance(path, str) else ",".join(path)
+    options = " ".join(filter(None, [str(url.query.get("options", "")), f"-csearch_path={schemas}"]))
+    return url.difference_update_query(["search_path"]).update_query_dict({"options": options})
+
+
+def _elexon_url(text: str) -> str:
+    parts = urlsplit(text)
+    if parts.scheme == "file":
+        if parts.netloc not in ("", "localhost") or not parts.path:
+            raise ConfigurationError(f"ELEXON_API_URL: {text} is not a folder: write file:///absolute/path")
+        return text
+    return _http_url("ELEXON_API_URL", text)
+
+
+def _http_url(variable: str, text: str) -> str:
+    parts = urlsplit(text)
+    if parts.scheme not in ("http", "https") or not parts.netloc:
+        kinds = "http(s)://... or file:///..." if variable == "ELEXON_API_URL" else "http(s)://..."
+        raise ConfigurationError(f"{variable}: {text!r} is not a URL: write {kinds}")
+    return text.rstrip("/")
+
+
+def _rule(text: str) -> CurtailmentRule:
+    try:
+        return CurtailmentRule(text)
+    except ValueError:
+        choices = " or ".join(CurtailmentRule)
+        raise ConfigurationError(f"CURTAILMENT_RULE: {text!r} is not a rule: write {choices}") from None
+
+
+def _positive(given: Mapping[str, str], variable: str, default: float) -> float:
+    text = given.get(variable, str(default))
+    try:
+        value = float(text)
+    except ValueError:
+        raise ConfigurationError(f"{variable}: {text!r} is not a number") from None
+    if not 0 < value < float("inf"):
+        raise ConfigurationError(f"{variable}: {text} is not a positive number")
+    return value

@@ -1,0 +1,142 @@
+"""The settlement calendar: days, half-hour settlement periods and their instants.
+
+Belongs here: how many periods a day has, when each begins, which of them Elexon should have published.
+Does not: anything that fetches, stores or knows a clock of its own; "now" is always a parameter.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
+from zoneinfo import ZoneInfo
+
+from recon_assets.errors import UsageError
+
+LONDON = ZoneInfo("Europe/London")
+PERIOD = timedelta(minutes=30)
+FIRST_DAY = date(2022, 1, 1)
+"""The first settlement day that this project keeps."""
+
+PUBLICATION_DELAY = timedelta(minutes=15)
+"""Elexon publishes a period about 14 minutes after its end; before this it is not due."""
+
+
+def day_starts_at(day: date) -> datetime:
+    """The instant (UTC) of London midnight at which a settlement day begins.
+
+    >>> day_starts_at(date(2024, 4, 20)).isoformat()
+    '2024-04-19T23:00:00+00:00'
+    """
+    return datetime.combine(day, time(), LONDON).astimezone(UTC)
+
+
+def periods_in(day: date) -> int:
+    """How many settlement periods a day has: 48, 46 when the clocks go forward, 50 when they go back.
+
+    >>> periods_in(date(2025, 3, 30)), periods_in(date(2025, 6, 1)), periods_in(date(2025, 10, 26))
+    (46, 48, 50)
+    """
+    return (day_starts_at(day + timedelta(days=1)) - day_starts_at(day)) // PERIOD
+
+
+def period_starts_at(day: date, period: int) -> datetime:
+    """The instant (UTC) at which a settlement period begins; UsageError when the day has no such period.
+
+    >>> period_starts_at(date(2025, 10, 26), 50).isoformat()
+    '2025-10-26T23:30:00+00:00'
+    """
+    if not 1 <= period <= periods_in(day):
+        raise UsageError(f"{day} has settlement periods 1 to {periods_in(day)}, not {period}")
+    return day_starts_at(day) + (period - 1) * PERIOD
+
+
+def due_periods(day: date, now: datetime) -> range:
+    """The periods of a day that should be published by `now` (aware), from 1 on; empty for a day to come."""
+    elapsed = now - PUBLICATION_DELAY - day_starts_at(day)
+    return range(1, max(0, min(periods_in(day), elapsed // PERIOD)) + 1)
+
+
+def london_day(now: datetime) -> date:
+    """The settlement day that `now` (aware) falls in."""
+    return now.astimezone(LONDON).date()
+
+
+@dataclass(frozen=True)
+class Days:
+    """A span of settlement days, both ends included; UsageError when it is upside down.
+
+    >>> [str(part) for part in Days(date(2025, 5, 30), date(2025, 6, 2)).by_month()]
+    ['2025-05-30..2025-05-31', '2025-06-01..2025-06-02']
+    """
+
+    first: date
+    last: date
+
+    def __post_init__(self) -> None:
+        if self.last < self.first:
+            raise UsageError(f"the period is upside down: {self.first} is after {self.last}")
+
+    def __str__(self) -> str:
+        return f"{self.first}..{self.last}" if self.first != self.last else str(self.first)
+
+    def __iter__(self) -> Iterator[date]:
+        return (self.first + timedelta(days=n) for n in range(len(self)))
+
+    def __len__(self) -> int:
+        return (self.last - self.first).days + 1
+
+    def __contains__(self, day: date) -> bool:
+        return self.first <= day <= self.last
+
+    def by_month(self) -> list["Days"]:
+        """The same days cut at the ends of months, oldest first."""
+        cuts = [day for day in self if day.day == 1 and day != self.first]
+        firsts = [self.first, *cuts]
+        lasts = [*(cut - timedelta(days=1) for cut in cuts), self.last]
+        return [Days(first, last) for first, last in zip(firsts, lasts, strict=True)]
+
+    @classmethod
+    def of_month(cls, year_month: str) -> "Days":
+        """The days of a month written YYYY-MM."""
+        first = _parse(f"{year_month}-01", f"{year_month!r} is not a month: write YYYY-MM, for example 2025-06")
+        return cls(first, (first + timedelta(days=31)).replace(day=1) - timedelta(days=1))
+
+    @classmethod
+    def of_year(cls, year: str) -> "Days":
+        """The days of a year written YYYY."""
+        first = _parse(f"{year}-01-01", f"{year!r} is not a year: write YYYY, for example 2025")
+        return cls(first, first.replace(month=12, day=31))
+
+
+def parse_day(text: str) -> date:
+    """A date written YYYY-MM-DD; UsageError when there is no such day.
+
+    >>> parse_day("2025-06-31")
+    Traceback (most recent call last):
+    recon_assets.errors.UsageError: '2025-06-31' is not a date: write YYYY-MM-DD, for example 2025-06-28
+    """
+    return _parse(text, f"{text!r} is not a date: write YYYY-MM-DD, for example 2025-06-28")
+
+
+def contiguous(days: list[date]) -> list[Days]:
+    """The fewest spans that cover exactly these days, oldest first.
+
+    >>> [str(span) for span in contiguous([date(2025, 6, 3), date(2025, 6, 1), date(2025, 6, 2), date(2025, 6, 9)])]
+    ['2025-06-01..2025-06-03', '2025-06-09']
+    """
+    spans: list[Days] = []
+    for day in sorted(set(days)):
+        if spans and day - spans[-1].last == timedelta(days=1):
+            spans[-1] = Days(spans[-1].first, day)
+        else:
+            spans.append(Days(day, day))
+    return spans
+
+
+def _parse(text: str, complaint: str) -> date:
+    try:
+        day = datetime.strptime(text, "%Y-%m-%d").date()
+    except ValueError:
+        raise UsageError(complaint) from None
+    if len(text) != len("2025-06-28"):
+        raise UsageError(complaint)
+    return day

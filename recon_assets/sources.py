@@ -1,0 +1,251 @@
+"""Where Elexon's answers come from: the live API over HTTP, or a folder of recordings.
+
+Belongs here: getting a body, retries, the format of a recording. Does not: what a body means (elexon.py); both
+sources give the same decoded JSON to the same parsing.
+
+A recording is `YYYY-MM-DD.json.gz`: `settlementDate`, `stack_bid` (period -> body), and where there is one
+`acceptance_volumes_bid` and `system_prices`. A period or a body that is not in it is an absent answer, as 404 is.
+"""
+
+import gzip
+import json
+import threading
+import zlib
+from datetime import date
+from email.utils import parsedate_to_datetime
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Protocol
+
+import requests
+from requests.adapters import HTTPAdapter
+from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential_jitter
+
+from recon_assets.errors import ConfigurationError, ElexonError
+from recon_assets.throttle import Throttle
+
+RETRIED_STATUSES = frozenset({429, 500, 502, 503, 504})
+LONGEST_RETRY_AFTER_SECONDS = 120.0
+
+
+class Source(Protocol):
+    """Gives decoded bodies; None is an absent answer (404), anything that went wrong is an ElexonError."""
+
+    name: str
+
+    def stack(self, day: date, period: int) -> Any | None:
+        """The bid stack of one settlement period."""
+        ...
+
+    def system_prices(self, day: date) -> Any | None:
+        """The system prices of a day: one row per published period."""
+        ...
+
+    def acceptance_volumes(self, day: date) -> Any | None:
+        """The accepted bid volumes of a day."""
+        ...
+
+    def bm_units(self) -> Any | None:
+        """The reference list of BM units."""
+        ...
+
+    def newest_day(self) -> date | None:
+        """The newest day that the source can have; None when only the calendar limits it."""
+        ...
+
+    def can_have(self, day: date) -> bool:
+        """Whether it makes sense to ask for a day."""
+        ...
+
+
+class _TryAgain(Exception):
+    """A failure that another attempt may not meet."""
+
+    def __init__(self, reason: str, retry_after_seconds: float | None = None) -> None:
+        super().__init__(reason)
+        self.retry_after_seconds = retry_after_seconds
+
+
+class HttpSource:
+    """The live API, one session for all threads, retried with exponential backoff and jitter inside the throttle."""
+
+    def __init__(
+        self,
+        base_url: str,
+        *,
+        per_second: float = 8,
+        in_flight: int = 8,
+        attempts: int = 5,
+        timeout_seconds: float = 30,
+        backoff_seconds: float = 0.5,
+    ) -> None:
+        self.name = base_url.rstrip("/")
+        self._throttle = Throttle(self.name, per_second=per_second, in_flight=in_flight)
+        self._attempts = attempts
+        self._timeout = timeout_seconds
+        self._backoff = wait_exponential_jitter(initial=backoff_seconds, max=30, jitter=backoff_seconds)
+        self._session = requests.Session()
+        for scheme in ("http://", "https://"):
+            self._session.mount(scheme, HTTPAdapter(pool_maxsize=in_flight, pool_block=True))
+
+    def stack(self, day: date, period: int) -> Any | None:
+        """See Source."""
+        return self._get(f"balancing/settlement/stack/all/bid/{day}/{period}")
+
+    def system_prices(self, day: date) -> Any | None:
+        """See Source."""
+        return self._get(f"balancing/settlement/system-prices/{day}")
+
+    def acceptance_volumes(self, day: date) -> Any | None:
+        """See Source."""
+        return self._get(f"balancing/settlement/acceptance/volumes/all/bid/{day}")
+
+    def bm_units(self) -> Any | None:
+        """See Source."""
+        return self._get("reference/bmunits/all")
+
+    def newest_day(self) -> date | None:
+        """See Source."""
+        return None
+
+    def can_have(self, day: date) -> bool:
+        """See Source."""
+        return True
+
+    def _get(self, path: str) -> Any | None:
+        retrying = Retrying(
+            retry=retry_if_exception_type(_TryAgain),
+            stop=stop_after_attempt(self._attempts),
+            wait=self._wait,
+            reraise=True,
+        )
+        try:
+            return retrying(self._attempt, path)
+        except _TryAgain as error:
+            raise ElexonError(f"{self.name}/{path}: {error} (after {self._attempts} attempts)") from error
+
+    def _attempt(self, path: str) -> Any | None:
+        try:
+            with self._throttle.turn():
+                response = self._session.get(
+                    f"{self.name}/{path}", timeout=self._timeout, headers={"Accept": "application/json"}
+                )
+        except (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError) as error:
+            raise _TryAgain(_innermost(error)) from error
+        except requests.RequestException as error:
+            raise ElexonError(f"ELEXON_API_URL: {error}") from error
+        if response.status_code == 404:
+            return None
+        if response.status_code in RETRIED_STATUSES:
+            raise _TryAgain(f"HTTP {response.status_code}", _retry_after(response))
+        if response.status_code != 200:
+            raise ElexonError(f"{self.name}/{path}: HTTP {response.status_code}")
+        try:
+            return response.json()
+        except requests.exceptions.JSONDecodeError as error:
+            raise _TryAgain("the answer is no JSON") from error
+
+    def _wait(self, state: RetryCallState) -> float:
+        failure = state.outcome.exception() if state.outcome else None
+        asked = failure.retry_after_seconds if isinstance(failure, _TryAgain) else None
+        return self._backoff(state) if asked is None else min(asked, LONGEST_RETRY_AFTER_SECONDS)
+
+
+class RecordingSource:
+    """A folder of recordings, read instead of the network."""
+
+    def __init__(self, folder: Path) -> None:
+        """ConfigurationError when the folder holds no recording."""
+        self.name = folder.resolve().as_uri()
+        self._folder = folder
+        self._lock = threading.Lock()
+        self._read_day = lru_cache(maxsize=2)(self._decode)
+        if not folder.is_dir():
+            raise ConfigurationError(f"ELEXON_API_URL: {folder} is not a folder of recordings")
+        if not self._days():
+            raise ConfigurationError(f"ELEXON_API_URL: {folder} holds no recording (YYYY-MM-DD.json.gz)")
+
+    def stack(self, day: date, period: int) -> Any | None:
+        """See Source."""
+        stacks = self._body(day, "stack_bid")
+        return None if stacks is None else stacks.get(str(period))
+
+    def system_prices(self, day: date) -> Any | None:
+        """See Source."""
+        return self._body(day, "system_prices")
+
+    def acceptance_volumes(self, day: date) -> Any | None:
+        """See Source."""
+        return self._body(day, "acceptance_volumes_bid")
+
+    def bm_units(self) -> Any | None:
+        """See Source."""
+        path = self._folder / "bmunits_all.json"
+        if not path.exists():
+            return None
+        try:
+            return json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ElexonError(f"the recording {path} is corrupt: {error}") from error
+
+    def newest_day(self) -> date | None:
+        """See Source."""
+        return max(self._days())
+
+    def can_have(self, day: date) -> bool:
+        """See Source."""
+        return self._path(day).exists()
+
+    def _days(self) -> set[date]:
+        return {
+            date.fromisoformat(path.name.removesuffix(".json.gz"))
+            for path in self._folder.glob("[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9].json.gz")
+        }
+
+    def _path(self, day: date) -> Path:
+        return self._folder / f"{day}.json.gz"
+
+    def _body(self, day: date, key: str) -> Any | None:
+        # The lock makes eight threads that ask for one day decode it once.
+        with self._lock:
+            recording = self._read_day(day)
+        return None if recording is None else recording.get(key)
+
+    def _decode(self, day: date) -> dict[str, Any] | None:
+        path = self._path(day)
+        if not path.exists():
+            return None
+        try:
+            with gzip.open(path, "rt", encoding="utf-8") as file:
+                recording = json.load(file)
+        except (OSError, EOFError, ValueError, zlib.error) as error:
+            raise ElexonError(f"the recording {path} is corrupt: {error}") from error
+        if not isinstance(recording, dict) or not isinstance(recording.get("stack_bid"), dict):
+            raise ElexonError(f"the recording {path} is corrupt: it has no object 'stack_bid'")
+        if recording.get("settlementDate") != day.isoformat():
+            raise ElexonError(f"the recording {path} is of {recording.get('settlementDate')}")
+        return recording
+
+
+def _retry_after(response: requests.Response) -> float | None:
+    """Seconds that the answer asks to wait, given as seconds or as a date; None when it asks nothing."""
+    value = response.headers.get("Retry-After", "").strip()
+    if value.isdigit():
+        return float(value)
+    try:
+        asked = parsedate_to_datetime(value)
+        answered = parsedate_to_datetime(response.headers["Date"])
+    except (ValueError, KeyError):
+        return None
+    return max(0.0, (asked - answered).total_seconds())
+
+
+def _innermost(error: BaseException) -> str:
+    """The reason at the bottom of a chain of wrapped network errors, in one line."""
+    while error.args and isinstance(error.args[-1], BaseException):
+        error = error.args[-1]
+    reason = getattr(error, "reason", None)
+    if isinstance(reason, BaseException):
+        return _innermost(reason)
+    text = str(error).splitlines()[0] if str(error) else type(error).__name__
+    return text.split(": ", 1)[-1] if "object at 0x" in text else text

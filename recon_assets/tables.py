@@ -1,0 +1,212 @@
+"""The tables. Names and columns of the user's database are a contract; what is added is nullable or new.
+
+Belongs here: definitions for queries. Does not: how they come to be (migrations/).
+"""
+
+from datetime import UTC, datetime
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Date,
+    DateTime,
+    Double,
+    Index,
+    Integer,
+    MetaData,
+    Numeric,
+    Table,
+    Text,
+    TypeDecorator,
+    func,
+)
+from sqlalchemy.dialects.sqlite import REAL
+from sqlalchemy.engine import Dialect
+
+metadata = MetaData()
+
+AMOUNT = Numeric(asdecimal=False).with_variant(REAL(), "sqlite")
+"""MWh, GBP, BTC: numeric in the user's database, REAL on SQLite, float in Python."""
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """An instant, aware and in UTC in Python; SQLite keeps it as ISO text without a zone."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """To the database: UTC."""
+        return None if value is None else value.astimezone(UTC)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """From the database: aware, UTC."""
+        if value is None or value.tzinfo is not None:
+            return value
+        return value.replace(tzinfo=UTC)
+
+
+def _timestamp(name: str) -> Column[datetime]:
+    return Column(name, DateTime, server_default=func.now())
+
+
+curtailment_records = Table(
+    "curtailment_records",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("settlement_date", Date, nullable=False),
+    Column("settlement_period", Integer, nullable=False),
+    Column("farm_id", Text, nullable=False),
+    Column("lead_party_name", Text),
+    Column("volume", AMOUNT, nullable=False),
+    Column("payment", AMOUNT),
+    Column("original_price", AMOUNT),
+    Column("final_price", AMOUNT),
+    Column("so_flag", Boolean),
+    Column("cadl_flag", Boolean),
+    _timestamp("created_at"),
+    Column("sequence_number", Integer),
+    Column("acceptance_id", BigInteger),
+    Column("bid_offer_pair_id", Integer),
+)
+Index(
+    "curtailment_records_key",
+    curtailment_records.c.settlement_date,
+    curtailment_records.c.settlement_period,
+    curtailment_records.c.sequence_number,
+    unique=True,
+)
+Index(
+    "curtailment_records_farm",
+    curtailment_records.c.settlement_date,
+    curtailment_records.c.settlement_period,
+    curtailment_records.c.farm_id,
+)
+
+historical_bitcoin_calculations = Table(
+    "historical_bitcoin_calculations",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("settlement_date", Date, nullable=False),
+    Column("settlement_period", Integer, nullable=False),
+    Column("farm_id", Text, nullable=False),
+    Column("miner_model", Text, nullable=False),
+    Column("bitcoin_mined", AMOUNT, nullable=False),
+    Column("difficulty", AMOUNT),
+    _timestamp("calculated_at"),
+)
+Index(
+    "historical_bitcoin_calculations_key",
+    historical_bitcoin_calculations.c.settlement_date,
+    historical_bitcoin_calculations.c.settlement_period,
+    historical_bitcoin_calculations.c.farm_id,
+    historical_bitcoin_calculations.c.miner_model,
+    unique=True,
+)
+
+
+def _bitcoin_summaries(name: str, period: Column[object]) -> Table:
+    table = Table(
+        name,
+        metadata,
+        Column("id", Integer, primary_key=True),
+        period,
+        Column("miner_model", Text, nullable=False),
+        Column("bitcoin_mined", AMOUNT, nullable=False),
+        _timestamp("created_at"),
+        _timestamp("updated_at"),
+    )
+    Index(f"{name}_key", period, table.c.miner_model, unique=True)
+    return table
+
+
+bitcoin_daily_summaries = _bitcoin_summaries("bitcoin_daily_summaries", Column("summary_date", Date, nullable=False))
+bitcoin_monthly_summaries = _bitcoin_summaries("bitcoin_monthly_summaries", Column("year_month", Text, nullable=False))
+bitcoin_yearly_summaries = _bitcoin_summaries("bitcoin_yearly_summaries", Column("year", Text, nullable=False))
+
+
+def _energy_summaries(name: str, period: Column[object]) -> Table:
+    return Table(
+        name,
+        metadata,
+        period,
+        Column("total_curtailed_energy", AMOUNT),
+        Column("total_payment", AMOUNT),
+        Column("total_wind_generation", AMOUNT),
+        Column("wind_onshore_generation", AMOUNT),
+        Column("wind_offshore_generation", AMOUNT),
+        _timestamp("created_at"),
+        _timestamp("last_updated"),
+        _timestamp("updated_at"),
+    )
+
+
+daily_summaries = _energy_summaries("daily_summaries", Column("summary_date", Date, primary_key=True))
+monthly_summaries = _energy_summaries("monthly_summaries", Column("year_month", Text, primary_key=True))
+yearly_summaries = _energy_summaries("yearly_summaries", Column("year", Text, primary_key=True))
+
+wind_bm_units = Table(
+    "wind_bm_units",
+    metadata,
+    Column("bm_unit_id", Text, primary_key=True),
+    Column("national_grid_bm_unit", Text),
+    Column("bm_unit_name", Text),
+    Column("lead_party_name", Text),
+    Column("generation_capacity_mw", Double),
+    Column("first_seen_at", UtcDateTime, nullable=False),
+)
+
+other_bm_units = Table(
+    "other_bm_units",
+    metadata,
+    Column("bm_unit_id", Text, primary_key=True),
+    Column("fuel_type", Text),
+)
+"""Units that are known not to be wind, so that a unit in no list can be told from them."""
+
+network_difficulty = Table(
+    "network_difficulty",
+    metadata,
+    Column("height", Integer, primary_key=True, autoincrement=False),
+    Column("starts_at", UtcDateTime, nullable=False),
+    Column("time_exact", Boolean, nullable=False),
+    Column("difficulty", Double, nullable=False),
+    Column("source", Text, nullable=False),
+    Column("observed_at", UtcDateTime, nullable=False),
+)
+
+wind_bids = Table(
+    "wind_bids",
+    metadata,
+    Column("settlement_date", Date, primary_key=True),
+    Column("settlement_period", Integer, primary_key=True),
+    Column("sequence_number", Integer, primary_key=True),
+    Column("bm_unit_id", Text, nullable=False),
+    Column("acceptance_id", BigInteger),
+    Column("bid_offer_pair_id", Integer),
+    Column("volume", Double, nullable=False),
+    Column("original_price", Double),
+    Column("final_price", Double),
+    Column("transmission_loss_multiplier", Double),
+    Column("so_flag", Boolean, nullable=False),
+    Column("cadl_flag", Boolean, nullable=False),
+)
+"""Every accepted bid of a wind unit as published: volume in MWh (negative), prices in GBP/MWh."""
+
+proof_of_fetch = Table(
+    "proof_of_fetch",
+    metadata,
+    Column("settlement_date", Date, primary_key=True),
+    Column("settlement_period", Integer, primary_key=True),
+    Column("fetched_at", UtcDateTime, nullable=False),
+    Column("stack_rows", Integer, nullable=False),
+    Column("wind_rows", Integer, nullable=False),
+    Column("wind_mwh", Double, nullable=False),
+    Column("wind_gbp", Double, nullable=False),
+    Column("unlisted_rows", Integer, nullable=False),
+    Column("unlisted_mwh", Double, nullable=False),
+    Column("elexon_created_at", Text),
+    Column("fingerprint", Text, nullable=False),
+)
+"""One row per settlement period that was read whole. Row count and sums of its bids prove that they are still there."""

@@ -1,0 +1,66 @@
+"""A rate limit and a bound on requests in flight that hold across all processes of the machine.
+
+Belongs here: waiting for one's turn. Does not: requests.
+
+Processes share files in the system's temporary folder, one set per API address. The bound is portalocker's named
+semaphore. The rate is our own: pyrate-limiter's SQLite bucket let 12 requests of three processes through in one
+second where 8 were allowed (measured), so here every request reserves the next free instant in a file under a lock.
+"""
+
+import hashlib
+import os
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import portalocker
+
+SAFETY = 1.02
+"""Reserved instants lie 2 % further apart than the rate says, so that late wake-ups do not crowd a second."""
+
+LOCK_TIMEOUT_SECONDS = 600
+
+
+class Throttle:
+    """Lets callers through at most `per_second` times a second and `in_flight` at a time, machine-wide per name."""
+
+    def __init__(self, name: str, *, per_second: float, in_flight: int) -> None:
+        self._spacing = SAFETY / per_second
+        self._in_flight = in_flight
+        folder = Path(tempfile.gettempdir()) / f"recon-throttle-{os.getuid() if hasattr(os, 'getuid') else 'user'}"
+        folder.mkdir(mode=0o700, exist_ok=True)
+        self._folder = folder
+        self._name = hashlib.blake2b(name.encode(), digest_size=8).hexdigest()
+
+    @contextmanager
+    def turn(self) -> Iterator[None]:
+        """Waits for a place among the requests in flight and for the next free instant, then holds the place."""
+        places = portalocker.NamedBoundedSemaphore(
+            self._in_flight,
+            name=self._name,
+            directory=str(self._folder),
+            timeout=LOCK_TIMEOUT_SECONDS,
+            check_interval=0.01,
+        )
+        places.acquire()
+        try:
+            time.sleep(max(0.0, self._reserve() - time.time()))
+            yield
+        finally:
+            places.release()
+
+    def _reserve(self) -> float:
+        """The instant (Unix time) at which this request may go."""
+        path = self._folder / f"{self._name}.next"
+        with portalocker.Lock(path, "a+", timeout=LOCK_TIMEOUT_SECONDS, check_interval=0.002) as file:
+            file.seek(0)
+            now = time.time()
+            # A reservation far ahead can only be a clock that was set back: it is not waited for.
+            reserved = float(file.read() or 0)
+            instant = now if reserved > now + LOCK_TIMEOUT_SECONDS else max(now, reserved)
+            file.seek(0)
+            file.truncate()
+            file.write(repr(instant + self._spacing))
+        return instant

@@ -1,0 +1,70 @@
+"""Fixtures that more than one test file needs: both databases, and recorded days."""
+
+import shutil
+import uuid
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from importlib.resources import files
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Engine
+
+from recon_assets.bm_units import packaged_bm_units
+from recon_assets.database import open_engine, writing
+from recon_assets.reference import store_bm_units, store_retargets
+from recon_assets.schema import migrate
+from recon_assets.settings import Settings
+from recon_assets_tests.postgres import PostgresServer
+
+NOW = datetime(2026, 1, 15, 12, tzinfo=UTC)
+JUNE = Path(str(files("recon_assets.data") / "recordings"))
+CLOCK_CHANGES = Path(__file__).parent / "data"
+"""Recordings of 2025-03-30 (46 periods) and 2025-10-26 (50)."""
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresServer]:
+    """A private PostgreSQL server, one for each test process."""
+    with PostgresServer(tmp_path_factory.mktemp("postgres")) as server:
+        yield server
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """The DATABASE_URL of an empty database, on each engine in turn."""
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path / 'recon.db'}"
+        return
+    server: PostgresServer = request.getfixturevalue("postgres")
+    name = f"test_{uuid.uuid4().hex}"
+    yield server.create_database(name)
+    server.drop_database(name)
+
+
+@pytest.fixture
+def settings(database_url: str, tmp_path: Path) -> Settings:
+    """Settings for an empty database and the packaged recordings of June 2025."""
+    return Settings.from_environment({"DATABASE_URL": database_url, "ELEXON_API_URL": JUNE.as_uri()}, tmp_path)
+
+
+@pytest.fixture
+def engine(settings: Settings) -> Iterator[Engine]:
+    """An engine on a database with the schema, the packaged BM units and the packaged difficulty."""
+    engine = open_engine(settings.database_url)
+    migrate(engine)
+    with writing(engine) as connection:
+        store_bm_units(connection, packaged_bm_units(), NOW)
+        store_retargets(connection)
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def recordings(tmp_path: Path) -> Path:
+    """A folder of recordings that the test may spoil: 2025-06-06 and 2025-06-07, two small days."""
+    folder = tmp_path / "recordings"
+    folder.mkdir()
+    for day in ("2025-06-06", "2025-06-07"):
+        shutil.copy(JUNE / f"{day}.json.gz", folder)
+    return folder
