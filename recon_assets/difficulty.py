@@ -16,7 +16,7 @@ from importlib.resources import files
 from itertools import pairwise
 from typing import Any, NamedTuple
 
-from recon_assets.errors import DifficultyUnknown, ReconError
+from recon_assets.errors import DifficultyUnknownError, ReconError
 from recon_assets.mining import bitcoin_per_hash
 from recon_assets.settlement import PERIOD, day_starts_at, periods_in
 
@@ -90,7 +90,7 @@ class DifficultyHistory:
         return all(segment.bitcoin_per_hash is not None for segment in self._within(first, last))
 
     def reward(self, day: date, period: int) -> PeriodReward:
-        """The time-weighted reward of one settlement period; DifficultyUnknown names the date when it is not known."""
+        """The time-weighted reward of one settlement period; a DifficultyUnknownError names a date without one."""
         known = self.find(day, period)
         if known is None:
             raise self.unknown(day)
@@ -112,9 +112,9 @@ class DifficultyHistory:
             per_hash += weight * segment.bitcoin_per_hash
         return PeriodReward(day, period, difficulty, per_hash)
 
-    def unknown(self, day: date) -> DifficultyUnknown:
+    def unknown(self, day: date) -> DifficultyUnknownError:
         """The error that says why a day's bitcoin cannot be calculated."""
-        return DifficultyUnknown(
+        return DifficultyUnknownError(
             f"the network difficulty of {day} is not known: the table covers {self.starts_at:%Y-%m-%d} to "
             f"{self.known_until:%Y-%m-%dT%H:%MZ}; materialize network_difficulty with MEMPOOL_API_URL reachable"
         )

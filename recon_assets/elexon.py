@@ -125,7 +125,7 @@ class Elexon:
 
 
 def _rows_of(body: Any, day: date, period: int | None = None) -> list[dict[str, Any]]:
-    """The rows in an envelope `{"data": [...]}`, null read as none; ElexonError when they are of another day or period."""
+    """The rows in an envelope `{"data": [...]}`, null read as none; ElexonError when they are of another day."""
     if not isinstance(body, dict) or "data" not in body or not isinstance(body["data"], list | None):
         raise ElexonError("the answer has no list 'data'")
     rows: list[dict[str, Any]] = body["data"] or []

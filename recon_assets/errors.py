@@ -25,7 +25,7 @@ class SchemaError(ReconError):
     exit_code = 2
 
 
-class DifficultyUnknown(ReconError):
+class DifficultyUnknownError(ReconError):
     """The network difficulty of an instant is not known; the message names the date."""
 
 

@@ -4,7 +4,7 @@ Belongs here: from Elexon's stack to the tables `wind_bids` and `proof_of_fetch`
 what counts as curtailment; the layers above converge from these tables.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import Any
@@ -90,12 +90,9 @@ def store_day(
     proofs = [_proof(day, period, rows, bids, unlisted, now) for period in stack.published]
     changes = Changes()
     scope = Scope(Days(day, day), CurtailmentRule.ALL_BIDS)
-    content = bids[["settlement_date", *BID_COLUMNS]].astype(object)
-    for table, fetched in (
-        (wind_bids, content.where(content.notna(), None).to_dict("records")),
-        (proof_of_fetch, proofs),
-    ):
-        changes += _store(connection, table, fetched, stack.published, scope)
+    wanted = _plain_rows(bids, ("settlement_date", *BID_COLUMNS))
+    changes += _store(connection, wind_bids, wanted, stack.published, scope)
+    changes += _store(connection, proof_of_fetch, proofs, stack.published, scope)
     by_unit = unlisted.groupby("bm_unit_id")["volume"].sum()
     return IngestedDay(
         settlement_date=day,
@@ -119,7 +116,6 @@ def _proof(
     of_period = rows[rows["settlement_period"] == period]
     wind = bids[bids["settlement_period"] == period]
     unknown = unlisted[unlisted["settlement_period"] == period]
-    content = wind[list(BID_COLUMNS)].astype(object)
     return {
         "settlement_date": day,
         "settlement_period": period,
@@ -131,8 +127,14 @@ def _proof(
         "unlisted_rows": len(unknown),
         "unlisted_mwh": float(unknown["volume"].sum()),
         "elexon_created_at": max(of_period["created_at"].dropna(), default=None),
-        "fingerprint": fingerprint(content.where(content.notna(), None).itertuples(index=False, name=None)),
+        "fingerprint": fingerprint(row.values() for row in _plain_rows(wind, BID_COLUMNS)),
     }
+
+
+def _plain_rows(frame: pd.DataFrame, columns: Sequence[str]) -> list[dict[str, Any]]:
+    """The rows as plain Python values, None for what is absent."""
+    content = frame[list(columns)].astype(object)
+    return [dict(zip(columns, row, strict=True)) for row in content.where(content.notna(), None).to_numpy().tolist()]
 
 
 def _store(

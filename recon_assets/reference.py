@@ -79,7 +79,9 @@ def _upsert(connection: Connection, table: Table, rows: Sequence[dict[str, Any]]
     if new:
         connection.execute(insert(table), new)
     if changed:
-        columns = {name: bindparam(f"new_{name}") for name in table.c.keys() if name != key}
+        columns: dict[str, Any] = {
+            column.name: bindparam(f"new_{column.name}") for column in table.c if column.name != key
+        }
         statement = update(table).where(table.c[key] == bindparam("row_key")).values(columns)
         connection.execute(
             statement, [{"row_key": row[key], **{f"new_{name}": row[name] for name in columns}} for row in changed]

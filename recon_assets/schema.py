@@ -86,11 +86,14 @@ def migrate(engine: Engine, *, dry_run: bool = False) -> list[str]:
 
 def _upgrade(connection: Connection) -> None:
     from alembic import command
+    from alembic.config import Config
 
     # Two processes may find the database empty at once; the second waits here and then finds nothing to do.
     if connection.dialect.name == "postgresql":
         connection.execute(text("SELECT pg_advisory_xact_lock(hashtext('recon schema'))"))
-    config = _config()
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    config.set_main_option("path_separator", "os")
     config.attributes["connection"] = connection
     command.upgrade(config, "head")
 
@@ -99,15 +102,6 @@ def _revisions() -> list[str]:
     """The revisions that this version knows, newest first."""
     # Read from the file names: importing Alembic would cost every reading command half a second.
     return sorted((path.stem.split("_")[0] for path in (MIGRATIONS / "versions").glob("[0-9]*.py")), reverse=True)
-
-
-def _config():  # type: ignore[no-untyped-def]
-    from alembic.config import Config
-
-    config = Config()
-    config.set_main_option("script_location", str(MIGRATIONS))
-    config.set_main_option("path_separator", "os")
-    return config
 
 
 def _describe(connection: Connection) -> list[str]:

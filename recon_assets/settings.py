@@ -47,10 +47,10 @@ class Settings:
             elexon_api_url=elexon,
             mempool_api_url=_http_url("MEMPOOL_API_URL", mempool) if mempool else None,
             curtailment_rule=_rule(given.get("CURTAILMENT_RULE", CurtailmentRule.SO_FLAGGED)),
-            dagster_home=Path(given.get("DAGSTER_HOME", folder / STATE_FOLDER / "dagster")).expanduser().absolute(),
+            dagster_home=_dagster_home(given.get("DAGSTER_HOME"), folder),
             elexon_requests_per_second=_positive(given, "ELEXON_REQUESTS_PER_SECOND", 8),
-            elexon_requests_in_flight=int(_positive(given, "ELEXON_REQUESTS_IN_FLIGHT", 8)),
-            elexon_attempts=int(_positive(given, "ELEXON_ATTEMPTS", 5)),
+            elexon_requests_in_flight=_positive_whole(given, "ELEXON_REQUESTS_IN_FLIGHT", 8),
+            elexon_attempts=_positive_whole(given, "ELEXON_ATTEMPTS", 5),
             elexon_timeout_seconds=_positive(given, "ELEXON_TIMEOUT_SECONDS", 30),
         )
 
@@ -66,10 +66,12 @@ def _database_url(text: str | None, folder: Path) -> URL:
         return URL.create("sqlite", database=str(folder.absolute() / STATE_FOLDER / "recon.db"))
     try:
         url = make_url(text)
-    except ArgumentError:
+    except (ArgumentError, ValueError):  # ValueError: the port is no number
         raise ConfigurationError(
             "DATABASE_URL is not a URL: write postgresql://user:password@host:5432/database or sqlite:///file.db"
         ) from None
+    if "@" in (url.host or ""):
+        raise ConfigurationError("DATABASE_URL has more than one @: write %40 for an @ in the password")
     if url.drivername == "sqlite":
         if not url.database:
             raise ConfigurationError("DATABASE_URL names no file: write sqlite:///file.db")
@@ -90,20 +92,31 @@ def _with_search_path(url: URL) -> URL:
 
 
 def _elexon_url(text: str) -> str:
+    if not text.startswith("file:"):
+        return _http_url("ELEXON_API_URL", text)
     parts = urlsplit(text)
-    if parts.scheme == "file":
-        if parts.netloc not in ("", "localhost") or not parts.path:
-            raise ConfigurationError(f"ELEXON_API_URL: {text} is not a folder: write file:///absolute/path")
-        return text
-    return _http_url("ELEXON_API_URL", text)
+    if parts.netloc not in ("", "localhost") or not parts.path.startswith("/"):
+        raise ConfigurationError(f"ELEXON_API_URL: {text} is not a folder: write file:///absolute/path")
+    return text
 
 
 def _http_url(variable: str, text: str) -> str:
-    parts = urlsplit(text)
+    try:
+        parts = urlsplit(text)
+    except ValueError:  # brackets that are no IPv6 address
+        parts = urlsplit("")
     if parts.scheme not in ("http", "https") or not parts.netloc:
+        # The text is not shown: it may be the URL of something else, with a password.
         kinds = "http(s)://... or file:///..." if variable == "ELEXON_API_URL" else "http(s)://..."
-        raise ConfigurationError(f"{variable}: {text!r} is not a URL: write {kinds}")
+        raise ConfigurationError(f"{variable} is not a URL: write {kinds}")
     return text.rstrip("/")
+
+
+def _dagster_home(text: str | None, folder: Path) -> Path:
+    try:
+        return (folder / Path(text or Path(STATE_FOLDER) / "dagster").expanduser()).absolute()
+    except RuntimeError:  # ~name of a user who does not exist
+        raise ConfigurationError(f"DAGSTER_HOME: there is no folder {text}") from None
 
 
 def _rule(text: str) -> CurtailmentRule:
@@ -123,3 +136,10 @@ def _positive(given: Mapping[str, str], variable: str, default: float) -> float:
     if not 0 < value < float("inf"):
         raise ConfigurationError(f"{variable}: {text} is not a positive number")
     return value
+
+
+def _positive_whole(given: Mapping[str, str], variable: str, default: int) -> int:
+    value = _positive(given, variable, default)
+    if value != int(value):
+        raise ConfigurationError(f"{variable}: {given[variable]} is not a whole number")
+    return int(value)

@@ -4,6 +4,7 @@ Belongs here: how many periods a day has, when each begins, which of them Elexon
 Does not: anything that fetches, stores or knows a clock of its own; "now" is always a parameter.
 """
 
+from calendar import monthrange
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
@@ -98,7 +99,7 @@ class Days:
     def of_month(cls, year_month: str) -> "Days":
         """The days of a month written YYYY-MM."""
         first = _parse(f"{year_month}-01", f"{year_month!r} is not a month: write YYYY-MM, for example 2025-06")
-        return cls(first, (first + timedelta(days=31)).replace(day=1) - timedelta(days=1))
+        return cls(first, first.replace(day=monthrange(first.year, first.month)[1]))
 
     @classmethod
     def of_year(cls, year: str) -> "Days":
@@ -137,6 +138,7 @@ def _parse(text: str, complaint: str) -> date:
         day = datetime.strptime(text, "%Y-%m-%d").date()
     except ValueError:
         raise UsageError(complaint) from None
-    if len(text) != len("2025-06-28"):
+    # strptime also takes 2025-6-1 and spaces for zeros.
+    if day.isoformat() != text:
         raise UsageError(complaint)
     return day

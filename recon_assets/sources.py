@@ -22,6 +22,7 @@ from requests.adapters import HTTPAdapter
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential_jitter
 
 from recon_assets.errors import ConfigurationError, ElexonError
+from recon_assets.settlement import Days
 from recon_assets.throttle import Throttle
 
 RETRIED_STATUSES = frozenset({429, 500, 502, 503, 504})
@@ -49,8 +50,8 @@ class Source(Protocol):
         """The reference list of BM units."""
         ...
 
-    def newest_day(self) -> date | None:
-        """The newest day that the source can have; None when only the calendar limits it."""
+    def span(self) -> Days | None:
+        """The first and the last day that the source can have; None when only the calendar limits it."""
         ...
 
     def can_have(self, day: date) -> bool:
@@ -58,7 +59,7 @@ class Source(Protocol):
         ...
 
 
-class _TryAgain(Exception):
+class _TransientError(Exception):
     """A failure that another attempt may not meet."""
 
     def __init__(self, reason: str, retry_after_seconds: float | None = None) -> None:
@@ -104,7 +105,7 @@ class HttpSource:
         """See Source."""
         return self._get("reference/bmunits/all")
 
-    def newest_day(self) -> date | None:
+    def span(self) -> Days | None:
         """See Source."""
         return None
 
@@ -114,14 +115,14 @@ class HttpSource:
 
     def _get(self, path: str) -> Any | None:
         retrying = Retrying(
-            retry=retry_if_exception_type(_TryAgain),
+            retry=retry_if_exception_type(_TransientError),
             stop=stop_after_attempt(self._attempts),
             wait=self._wait,
             reraise=True,
         )
         try:
             return retrying(self._attempt, path)
-        except _TryAgain as error:
+        except _TransientError as error:
             raise ElexonError(f"{self.name}/{path}: {error} (after {self._attempts} attempts)") from error
 
     def _attempt(self, path: str) -> Any | None:
@@ -131,23 +132,23 @@ class HttpSource:
                     f"{self.name}/{path}", timeout=self._timeout, headers={"Accept": "application/json"}
                 )
         except (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError) as error:
-            raise _TryAgain(_innermost(error)) from error
+            raise _TransientError(_innermost(error)) from error
         except requests.RequestException as error:
             raise ElexonError(f"ELEXON_API_URL: {error}") from error
         if response.status_code == 404:
             return None
         if response.status_code in RETRIED_STATUSES:
-            raise _TryAgain(f"HTTP {response.status_code}", _retry_after(response))
+            raise _TransientError(f"HTTP {response.status_code}", _retry_after(response))
         if response.status_code != 200:
             raise ElexonError(f"{self.name}/{path}: HTTP {response.status_code}")
         try:
             return response.json()
         except requests.exceptions.JSONDecodeError as error:
-            raise _TryAgain("the answer is no JSON") from error
+            raise _TransientError("the answer is no JSON") from error
 
     def _wait(self, state: RetryCallState) -> float:
         failure = state.outcome.exception() if state.outcome else None
-        asked = failure.retry_after_seconds if isinstance(failure, _TryAgain) else None
+        asked = failure.retry_after_seconds if isinstance(failure, _TransientError) else None
         return self._backoff(state) if asked is None else min(asked, LONGEST_RETRY_AFTER_SECONDS)
 
 
@@ -188,9 +189,10 @@ class RecordingSource:
         except ValueError as error:
             raise ElexonError(f"the recording {path} is corrupt: {error}") from error
 
-    def newest_day(self) -> date | None:
+    def span(self) -> Days | None:
         """See Source."""
-        return max(self._days())
+        days = self._days()
+        return Days(min(days), max(days))
 
     def can_have(self, day: date) -> bool:
         """See Source."""

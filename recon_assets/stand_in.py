@@ -86,6 +86,8 @@ class Fault:
 
 @dataclass(frozen=True)
 class SeenRequest:
+    """A request that was answered; status 0 when the connection was cut instead."""
+
     path: str  # below the base, with query
     started: float  # monotonic seconds
     finished: float
@@ -94,6 +96,8 @@ class SeenRequest:
 
 @dataclass(frozen=True)
 class Reply:
+    """What is sent back."""
+
     status: int
     body: bytes
     content_type: str = "application/json; charset=utf-8"
@@ -178,6 +182,7 @@ class StandInElexon(ThreadingHTTPServer):
 
     @property
     def url(self) -> str:
+        """The base URL, for ELEXON_API_URL."""
         return f"http://127.0.0.1:{self.server_port}{BASE_PATH}"
 
     def __enter__(self) -> Self:
@@ -190,6 +195,7 @@ class StandInElexon(ThreadingHTTPServer):
         self.server_close()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
+        """Reports errors of the server; see socketserver."""
         if not isinstance(sys.exception(), ConnectionError):  # a client that gave up is no error of the server
             super().handle_error(request, client_address)
 

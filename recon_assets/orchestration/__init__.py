@@ -1,0 +1,8 @@
+"""The Dagster ring: everything that knows Dagster, around a domain that does not."""
+
+import warnings
+
+import dagster as dg
+
+# Backfill policies are in beta; the project pins the minor version of Dagster for that, and a user can do nothing.
+warnings.filterwarnings("ignore", category=dg.BetaWarning, message=".*backfill_policy.*")

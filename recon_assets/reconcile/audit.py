@@ -5,7 +5,7 @@ checks, sensors, commands and reports share. Does not: repairs, and words for pe
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from decimal import ROUND_DOWN, Decimal
@@ -15,8 +15,10 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, and_, case, func, or_, select, true, union_all
 
 from recon_assets.reconcile.layers import (
+    BITCOIN_DAILY,
     CALCULATIONS,
     CURTAILMENT,
+    ENERGY_DAILY,
     SUMMARIES,
     Layer,
     in_days,
@@ -139,8 +141,8 @@ class State:
         """Days whose records, calculations or daily summaries are not right."""
         faulty = {day for day, tally in self.curtailment.items() if tally.faults}
         faulty |= {day for (day, _), tally in self.calculations.items() if tally.faults}
-        daily = self.stale_summaries["bitcoin_daily_summaries"] | self.stale_summaries["daily_summaries"]
-        return sorted(faulty | {date.fromisoformat(key.split()[0]) for key in daily})
+        daily = (self.stale_summaries.get(layer.name, ()) for layer in (BITCOIN_DAILY, ENERGY_DAILY))
+        return sorted(faulty | {date.fromisoformat(key.split()[0]) for keys in daily for key in keys})
 
     @property
     def is_right(self) -> bool:
@@ -231,6 +233,13 @@ def day_states(
     }
 
 
+def first_day(connection: Connection) -> date | None:
+    """The first day with a proof, a record or a calculation; None when there is none."""
+    tables = (proof_of_fetch, curtailment_records, historical_bitcoin_calculations)
+    firsts = [connection.execute(select(func.min(table.c.settlement_date))).scalar() for table in tables]
+    return min((first for first in firsts if first is not None), default=None)
+
+
 def _adopted_span(connection: Connection) -> tuple[date, date] | None:
     """The first and the last day with records that no proof speaks for."""
     records, proofs = curtailment_records.c, proof_of_fetch.c
@@ -259,7 +268,9 @@ def _day_state(
     return DayState.NOT_INGESTED
 
 
-def reconciled_state(connection: Connection, scope: Scope, now: datetime) -> State:
+def reconciled_state(
+    connection: Connection, scope: Scope, now: datetime, summaries: Sequence[Layer] = SUMMARIES
+) -> State:
     """The reconciled state of the scope, from the rows as they are; the rewards must be loaded (scope.py)."""
     contradicted = contradicted_days(connection, scope)
     days = day_states(connection, scope, now, contradicted)
@@ -286,7 +297,7 @@ def reconciled_state(connection: Connection, scope: Scope, now: datetime) -> Sta
             (day, model): tally
             for (day, model), tally in audit(connection, CALCULATIONS, scope, "settlement_date", "miner_model").items()
         },
-        stale_summaries={layer.name: stale(connection, layer, scope) for layer in SUMMARIES},
+        stale_summaries={layer.name: stale(connection, layer, scope) for layer in summaries},
         bitcoin={name: mined.get(name, 0.0) for name in scope.models},
         curtailment_records=connection.execute(curtailed).scalar_one(),
         latest_ingested=latest,

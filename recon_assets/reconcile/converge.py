@@ -6,6 +6,7 @@ caller holds the transaction and the days' locks. Nothing else writes these tabl
 
 from dataclasses import dataclass, fields
 from datetime import date
+from typing import Any
 
 from sqlalchemy import (
     CompoundSelect,
@@ -14,7 +15,6 @@ from sqlalchemy import (
     Select,
     and_,
     delete,
-    exists,
     func,
     insert,
     select,
@@ -22,6 +22,8 @@ from sqlalchemy import (
     update,
 )
 
+from recon_assets.errors import ReconError
+from recon_assets.reconcile.audit import Tally, audit
 from recon_assets.reconcile.layers import CURTAILMENT, Layer, is_first_of_key, is_key_unique
 from recon_assets.reconcile.scope import Scope
 from recon_assets.tables import curtailment_records
@@ -50,13 +52,35 @@ class Changes:
 
 def converge(connection: Connection, layer: Layer, scope: Scope) -> Changes:
     """Makes the layer right for the scope; a second call changes nothing."""
-    stored = connection.execute(select(exists().where(layer.judged(scope)))).scalar_one()
-    removed = _remove(connection, layer, scope) if stored else 0
-    corrected = _correct(connection, layer, scope) if stored else 0
-    inserted = _insert(connection, layer, scope)
-    judged = select(func.count()).select_from(layer.table).where(layer.judged(scope))
-    count = connection.execute(judged).scalar_one()
-    return Changes(inserted, corrected, removed, kept=count - inserted - corrected)
+    return sum(converge_by(connection, layer, scope).values(), Changes())
+
+
+def converge_by(connection: Connection, layer: Layer, scope: Scope, *by: str) -> dict[tuple[Any, ...], Changes]:
+    """Makes the layer right, and tells what was done per group of the columns `by`.
+
+    ReconError when the database changed other rows than the audit, made in the same snapshot, said: the transaction is
+    then to be rolled back.
+    """
+    tallies = audit(connection, layer, scope, *by)
+    total = sum(tallies.values(), Tally())
+    superfluous = total.surplus + total.duplicated
+    removed = _remove(connection, layer, scope) if superfluous else 0
+    corrected = _correct(connection, layer, scope) if total.wrong else 0
+    inserted = _insert(connection, layer, scope) if total.missing else 0
+    if (corrected, inserted) != (total.wrong, total.missing) or removed > superfluous:
+        raise ReconError(
+            f"{layer.name} {scope.days}: {total.missing} rows were missing, {total.wrong} wrong and {superfluous} "
+            f"superfluous, but {inserted} were inserted, {corrected} corrected and {removed} removed; rolled back"
+        )
+    return {
+        group: Changes(
+            inserted=tally.missing,
+            corrected=tally.wrong,
+            removed=tally.surplus + tally.duplicated if removed else 0,
+            kept=tally.actual - tally.wrong,
+        )
+        for group, tally in tallies.items()
+    }
 
 
 def _remove(connection: Connection, layer: Layer, scope: Scope) -> int:
@@ -72,7 +96,7 @@ def _remove(connection: Connection, layer: Layer, scope: Scope) -> int:
     return removed + _delete(connection, layer, judged.where(layer.removable(scope)).except_(matched))
 
 
-def _delete(connection: Connection, layer: Layer, identities: Select | CompoundSelect) -> int:
+def _delete(connection: Connection, layer: Layer, identities: Select[Any] | CompoundSelect[Any]) -> int:
     statement = delete(layer.table).where(tuple_(*layer.table.primary_key.columns).in_(identities))
     return _rows_changed(connection, statement)
 
@@ -111,7 +135,7 @@ def _rows_changed(connection: Connection, statement: Executable) -> int:
     """Executes and counts; SQLite's driver counts nothing of a statement that begins with WITH."""
     result = connection.execute(statement, execution_options={"preserve_rowcount": True})
     if connection.dialect.name == "sqlite":
-        return connection.exec_driver_sql("SELECT changes()").scalar_one()
+        return int(connection.exec_driver_sql("SELECT changes()").scalar_one())
     return result.rowcount
 
 

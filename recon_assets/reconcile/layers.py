@@ -7,9 +7,10 @@ converge.py makes them equal. Nothing else computes or repairs these tables.
 The rewards of the periods (`period_rewards`) must be loaded before calculations are asked for; see scope.py.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
+from typing import Any
 
 from sqlalchemy import (
     CTE,
@@ -58,13 +59,13 @@ from recon_assets.tables import (
 HALF_A_SATOSHI = 5e-9
 """BTC; the user's old system rounded to 8 decimals, and its right rows are not to be rewritten for that."""
 
-Differs = Callable[[ColumnElement, ColumnElement], ColumnElement[bool]]
+Differs = Callable[[ColumnElement[Any], ColumnElement[Any]], ColumnElement[bool]]
 
 
 def beyond(*, relative: float, absolute: float = 0.0) -> Differs:
     """Says that a stored number differs from the expected one by more than **both** tolerances, or is NULL alone."""
 
-    def differs(stored: ColumnElement, expected: ColumnElement) -> ColumnElement[bool]:
+    def differs(stored: ColumnElement[Any], expected: ColumnElement[Any]) -> ColumnElement[bool]:
         number = cast(stored, Double)
         gap = func.abs(number - expected)
         return or_(and_(gap > relative * func.abs(expected), gap > absolute), stored.is_(None) != expected.is_(None))
@@ -72,7 +73,7 @@ def beyond(*, relative: float, absolute: float = 0.0) -> Differs:
     return differs
 
 
-def distinct_from(stored: ColumnElement, expected: ColumnElement) -> ColumnElement[bool]:
+def distinct_from(stored: ColumnElement[Any], expected: ColumnElement[Any]) -> ColumnElement[bool]:
     """Says that a stored text or flag is not the expected one; NULL equals NULL."""
     return stored.is_distinct_from(expected)
 
@@ -84,7 +85,7 @@ class Grain:
     column: str
     length: int
 
-    def of(self, day: ColumnElement) -> ColumnElement:
+    def of(self, day: ColumnElement[Any]) -> ColumnElement[Any]:
         """The period that a date column falls in (dates are ISO text on SQLite)."""
         return day if self is DAY else func.substr(cast(day, Text), 1, self.length)
 
@@ -106,7 +107,7 @@ MONTH = Grain("year_month", 7)
 YEAR = Grain("year", 4)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Layer:
     """One table of the chain.
 
@@ -120,7 +121,7 @@ class Layer:
     period: str
     key: tuple[str, ...]
     compared: Mapping[str, Differs]
-    expected: Callable[[Scope], Select]
+    expected: Callable[[Scope], Select[Any]]
     judged: Callable[[Scope], ColumnElement[bool]]
     removable: Callable[[Scope], ColumnElement[bool]] = lambda scope: true()
     carried: tuple[str, ...] = ()
@@ -143,20 +144,17 @@ class Layer:
 def models_of(scope: Scope) -> CTE:
     """The miner models as a table `models(miner_model, hashes_per_mwh)`."""
     rows = [(model.name, model.hashes_per_mwh) for model in scope.models.values()]
-    return (
-        values(column("miner_model", Text), column("hashes_per_mwh", Double), name="model_values")
-        .data(rows)
-        .cte("models")
-    )
+    columns = (column("miner_model", Text), column("hashes_per_mwh", Double))
+    return values(*columns, name="model_values").data(rows).cte("models")
 
 
-def in_days(day: ColumnElement, scope: Scope) -> ColumnElement[bool]:
+def in_days(day: ColumnElement[Any], scope: Scope) -> ColumnElement[bool]:
     """Whether a date lies in the scope's days."""
     within = day.between(scope.days.first, scope.days.last)
     return and_(within, day.not_in(sorted(scope.without))) if scope.without else within
 
 
-def curtailed_energy(scope: Scope) -> Select:
+def curtailed_energy(scope: Scope) -> Select[Any]:
     """MWh per (settlement_date, settlement_period, farm_id) with curtailed energy; volumes of either sign are read."""
     records = curtailment_records.c
     mwh = func.sum(func.abs(cast(records.volume, Double)))
@@ -169,7 +167,7 @@ def curtailed_energy(scope: Scope) -> Select:
     )
 
 
-def _records_expected(scope: Scope) -> Select:
+def _records_expected(scope: Scope) -> Select[Any]:
     bids, proofs, units = wind_bids.c, proof_of_fetch.c, wind_bm_units.c
     proven = and_(bids.settlement_date == proofs.settlement_date, bids.settlement_period == proofs.settlement_period)
     flagged = true() if scope.rule is CurtailmentRule.ALL_BIDS else or_(bids.so_flag, bids.cadl_flag)
@@ -205,7 +203,7 @@ def _records_judged(scope: Scope) -> ColumnElement[bool]:
     return and_(in_days(records.settlement_date, scope), proven)
 
 
-def _calculations_expected(scope: Scope) -> Select:
+def _calculations_expected(scope: Scope) -> Select[Any]:
     energy, models, rewards = curtailed_energy(scope).cte("energy"), models_of(scope), period_rewards.c
     bitcoin = energy.c.curtailed_mwh * models.c.hashes_per_mwh * rewards.bitcoin_per_hash
     known = and_(
@@ -227,7 +225,7 @@ def _calculations_expected(scope: Scope) -> Select:
 
 
 def _calculations_removable(scope: Scope) -> ColumnElement[bool]:
-    """Orphans go only on days that have records or proof: else the day may have lost its records, and they are evidence."""
+    """Orphans on days with records or proof; any other day may have lost its records, and they are evidence."""
     records, proofs = curtailment_records.c.settlement_date, proof_of_fetch.c.settlement_date
     vouched = union(select(records).where(in_days(records, scope)), select(proofs).where(in_days(proofs, scope)))
     return historical_bitcoin_calculations.c.settlement_date.in_(vouched)
@@ -238,10 +236,10 @@ def _calculations_judged(scope: Scope) -> ColumnElement[bool]:
     return and_(in_days(calculations.settlement_date, scope), calculations.miner_model.in_(scope.models))
 
 
-def _bitcoin_expected(grain: Grain) -> Callable[[Scope], Select]:
+def _bitcoin_expected(grain: Grain) -> Callable[[Scope], Select[Any]]:
     """Sums of calculations per period and model, and a 0 for every model of a period with an ingested day."""
 
-    def expected(scope: Scope) -> Select:
+    def expected(scope: Scope) -> Select[Any]:
         calculations, proofs, models = historical_bitcoin_calculations.c, proof_of_fetch.c, models_of(scope)
         period = grain.of(calculations.settlement_date).label(grain.column)
         base = (
@@ -263,10 +261,10 @@ def _bitcoin_expected(grain: Grain) -> Callable[[Scope], Select]:
     return expected
 
 
-def _energy_expected(grain: Grain) -> Callable[[Scope], Select]:
+def _energy_expected(grain: Grain) -> Callable[[Scope], Select[Any]]:
     """Sums of records per period: MWh as a positive amount, GBP with its sign; 0 where nothing was curtailed."""
 
-    def expected(scope: Scope) -> Select:
+    def expected(scope: Scope) -> Select[Any]:
         records, proofs = curtailment_records.c, proof_of_fetch.c
         mwh = func.abs(records.volume)
         period = grain.of(records.settlement_date).label(grain.column)
@@ -353,7 +351,7 @@ LAYERS = (*DAILY_LAYERS, *MONTHLY_LAYERS, *YEARLY_LAYERS)
 def is_key_unique(connection: Connection, layer: Layer) -> bool:
     """Whether the database itself forbids two rows of one key. An adopted table may lack the key."""
     inspector, name = inspect(connection), layer.name
-    keys = [inspector.get_pk_constraint(name)["constrained_columns"]]
+    keys: list[Sequence[str | None]] = [inspector.get_pk_constraint(name)["constrained_columns"]]
     keys += [index["column_names"] for index in inspector.get_indexes(name) if index["unique"]]
     keys += [constraint["column_names"] for constraint in inspector.get_unique_constraints(name)]
     return any(set(key) == set(layer.key) for key in keys)

@@ -1,0 +1,204 @@
+"""The assets: shells that get inputs, call one function of the domain and log the evidence.
+
+The layers of one partitioning are one multi-asset that can be subset: a run walks them bottom up, a month of days in
+one transaction, so that all miner models of a month come from one snapshot.
+"""
+
+import os
+import socket
+from collections.abc import Iterator, Sequence
+from datetime import date
+from typing import Any
+
+import dagster as dg
+import psutil
+
+from recon_assets import database
+from recon_assets.bm_units import packaged_bm_units
+from recon_assets.errors import ReconError
+from recon_assets.ingest import ingest_day
+from recon_assets.orchestration import events
+from recon_assets.orchestration.catalogue import (
+    NETWORK_DIFFICULTY_SPEC,
+    WIND_BIDS,
+    WIND_BIDS_SPEC,
+    WIND_BM_UNITS,
+    WIND_BM_UNITS_SPEC,
+    LayerAsset,
+    layer_assets,
+)
+from recon_assets.orchestration.partitions import DAYS, DAYS_A_RUN, PARTITIONS, days_of
+from recon_assets.orchestration.workbench import WORKBENCH, Workbench
+from recon_assets.reconcile.layers import DAY, MONTH, YEAR, Grain
+from recon_assets.reconcile.repair import Repair, repair
+from recon_assets.reference import read_tail, store_bm_units, store_retargets
+from recon_assets.settlement import Days, contiguous
+
+RESOURCES = {WORKBENCH}
+RANGES = dg.BackfillPolicy.multi_run(max_partitions_per_run=DAYS_A_RUN)
+
+
+def process_tags() -> dict[str, str]:
+    """The process that executes a run, so that a run whose process is gone can be told."""
+    started = psutil.Process().create_time()
+    return {
+        "recon/host": socket.gethostname(),
+        "recon/pid": str(os.getpid()),
+        "recon/process_started": f"{started:.2f}",
+    }
+
+
+def _begin(context: dg.AssetExecutionContext) -> Workbench:
+    context.instance.add_run_tags(context.run.run_id, process_tags())
+    return getattr(context.resources, WORKBENCH)  # type: ignore[no-any-return]
+
+
+@dg.asset(**WIND_BM_UNITS_SPEC, required_resource_keys=RESOURCES)
+def wind_bm_units(context: dg.AssetExecutionContext) -> dg.MaterializeResult[Any]:
+    """Joins Elexon's reference list to what is stored."""
+    workbench = _begin(context)
+    units = workbench.elexon.bm_units()
+    with database.writing(workbench.engine) as connection:
+        changed = store_bm_units(connection, packaged_bm_units(), workbench.now())
+        changed += store_bm_units(connection, units or [], workbench.now())
+    version, rows = events.bm_units_version(workbench.engine)
+    source = "packaged list alone" if units is None else f"packaged list and {workbench.elexon.source.name}"
+    return dg.MaterializeResult(
+        metadata={"dagster/row_count": rows, "changed": changed, "source": source},
+        data_version=dg.DataVersion(version),
+    )
+
+
+@dg.asset(**NETWORK_DIFFICULTY_SPEC, required_resource_keys=RESOURCES)
+def network_difficulty(context: dg.AssetExecutionContext) -> dg.MaterializeResult[Any]:
+    """Joins the packaged table and mempool.space's tail to what is stored."""
+    workbench = _begin(context)
+    url = workbench.settings.mempool_api_url
+    with database.writing(workbench.engine) as connection:
+        changed = store_retargets(connection)
+    if url is not None:
+        tail = read_tail(url, workbench.now())
+        with database.writing(workbench.engine) as connection:
+            changed += store_retargets(connection, tail)
+    version, rows = events.difficulty_version(workbench.engine)
+    source = "packaged table alone" if url is None else f"packaged table and {url}"
+    return dg.MaterializeResult(
+        metadata={"dagster/row_count": rows, "changed": changed, "source": source},
+        data_version=dg.DataVersion(version),
+    )
+
+
+@dg.asset(
+    **WIND_BIDS_SPEC,
+    partitions_def=DAYS,
+    backfill_policy=RANGES,
+    output_required=False,
+    required_resource_keys=RESOURCES,
+)
+def wind_bids(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult[Any]]:
+    """Reads each day whole from Elexon; a day that fails does not stop the others."""
+    workbench = _begin(context)
+    failures: dict[date, str] = {}
+    logged: list[dg.AssetMaterialization] = []
+    for key in context.partition_keys:
+        day = date.fromisoformat(key)
+        provenance = events.Provenance(context.instance, [WIND_BM_UNITS])
+        try:
+            ingested = ingest_day(workbench.engine, workbench.elexon, day, workbench.now())
+        except ReconError as error:
+            failures[day] = str(error)
+            workbench.observer.failed(day, str(error))
+            context.log.error(str(error))
+            continue
+        version = events.bids_versions(workbench.engine, workbench.scope(Days(day, day)))[day]
+        event = events.bids_event(day, version, events.bids_metadata(ingested), provenance)
+        context.log_event(event)
+        logged.append(event)
+        if ingested.unlisted:
+            context.log.warning(f"{day}: accepted bids of BM units in no list: {', '.join(sorted(ingested.unlisted))}")
+        workbench.observer.ingested(ingested)
+    _fail_for(failures, len(context.partition_keys))
+    if context.run.asset_selection != {WIND_BIDS}:
+        # Steps below only run when this one yields. Dagster then adds events with one data version for the whole
+        # range; the days' own versions are logged again after them.
+        yield dg.MaterializeResult()
+        for event in logged:
+            context.log_event(event)
+
+
+def _layers_asset(grain: Grain, name: str) -> dg.AssetsDefinition:
+    """The multi-asset of all layers of one partitioning."""
+    assets = layer_assets(grain)
+
+    @dg.multi_asset(
+        name=name,
+        specs=[asset.spec for asset in assets],
+        can_subset=True,
+        partitions_def=PARTITIONS[grain],
+        backfill_policy=RANGES,
+        required_resource_keys=RESOURCES,
+    )
+    def converge_layers(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult[Any]]:
+        workbench = _begin(context)
+        selected = [asset for asset in assets if asset.key in context.selected_asset_keys]
+        failures: dict[date, str] = {}
+        for span in _spans(grain, context.partition_keys):
+            provenances = {asset.key: events.Provenance(context.instance, asset.upstream) for asset in selected}
+            done = repair_assets(workbench, selected, span)
+            for event in repair_events(selected, done, provenances):
+                context.log_event(event)
+            for reasons in done.unfit.values():
+                failures |= reasons
+            workbench.observer.repaired(span, done)
+        for day, reason in failures.items():
+            workbench.observer.failed(day, reason)
+        _fail_for(failures, len(context.partition_keys))
+        yield from ()
+
+    return converge_layers
+
+
+def _spans(grain: Grain, partition_keys: Sequence[str]) -> Iterator[Days]:
+    """The work of a run, a transaction each: the days of a month, or whole months and years one by one."""
+    if grain is not DAY:
+        yield from (days_of(grain, key) for key in partition_keys)
+        return
+    for span in contiguous([date.fromisoformat(key) for key in partition_keys]):
+        yield from span.by_month()
+
+
+def repair_assets(workbench: Workbench, assets: Sequence[LayerAsset], span: Days) -> Repair:
+    """Converges the assets' layers for a span, for the miner models that are among the assets."""
+    layers = list(dict.fromkeys(asset.layer for asset in assets))
+    models = {asset.model for asset in assets if asset.model is not None}
+    return repair(workbench.engine, layers, workbench.scope(span), workbench.now(), only=models)
+
+
+def repair_events(
+    assets: Sequence[LayerAsset], done: Repair, provenances: dict[dg.AssetKey, events.Provenance]
+) -> Iterator[dg.AssetMaterialization]:
+    """The events of every partition that is right now, upstream assets first."""
+    for asset in assets:
+        unfit = {day.isoformat() for day in done.unfit[asset.layer.name]}
+        for (layer, model, partition), evidence in done.evidence.items():
+            if layer == asset.layer.name and model == asset.model and partition not in unfit:
+                changes = done.changes_of(asset.layer.name, asset.model, partition)
+                yield events.layer_event(asset, partition, evidence, changes, provenances[asset.key])
+
+
+def _fail_for(failures: dict[date, str], partitions: int) -> None:
+    """Fails the step when days failed, naming each with its reason; the others are done."""
+    if failures:
+        summary = "; ".join(reason for _, reason in sorted(failures.items()))
+        raise dg.Failure(
+            f"{len(failures)} of {partitions} partitions failed: {summary}",
+            metadata={day.isoformat(): reason for day, reason in sorted(failures.items())},
+            allow_retries=False,
+        )
+
+
+settlement_day_layers = _layers_asset(DAY, "settlement_day_layers")
+month_layers = _layers_asset(MONTH, "month_layers")
+year_layers = _layers_asset(YEAR, "year_layers")
+
+ASSETS = [wind_bm_units, network_difficulty, wind_bids, settlement_day_layers, month_layers, year_layers]

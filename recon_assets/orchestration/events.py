@@ -1,0 +1,121 @@
+"""Materialization events: one per partition, with metadata and a content fingerprint as its data version.
+
+Dagster gives all partitions of a range run one data version. Here each partition has its own, so that re-reading an
+unchanged day leaves everything downstream fresh; the events are therefore logged by hand, with the provenance tags that
+Dagster's staleness reads (the code version, and per upstream asset a data version and an event pointer).
+"""
+
+from collections.abc import Iterable, Mapping
+from datetime import date
+from typing import Any
+
+import dagster as dg
+from sqlalchemy import Engine, select
+
+from recon_assets import database
+from recon_assets.curtailment import fingerprint
+from recon_assets.difficulty import packaged_retargets
+from recon_assets.ingest import IngestedDay
+from recon_assets.orchestration.catalogue import WIND_BIDS, LayerAsset
+from recon_assets.reconcile.converge import Changes
+from recon_assets.reconcile.repair import Evidence
+from recon_assets.reconcile.scope import Scope
+from recon_assets.reference import stored_retargets
+from recon_assets.tables import proof_of_fetch, wind_bm_units
+
+CODE_VERSION = "1"
+"""A constant: without a code version Dagster takes an event to have no provenance and compares clocks instead."""
+
+
+class Provenance:
+    """The upstream state that an event speaks of: taken before the upstream rows are read."""
+
+    def __init__(self, instance: dg.DagsterInstance, upstream: Iterable[dg.AssetKey]) -> None:
+        pointer = instance.event_log_storage.get_maximum_record_id() or 0
+        self._tags = {"dagster/code_version": CODE_VERSION, "dagster/data_version_is_user_provided": "true"}
+        for key in upstream:
+            latest = instance.get_latest_materialization_event(key)
+            tags = latest.asset_materialization.tags if latest and latest.asset_materialization else None
+            name = key.to_user_string()
+            self._tags[f"dagster/input_data_version/{name}"] = (tags or {}).get("dagster/data_version", "unknown")
+            self._tags[f"dagster/input_event_pointer/{name}"] = str(pointer)
+
+    def tags(self, version: str) -> dict[str, str]:
+        """The tags of an event whose content has this fingerprint."""
+        return {**self._tags, "dagster/data_version": version}
+
+
+def layer_event(
+    asset: LayerAsset, partition: str, evidence: Evidence, changes: Changes | None, provenance: Provenance
+) -> dg.AssetMaterialization:
+    """The event of one partition of a layer; `changes` is None when nothing ran and the database alone proves it."""
+    done = {} if changes is None else {name: getattr(changes, name) for name in ("inserted", "corrected", "removed")}
+    metadata = {"dagster/partition_row_count": evidence.rows, **evidence.totals, **done}
+    return dg.AssetMaterialization(
+        asset.key, partition=partition, metadata=metadata, tags=provenance.tags(evidence.fingerprint)
+    )
+
+
+def bids_event(
+    day: date, version: str, metadata: Mapping[str, dg.MetadataValue[Any]], provenance: Provenance
+) -> dg.AssetMaterialization:
+    """The event of one day of wind bids."""
+    return dg.AssetMaterialization(
+        WIND_BIDS, partition=day.isoformat(), metadata=metadata, tags=provenance.tags(version)
+    )
+
+
+def bids_metadata(day: IngestedDay) -> dict[str, dg.MetadataValue[Any]]:
+    """What the UI shows of an ingested day."""
+    metadata: dict[str, dg.MetadataValue[Any]] = {
+        "dagster/partition_row_count": dg.MetadataValue.int(day.wind_rows),
+        "settlement_periods": dg.MetadataValue.int(day.periods),
+        "pending_periods": dg.MetadataValue.text(", ".join(map(str, day.pending)) or "none"),
+        "stack_rows": dg.MetadataValue.int(day.stack_rows),
+        "accepted_bid_mwh": dg.MetadataValue.float(day.wind_mwh),
+        "accepted_bid_gbp": dg.MetadataValue.float(day.wind_gbp),
+        "inserted": dg.MetadataValue.int(day.changes.inserted),
+        "corrected": dg.MetadataValue.int(day.changes.corrected),
+        "removed": dg.MetadataValue.int(day.changes.removed),
+        "repeated_rows": dg.MetadataValue.int(day.repeated_rows),
+        "unlisted_rows": dg.MetadataValue.int(day.unlisted_rows),
+    }
+    if day.unlisted:
+        table = "\n".join(f"| {unit} | {mwh:.3f} |" for unit, mwh in sorted(day.unlisted.items()))
+        metadata["unlisted_bm_units"] = dg.MetadataValue.md(f"| BM unit in no list | MWh |\n|---|---:|\n{table}")
+    return metadata
+
+
+def bids_versions(engine: Engine, scope: Scope) -> dict[date, str]:
+    """The fingerprint of every day with proof, from the fingerprints of its periods."""
+    proofs = proof_of_fetch.c
+    query = (
+        select(proofs.settlement_date, proofs.settlement_period, proofs.fingerprint)
+        .where(proofs.settlement_date.between(scope.days.first, scope.days.last))
+        .order_by(proofs.settlement_date, proofs.settlement_period)
+    )
+    periods: dict[date, list[tuple[int, str]]] = {}
+    with database.reading(engine) as connection:
+        for day, period, content in connection.execute(query):
+            periods.setdefault(day, []).append((period, content))
+    return {day: fingerprint(content) for day, content in periods.items()}
+
+
+def bm_units_version(engine: Engine) -> tuple[str, int]:
+    """The fingerprint of the wind units' names, and how many there are."""
+    with database.reading(engine) as connection:
+        names = connection.execute(select(wind_bm_units.c.bm_unit_id)).scalars().all()
+    return fingerprint([name] for name in names), len(names)
+
+
+def difficulty_version(engine: Engine) -> tuple[str, int]:
+    """The fingerprint of the epochs that the packaged table lists, as they are stored, and how many epochs there are.
+
+    A new epoch at the end changes no calculation that was made before it, so it must make none of them stale; a
+    corrected start time does.
+    """
+    listed = {retarget.height for retarget in packaged_retargets()}
+    with database.reading(engine) as connection:
+        stored = stored_retargets(connection)
+    content = ([entry.height, entry.starts_at, entry.difficulty] for entry in stored if entry.height in listed)
+    return fingerprint(content), len(stored)

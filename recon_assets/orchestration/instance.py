@@ -1,0 +1,135 @@
+"""The Dagster instance that command, UI and daemon share.
+
+Belongs here: preparing DAGSTER_HOME, ending runs whose process is gone, telling Dagster of days that the database
+proves right. Does not: work on the data.
+"""
+
+import os
+import shutil
+import socket
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import date
+from importlib.resources import as_file, files
+from pathlib import Path
+
+import dagster as dg
+import psutil
+
+from recon_assets.orchestration import events
+from recon_assets.orchestration.catalogue import LAYER_ASSETS, WIND_BIDS, WIND_BM_UNITS, LayerAsset
+from recon_assets.orchestration.workbench import Workbench
+from recon_assets.reconcile.audit import DayState, State
+from recon_assets.reconcile.layers import CALCULATIONS, CURTAILMENT, DAY
+from recon_assets.reconcile.repair import gather_evidence
+from recon_assets.settlement import Days, contiguous
+
+UNFINISHED = [dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING]
+
+
+def prepare_home(home: Path) -> None:
+    """Makes the folder, with the packaged dagster.yaml where it has none; an existing one is never overwritten."""
+    home.mkdir(parents=True, exist_ok=True)
+    target = home / "dagster.yaml"
+    if not target.exists():
+        with as_file(files("recon_assets.data") / "dagster.yaml") as packaged:
+            shutil.copyfile(packaged, target)
+
+
+@contextmanager
+def open_instance(home: Path) -> Iterator[dg.DagsterInstance]:
+    """The instance of a prepared home, its dead runs ended."""
+    prepare_home(home)
+    # A dagster.yaml of the user's own may refer to it.
+    os.environ["DAGSTER_HOME"] = str(home)
+    with dg.DagsterInstance.from_config(str(home)) as instance:
+        end_dead_runs(instance)
+        yield instance
+
+
+def end_dead_runs(instance: dg.DagsterInstance) -> list[str]:
+    """Marks runs failed whose process on this machine is gone; returns their ids."""
+    dead = [run for run in instance.get_runs(filters=dg.RunsFilter(statuses=UNFINISHED)) if _is_process_gone(run.tags)]
+    for run in dead:
+        instance.report_run_failed(
+            run, f"The process {run.tags['recon/pid']} of this run is gone; running again does the rest."
+        )
+    return [run.run_id for run in dead]
+
+
+def _is_process_gone(tags: Mapping[str, str]) -> bool:
+    """Whether the tags name a process of this machine that does not run any more."""
+    if tags.get("recon/host") != socket.gethostname() or "recon/pid" not in tags:
+        return False
+    try:
+        started = psutil.Process(int(tags["recon/pid"])).create_time()
+    except psutil.NoSuchProcess:
+        return True
+    # A later process may have been given the same number.
+    return abs(started - float(tags["recon/process_started"])) > 1
+
+
+def tell_what_is_right(instance: dg.DagsterInstance, workbench: Workbench, state: State) -> int:
+    """Records every partition that the database proves right and Dagster does not know; returns how many.
+
+    Nothing is computed again. After an adoption or a killed run, the UI's missing partitions are then the ones to fill.
+    """
+    return _tell_of_bids(instance, workbench, state) + sum(
+        _tell_of_layer(instance, workbench, state, asset) for asset in LAYER_ASSETS
+    )
+
+
+def _tell_of_bids(instance: dg.DagsterInstance, workbench: Workbench, state: State) -> int:
+    known = instance.get_materialized_partitions(WIND_BIDS)
+    right = {*state.days_in(DayState.INGESTED), *state.days_in(DayState.INCOMPLETE)} - state.contradicted
+    untold = [day for day in right if day.isoformat() not in known]
+    if not untold:
+        return 0
+    provenance = events.Provenance(instance, [WIND_BM_UNITS])
+    versions = events.bids_versions(workbench.engine, state.scope)
+    told = [day for day in sorted(untold) if day in versions]
+    for day in told:
+        instance.report_runless_asset_event(events.bids_event(day, versions[day], {}, provenance))
+    return len(told)
+
+
+def _tell_of_layer(instance: dg.DagsterInstance, workbench: Workbench, state: State, asset: LayerAsset) -> int:
+    known = instance.get_materialized_partitions(asset.key)
+    untold = _right_partitions(state, asset) - known
+    if not untold:
+        return 0
+    provenance = events.Provenance(instance, asset.upstream)
+    told = 0
+    for span in _spans_of(asset, untold):
+        evidence = gather_evidence(workbench.engine, [asset.layer], workbench.scope(span))
+        for (_, model, partition), found in evidence.items():
+            if model == asset.model and partition in untold:
+                event = events.layer_event(asset, partition, found, None, provenance)
+                instance.report_runless_asset_event(event)
+                told += 1
+    return told
+
+
+def _right_partitions(state: State, asset: LayerAsset) -> set[str]:
+    """The partitions of an asset that hold what they must, of the days that were ever ingested or adopted."""
+    layer = asset.layer
+    present = {day for day, found in state.days.items() if found is not DayState.NOT_INGESTED}
+    if layer is CURTAILMENT:
+        present -= {day for day, tally in state.curtailment.items() if tally.faults} | state.contradicted
+    elif layer is CALCULATIONS:
+        present -= {day for (day, model), tally in state.calculations.items() if model == asset.model and tally.faults}
+    else:
+        stale = {key.split()[0] for key in state.stale_summaries[layer.name]}
+        return {layer.grain.label(day) for day in present} - stale
+    return {day.isoformat() for day in present}
+
+
+def _spans_of(asset: LayerAsset, partitions: set[str]) -> list[Days]:
+    if asset.layer.grain is not DAY:
+        return [_whole(key) for key in sorted(partitions)]
+    spans = contiguous([date.fromisoformat(key) for key in partitions])
+    return [month for span in spans for month in span.by_month()]
+
+
+def _whole(key: str) -> Days:
+    return Days.of_month(key) if "-" in key else Days.of_year(key)

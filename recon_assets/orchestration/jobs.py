@@ -1,0 +1,30 @@
+"""The jobs of the launchpad: each materializes the assets of one partitioning."""
+
+import dagster as dg
+
+from recon_assets.orchestration.catalogue import NETWORK_DIFFICULTY, WIND_BIDS, WIND_BM_UNITS, layer_assets
+from recon_assets.reconcile.layers import DAY, MONTH, YEAR
+
+REFERENCE_JOB = dg.define_asset_job(
+    "refresh_reference_data",
+    selection=dg.AssetSelection.assets(WIND_BM_UNITS, NETWORK_DIFFICULTY),
+    description="BM units and difficulty retargets.",
+)
+INGEST_JOB = dg.define_asset_job(
+    "ingest_days",
+    selection=dg.AssetSelection.assets(WIND_BIDS),
+    description="Wind bids of the days, read from Elexon.",
+)
+LAYER_JOBS = {
+    grain: dg.define_asset_job(
+        name,
+        selection=dg.AssetSelection.assets(*(asset.key for asset in layer_assets(grain))),
+        description=description,
+    )
+    for grain, name, description in (
+        (DAY, "converge_days", "Records, calculations and daily summaries of the days."),
+        (MONTH, "converge_months", "Monthly summaries."),
+        (YEAR, "converge_years", "Yearly summaries."),
+    )
+}
+JOBS = [REFERENCE_JOB, INGEST_JOB, *LAYER_JOBS.values()]

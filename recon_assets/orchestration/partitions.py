@@ -1,0 +1,29 @@
+"""The partitions: London days, months and years from 2022 on, the running ones included."""
+
+import dagster as dg
+
+from recon_assets.reconcile.layers import DAY, MONTH, YEAR, Grain
+from recon_assets.settlement import FIRST_DAY, LONDON, Days, parse_day
+
+DAYS_A_RUN = 31
+"""Most days that a backfill puts in one run: a month. A failure then loses a month's work at most, and the 6 s that a
+run costs are shared by 31 days."""
+
+DAYS = dg.DailyPartitionsDefinition(start_date=FIRST_DAY.isoformat(), timezone=LONDON.key, end_offset=1)
+MONTHS = dg.MonthlyPartitionsDefinition(
+    start_date=FIRST_DAY.strftime("%Y-%m"), fmt="%Y-%m", timezone=LONDON.key, end_offset=1
+)
+YEARS = dg.TimeWindowPartitionsDefinition(
+    start=str(FIRST_DAY.year), fmt="%Y", cron_schedule="0 0 1 1 *", timezone=LONDON.key, end_offset=1
+)
+PARTITIONS: dict[Grain, dg.TimeWindowPartitionsDefinition] = {DAY: DAYS, MONTH: MONTHS, YEAR: YEARS}
+
+
+def days_of(grain: Grain, partition_key: str) -> Days:
+    """The settlement days of a partition."""
+    if grain is MONTH:
+        return Days.of_month(partition_key)
+    if grain is YEAR:
+        return Days.of_year(partition_key)
+    day = parse_day(partition_key)
+    return Days(day, day)

@@ -1,0 +1,120 @@
+"""Reconciling a span of days through Dagster: the work of the commands, and later of whoever else asks for it.
+
+Belongs here: the order of runs. Does not: what is right (reconcile/) and words for people (report.py).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import date
+
+import dagster as dg
+
+from recon_assets.definitions import build_defs
+from recon_assets.orchestration.assets import process_tags
+from recon_assets.orchestration.instance import tell_what_is_right
+from recon_assets.orchestration.jobs import INGEST_JOB, LAYER_JOBS, REFERENCE_JOB
+from recon_assets.orchestration.workbench import Workbench
+from recon_assets.reconcile.audit import State, reconciled_state
+from recon_assets.reconcile.layers import BITCOIN_DAILY, DAY, ENERGY_DAILY, MONTH, SUMMARIES, YEAR, Layer
+from recon_assets.reconcile.plan import Plan, plan
+from recon_assets.reconcile.scope import reading
+from recon_assets.settlement import Days, contiguous
+
+DAILY_SUMMARIES = (BITCOIN_DAILY, ENERGY_DAILY)
+RANGE_TAGS = ("dagster/asset_partition_range_start", "dagster/asset_partition_range_end")
+QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+"""The event log keeps everything; the terminal belongs to the command."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to reconcile: whether to read from Elexon, at most how many days, the worst day first or the newest month."""
+
+    ingest: bool = True
+    limit: int | None = None
+    worst_first: bool = False
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a reconciliation found, did and left."""
+
+    before: State
+    after: State
+    runs: int
+    told: int
+
+
+class Reconciliation:
+    """Brings days to right by Dagster runs in this process, which the UI shows."""
+
+    def __init__(self, workbench: Workbench, instance: dg.DagsterInstance, command: str) -> None:
+        self._workbench = workbench
+        self._instance = instance
+        self._command = command
+        self._defs = build_defs(workbench)
+        self.runs = 0
+
+    def state(self, days: Days, summaries: Sequence[Layer] = SUMMARIES) -> State:
+        """The reconciled state of the days now."""
+        return read_state(self._workbench, days, summaries)
+
+    def plan(self, state: State, options: Options) -> Plan:
+        """The work that a state asks for."""
+        can_have = self._workbench.elexon.source.can_have if options.ingest else (lambda day: False)
+        return plan(state, can_have, self._workbench.now(), limit=options.limit, worst_first=options.worst_first)
+
+    def reconcile(self, days: Days, options: Options) -> Outcome:
+        """Reads what the source can have, converges every layer; does only what is not right."""
+        before = self.state(days)
+        work = self.plan(before, options)
+        self._workbench.observer.planned(work)
+        if not work.is_empty:
+            self._run(REFERENCE_JOB.name)
+        for chunk in work.chunks:
+            self._reconcile_days(chunk, set(work.ingest))
+        summaries = self.plan(self.state(days), replace(options, ingest=False, limit=None))
+        for key in reversed(summaries.months):
+            self._run(LAYER_JOBS[MONTH].name, key, key)
+        for key in reversed(summaries.years):
+            self._run(LAYER_JOBS[YEAR].name, key, key)
+        after = self.state(days)
+        told = tell_what_is_right(self._instance, self._workbench, after)
+        return Outcome(before, after, self.runs, told)
+
+    def _reconcile_days(self, chunk: Sequence[date], to_ingest: set[date]) -> None:
+        """Reads the days of a chunk that are to be read, then converges those that are not right after that."""
+        for span in reversed(contiguous([day for day in chunk if day in to_ingest])):
+            self._run(INGEST_JOB.name, str(span.first), str(span.last))
+        state = self.state(Days(min(chunk), max(chunk)), DAILY_SUMMARIES)
+        faulty = [day for day in state.faulty_days if day in chunk]
+        for span in reversed(contiguous(faulty)):
+            self._run(LAYER_JOBS[DAY].name, str(span.first), str(span.last))
+
+    def _run(self, job: str, *ends: str) -> None:
+        """One run; what fails in it is recorded in Dagster and reported by the observer."""
+        tags = {**process_tags(), "recon/command": self._command}
+        if ends:
+            tags |= dict(zip(RANGE_TAGS, ends, strict=True))
+        result = self._defs.resolve_job_def(job).execute_in_process(
+            instance=self._instance, tags=tags, run_config=QUIET, raise_on_error=False
+        )
+        self.runs += 1
+        if not result.success:
+            self._workbench.observer.run_failed(job, _reasons(result))
+
+
+def read_state(workbench: Workbench, days: Days, summaries: Sequence[Layer] = SUMMARIES) -> State:
+    """The reconciled state of the days now, from one snapshot."""
+    with reading(workbench.engine, days) as connection:
+        return reconciled_state(connection, workbench.scope(days), workbench.now(), summaries)
+
+
+def _reasons(result: dg.ExecuteInProcessResult) -> Sequence[str]:
+    """Why steps failed, a line each."""
+    failures = [event.step_failure_data for event in result.all_events if event.is_step_failure]
+    return [
+        (failure.user_failure_data.description if failure.user_failure_data else None)
+        or (str(failure.error.cause.message if failure.error.cause else failure.error.message) if failure.error else "")
+        for failure in failures
+    ]

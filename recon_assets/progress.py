@@ -1,0 +1,101 @@
+"""The terminal's view of work that is under way: a progress bar on stderr, and what was done in the end."""
+
+from collections.abc import Sequence
+from datetime import date
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+
+from recon_assets.ingest import IngestedDay
+from recon_assets.orchestration.workbench import Observer
+from recon_assets.reconcile.converge import Changes
+from recon_assets.reconcile.plan import Plan
+from recon_assets.reconcile.repair import Repair
+from recon_assets.settlement import Days
+
+
+class RateColumn(ProgressColumn):
+    """Days a second, once some are done."""
+
+    def render(self, task: Task) -> Text:
+        """See ProgressColumn."""
+        return Text("days" if task.speed is None else f"days · {task.speed:.1f}/s")
+
+
+class TerminalObserver(Observer):
+    """Draws two bars (days read, days converged) and remembers what was changed and what failed."""
+
+    def __init__(self, console: Console) -> None:
+        self.read = Changes()
+        self.repaired_rows = Changes()
+        self.days_read = 0
+        self.unlisted: dict[str, float] = {}
+        self.failures: dict[date, str] = {}
+        self._run_failures: list[str] = []
+        self._progress = Progress(
+            TextColumn("{task.description:<10}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            RateColumn(),
+            TimeRemainingColumn(),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+        self._bars: dict[str, TaskID] = {}
+
+    def __enter__(self) -> "TerminalObserver":
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    @property
+    def reasons(self) -> list[str]:
+        """Every reason of a failure, once: the days' own, then those of runs that failed for another cause."""
+        days = [self.failures[day] for day in sorted(self.failures)]
+        return list(dict.fromkeys([*days, *(self._run_failures if not days else [])]))
+
+    def planned(self, work: Plan) -> None:
+        """See Observer."""
+        self._bars = {
+            "Reading": self._progress.add_task("Reading", total=len(work.ingest), visible=bool(work.ingest)),
+            "Converging": self._progress.add_task("Converging", total=sum(map(len, work.chunks))),
+        }
+
+    def ingested(self, day: IngestedDay) -> None:
+        """See Observer."""
+        self.read += day.changes
+        self.days_read += 1
+        for unit, mwh in day.unlisted.items():
+            self.unlisted[unit] = self.unlisted.get(unit, 0.0) + mwh
+        self._advance("Reading", 1)
+
+    def repaired(self, days: Days, repair: Repair) -> None:
+        """See Observer."""
+        self.repaired_rows += sum(repair.changes.values(), Changes())
+        self._advance("Converging", len(days))
+
+    def failed(self, day: date, reason: str) -> None:
+        """See Observer."""
+        self.failures[day] = reason
+        self._advance("Reading", 1)
+
+    def run_failed(self, job: str, reasons: Sequence[str]) -> None:
+        """See Observer."""
+        self._run_failures += [f"{job}: {reason}" for reason in reasons]
+
+    def _advance(self, bar: str, days: int) -> None:
+        if bar in self._bars:
+            self._progress.advance(self._bars[bar], days)

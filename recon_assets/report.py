@@ -1,0 +1,166 @@
+"""The reconciled state in words: the same facts as a table and as JSON.
+
+Belongs here: read-only presentation. Does not: queries, Dagster.
+"""
+
+from collections.abc import Mapping
+from datetime import date
+from typing import Any, Protocol
+
+from rich.console import Console
+from rich.table import Table
+
+from recon_assets.reconcile.audit import State, Tally, state_counts
+from recon_assets.reconcile.converge import Changes
+from recon_assets.reconcile.plan import Plan, spell_days
+
+WORST_DATES = 10
+
+
+class Work(Protocol):
+    """What was counted while a command worked."""
+
+    read: Changes
+    repaired_rows: Changes
+    days_read: int
+    unlisted: dict[str, float]
+    failures: dict[date, str]
+
+
+def state_facts(state: State) -> dict[str, Any]:
+    """The keys of `recon status --format json`."""
+    records = state.records
+    return {
+        **_calculation_facts(state.total),
+        "curtailment_records": state.curtailment_records,
+        "curtailment": {"missing": records.missing, "surplus": records.surplus, "wrong": records.wrong},
+        "settlement_days": state_counts(state.days.values()),
+        "stale_summaries": state.summary_faults,
+        "latest_ingested": state.latest_ingested.isoformat() if state.latest_ingested else None,
+        "days_behind": state.days_behind,
+        "models": {
+            model: {**_calculation_facts(state.of_model(model)), "bitcoin": state.bitcoin[model]}
+            for model in state.scope.models
+        },
+        "worst_dates": worst_dates(state),
+    }
+
+
+def _calculation_facts(tally: Tally) -> dict[str, Any]:
+    return {
+        "expected": tally.expected,
+        "actual": tally.actual,
+        "missing": tally.missing,
+        "orphaned": tally.surplus,
+        "duplicated": tally.duplicated,
+        "wrong": tally.wrong,
+        "completion_pct": tally.completion_pct,
+    }
+
+
+def worst_dates(state: State) -> list[dict[str, Any]]:
+    """The ten dates whose calculations have most faults."""
+    tallies: dict[Any, Tally] = {}
+    for (day, _), tally in state.calculations.items():
+        if tally.faults:
+            tallies[day] = tallies.get(day, Tally()) + tally
+    worst = sorted(tallies.items(), key=lambda item: (-item[1].faults, item[0]))[:WORST_DATES]
+    keys = ("missing", "orphaned", "duplicated", "wrong", "completion_pct")
+    return [
+        {"settlement_date": day.isoformat(), **{key: _calculation_facts(tally)[key] for key in keys}}
+        for day, tally in worst
+    ]
+
+
+def print_state(console: Console, state: State) -> None:
+    """The state as tables."""
+    facts = state_facts(state)
+    console.print(f"[bold]Reconciled state[/] {state.scope.days} (rule {state.scope.rule})")
+    table = Table("miner model", *("expected", "actual", "missing", "orphaned", "duplicated", "wrong", "%", "BTC"))
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for name, model in facts["models"].items():
+        table.add_row(name, *_numbers(model), f"{model['bitcoin']:,.8f}")
+    table.add_section()
+    table.add_row("all", *_numbers(facts), "")
+    console.print(table)
+    curtailment, days = facts["curtailment"], facts["settlement_days"]
+    summary = Table.grid(padding=(0, 2))
+    summary.add_row("Settlement days", ", ".join(f"{count:,} {name}" for name, count in days.items() if count))
+    records = ", ".join(f"{count:,} {name}" for name, count in curtailment.items())
+    summary.add_row("Curtailment records", f"{facts['curtailment_records']:,} ({records})")
+    summary.add_row("Stale summaries", f"{facts['stale_summaries']:,}")
+    behind = f"{facts['days_behind']:,} days behind" if facts["days_behind"] else "up to date"
+    summary.add_row("Latest ingested day", f"{facts['latest_ingested'] or 'none'} ({behind})")
+    console.print(summary)
+    if facts["worst_dates"]:
+        worst = Table("worst dates", "missing", "orphaned", "duplicated", "wrong", "%")
+        for found in facts["worst_dates"]:
+            worst.add_row(*(str(value) for value in found.values()))
+        console.print(worst)
+    console.print("[green]Everything is right.[/]" if state.is_right else "[red]Not everything is right.[/]")
+
+
+def _numbers(facts: Mapping[str, Any]) -> list[str]:
+    keys = ("expected", "actual", "missing", "orphaned", "duplicated", "wrong")
+    return [*(f"{facts[key]:,}" for key in keys), f"{facts['completion_pct']:.2f}"]
+
+
+def done_facts(runs: int, told: int, work: Work) -> dict[str, Any]:
+    """What a command did: rows of each kind, days read, Dagster runs, partitions that Dagster was told of."""
+    return {
+        "days_read": work.days_read,
+        "bids": _change_facts(work.read),
+        "converged": _change_facts(work.repaired_rows),
+        "unlisted_bm_units": dict(sorted(work.unlisted.items())),
+        "failed_days": {day.isoformat(): reason for day, reason in sorted(work.failures.items())},
+        "runs": runs,
+        "partitions_told": told,
+    }
+
+
+def _change_facts(changes: Changes) -> dict[str, int]:
+    return {"inserted": changes.inserted, "corrected": changes.corrected, "removed": changes.removed}
+
+
+def print_done(console: Console, done: Mapping[str, Any], before: State) -> None:
+    """What a command did, in a few lines."""
+    was = before.total
+    console.print(
+        f"[bold]Before[/]: {was.missing:,} calculations missing, {was.wrong:,} wrong, {was.surplus:,} orphaned, "
+        f"{was.duplicated:,} duplicated; {len(before.unready_days):,} days to read"
+    )
+    counts = done["converged"]
+    console.print(
+        f"[bold]Done[/]: {done['days_read']:,} days read; {counts['inserted']:,} rows inserted, "
+        f"{counts['corrected']:,} corrected, {counts['removed']:,} removed; {done['runs']} Dagster runs"
+    )
+    if done["partitions_told"]:
+        console.print(f"Dagster was told of {done['partitions_told']:,} partitions that the database proves right")
+    for unit, mwh in done["unlisted_bm_units"].items():
+        console.print(f"[yellow]BM unit {unit} is in no list[/]: {-mwh:,.3f} MWh of accepted bids are not counted")
+
+
+def plan_facts(work: Plan) -> dict[str, Any]:
+    """The exact work, for `--dry-run --format json`."""
+    return {
+        "ingest": [day.isoformat() for day in work.ingest],
+        "converge": sorted(day.isoformat() for chunk in work.chunks for day in chunk),
+        "months": work.months,
+        "years": work.years,
+        "out_of_reach": [day.isoformat() for day in work.out_of_reach],
+        "requests": work.requests,
+    }
+
+
+def print_plan(console: Console, work: Plan) -> None:
+    """The exact work as a table."""
+    days = [day for chunk in work.chunks for day in chunk]
+    table = Table.grid(padding=(0, 2))
+    table.add_row("Read from Elexon", f"{len(work.ingest):,} days", spell_days(work.ingest))
+    table.add_row("Bid stack requests", f"{work.requests:,}", "")
+    table.add_row("Converge", f"{len(days):,} days", spell_days(days))
+    table.add_row("Monthly summaries", f"{len(work.months):,}", ", ".join(work.months))
+    table.add_row("Yearly summaries", f"{len(work.years):,}", ", ".join(work.years))
+    table.add_row("Out of reach", f"{len(work.out_of_reach):,} days", spell_days(work.out_of_reach))
+    console.print(table)
