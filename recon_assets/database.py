@@ -7,6 +7,8 @@ with three writers, whatever the busy time-out; with IMMEDIATE and 30 s there wa
 advisory lock per settlement date, taken before the snapshot, so that two processes never converge one day at once.
 """
 
+import sqlite3
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import date
@@ -42,6 +44,11 @@ def sqlite_file(url: URL) -> Path | None:
     return Path(url.database) if url.get_backend_name() == "sqlite" and url.database else None
 
 
+def shown(url: URL) -> str:
+    """A database's address for people: without its password and its options, which may hold one too."""
+    return url.set(query={}).render_as_string(hide_password=True)
+
+
 @contextmanager
 def reading(engine: Engine) -> Iterator[Connection]:
     """A connection whose queries all see one snapshot; ConfigurationError when there is no connecting."""
@@ -69,6 +76,7 @@ def writing(engine: Engine, days: Iterable[date] = ()) -> Iterator[Connection]:
                 yield connection
         finally:
             if not connection.invalidated:
+                connection.rollback()  # the locks may have been refused
                 connection.execution_options(isolation_level="AUTOCOMMIT")
                 connection.execute(text("SELECT pg_advisory_unlock_all()"))
                 connection.commit()
@@ -78,10 +86,9 @@ def writing(engine: Engine, days: Iterable[date] = ()) -> Iterator[Connection]:
 def _connected(engine: Engine) -> Iterator[Connection]:
     try:
         connection = engine.connect()
-    except exc.OperationalError as error:
-        where = engine.url.render_as_string(hide_password=True)
+    except exc.DBAPIError as error:
         reason = str(error.orig).strip().splitlines()[0]
-        raise ConfigurationError(f"DATABASE_URL: cannot connect to {where}: {reason}") from error
+        raise ConfigurationError(f"DATABASE_URL: cannot connect to {shown(engine.url)}: {reason}") from error
     with connection:
         yield connection
 
@@ -102,7 +109,15 @@ def _configure_sqlite(connection: Any, _record: Any) -> None:
     # The driver's own transactions begin too late (at the first write); SQLAlchemy's begin event does it instead.
     connection.isolation_level = None
     cursor = connection.cursor()
-    cursor.execute("PRAGMA journal_mode = WAL")
+    deadline = time.monotonic() + BUSY_TIMEOUT_SECONDS
+    while cursor.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
+        # Two processes that create a database at once: SQLite does not wait for this switch, whatever the time-out.
+        try:
+            cursor.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                raise
+            time.sleep(0.02)
     cursor.execute("PRAGMA synchronous = NORMAL")
     cursor.close()
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from datetime import date
 from typing import Any, Protocol
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -76,11 +77,13 @@ def print_state(console: Console, state: State) -> None:
     """The state as tables."""
     facts = state_facts(state)
     console.print(f"[bold]Reconciled state[/] {state.scope.days} (rule {state.scope.rule})")
-    table = Table("miner model", *("expected", "actual", "missing", "orphaned", "duplicated", "wrong", "%", "BTC"))
+    names = ("miner model", "expected", "actual", "missing", "orphaned", "duplicated", "wrong", "%", "BTC")
+    table = Table(*names, box=SIMPLE_HEAD, padding=(0, 0, 0, 1))
     for column in table.columns[1:]:
         column.justify = "right"
+        column.no_wrap = True
     for name, model in facts["models"].items():
-        table.add_row(name, *_numbers(model), f"{model['bitcoin']:,.8f}")
+        table.add_row(name, *_numbers(model), f"{model['bitcoin']:,.4f}")
     table.add_section()
     table.add_row("all", *_numbers(facts), "")
     console.print(table)
@@ -94,7 +97,7 @@ def print_state(console: Console, state: State) -> None:
     summary.add_row("Latest ingested day", f"{facts['latest_ingested'] or 'none'} ({behind})")
     console.print(summary)
     if facts["worst_dates"]:
-        worst = Table("worst dates", "missing", "orphaned", "duplicated", "wrong", "%")
+        worst = Table("worst dates", "missing", "orphaned", "duplicated", "wrong", "%", box=SIMPLE_HEAD)
         for found in facts["worst_dates"]:
             worst.add_row(*(str(value) for value in found.values()))
         console.print(worst)

@@ -4,17 +4,20 @@ Belongs here: everything that changes the schema. Does not: rows. Reading comman
 that write create an empty schema themselves; a foreign or an older one is left to `recon migrate`.
 """
 
+from datetime import date
 from enum import StrEnum
 from pathlib import Path
 
 from sqlalchemy import Connection, Engine, create_engine, inspect, text
 
-from recon_assets.database import reading, sqlite_file, writing
+from recon_assets.database import reading, shown, sqlite_file, writing
 from recon_assets.errors import SchemaError
 from recon_assets.tables import metadata
 
 VERSION_TABLE = "recon_schema_version"
 MIGRATIONS = Path(__file__).parent / "migrations"
+SCHEMA_LOCK = date.min
+"""No settlement day has this date: its lock, which is taken before the snapshot, stands for the schema."""
 
 
 class SchemaState(StrEnum):
@@ -41,7 +44,7 @@ def schema_state(connection: Connection) -> SchemaState:
 
 def require_schema(engine: Engine, *, create: bool) -> None:
     """Makes sure that the schema is current, creating it in an empty database when `create`; else SchemaError."""
-    where = engine.url.render_as_string(hide_password=True)
+    where = shown(engine.url)
     file = sqlite_file(engine.url)
     if file is not None and not file.exists():
         if not create:
@@ -70,7 +73,8 @@ def migrate(engine: Engine, *, dry_run: bool = False) -> list[str]:
         if dry_run:
             return migrate(create_engine("sqlite://"))
         file.parent.mkdir(parents=True, exist_ok=True)
-    with writing(engine) as connection:
+    # Two processes may find the database empty at once; the second waits here and then finds nothing to do.
+    with writing(engine, [SCHEMA_LOCK]) as connection:
         if schema_state(connection) is SchemaState.NEWER:
             raise SchemaError("the database was made by a newer version of recon: install that version")
         before = _describe(connection)
@@ -88,9 +92,6 @@ def _upgrade(connection: Connection) -> None:
     from alembic import command
     from alembic.config import Config
 
-    # Two processes may find the database empty at once; the second waits here and then finds nothing to do.
-    if connection.dialect.name == "postgresql":
-        connection.execute(text("SELECT pg_advisory_xact_lock(hashtext('recon schema'))"))
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS))
     config.set_main_option("path_separator", "os")

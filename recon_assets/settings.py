@@ -17,6 +17,9 @@ from recon_assets.errors import ConfigurationError
 
 ELEXON_LIVE_URL = "https://data.elexon.co.uk/bmrs/api/v1"
 MEMPOOL_LIVE_URL = "https://mempool.space/api"
+NO_TAIL = "none"
+"""The value of MEMPOOL_API_URL that leaves it at the packaged difficulty table."""
+
 STATE_FOLDER = ".recon"
 """The folder, below the current one, of everything that is not told to live elsewhere."""
 
@@ -41,11 +44,11 @@ class Settings:
         given = {name: value.strip() for name, value in environ.items() if value.strip()}
         elexon = _elexon_url(given.get("ELEXON_API_URL", ELEXON_LIVE_URL))
         # With recordings in place of Elexon nothing else is asked of the network either, unless it is named.
-        mempool = given.get("MEMPOOL_API_URL", "" if elexon.startswith("file:") else MEMPOOL_LIVE_URL)
+        mempool = given.get("MEMPOOL_API_URL", NO_TAIL if elexon.startswith("file:") else MEMPOOL_LIVE_URL)
         return cls(
             database_url=_database_url(given.get("DATABASE_URL"), folder),
             elexon_api_url=elexon,
-            mempool_api_url=_http_url("MEMPOOL_API_URL", mempool) if mempool else None,
+            mempool_api_url=None if mempool == NO_TAIL else _http_url("MEMPOOL_API_URL", mempool),
             curtailment_rule=_rule(given.get("CURTAILMENT_RULE", CurtailmentRule.SO_FLAGGED)),
             dagster_home=_dagster_home(given.get("DAGSTER_HOME"), folder),
             elexon_requests_per_second=_positive(given, "ELEXON_REQUESTS_PER_SECOND", 8),

@@ -7,6 +7,7 @@ one transaction, so that all miner models of a month come from one snapshot.
 import os
 import socket
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import date
 from typing import Any
 
@@ -48,44 +49,50 @@ def process_tags() -> dict[str, str]:
     }
 
 
-def _begin(context: dg.AssetExecutionContext) -> Workbench:
+@contextmanager
+def _at_work(context: dg.AssetExecutionContext) -> Iterator[Workbench]:
+    """The workbench; the run is marked with its process, and an error that a user may meet is one line in the UI."""
     context.instance.add_run_tags(context.run.run_id, process_tags())
-    return getattr(context.resources, WORKBENCH)  # type: ignore[no-any-return]
+    workbench: Workbench = getattr(context.resources, WORKBENCH)
+    try:
+        yield workbench
+    except ReconError as error:
+        raise dg.Failure(str(error), allow_retries=False) from error
 
 
 @dg.asset(**WIND_BM_UNITS_SPEC, required_resource_keys=RESOURCES)
 def wind_bm_units(context: dg.AssetExecutionContext) -> dg.MaterializeResult[Any]:
     """Joins Elexon's reference list to what is stored."""
-    workbench = _begin(context)
-    units = workbench.elexon.bm_units()
-    with database.writing(workbench.engine) as connection:
-        changed = store_bm_units(connection, packaged_bm_units(), workbench.now())
-        changed += store_bm_units(connection, units or [], workbench.now())
-    version, rows = events.bm_units_version(workbench.engine)
-    source = "packaged list alone" if units is None else f"packaged list and {workbench.elexon.source.name}"
-    return dg.MaterializeResult(
-        metadata={"dagster/row_count": rows, "changed": changed, "source": source},
-        data_version=dg.DataVersion(version),
-    )
+    with _at_work(context) as workbench:
+        units = workbench.elexon.bm_units()
+        with database.writing(workbench.engine) as connection:
+            changed = store_bm_units(connection, packaged_bm_units(), workbench.now())
+            changed += store_bm_units(connection, units or [], workbench.now())
+        version, rows = events.bm_units_version(workbench.engine)
+        source = "packaged list alone" if units is None else f"packaged list and {workbench.elexon.source.name}"
+        return dg.MaterializeResult(
+            metadata={"dagster/row_count": rows, "changed": changed, "source": source},
+            data_version=dg.DataVersion(version),
+        )
 
 
 @dg.asset(**NETWORK_DIFFICULTY_SPEC, required_resource_keys=RESOURCES)
 def network_difficulty(context: dg.AssetExecutionContext) -> dg.MaterializeResult[Any]:
     """Joins the packaged table and mempool.space's tail to what is stored."""
-    workbench = _begin(context)
-    url = workbench.settings.mempool_api_url
-    with database.writing(workbench.engine) as connection:
-        changed = store_retargets(connection)
-    if url is not None:
-        tail = read_tail(url, workbench.now())
+    with _at_work(context) as workbench:
+        url = workbench.settings.mempool_api_url
         with database.writing(workbench.engine) as connection:
-            changed += store_retargets(connection, tail)
-    version, rows = events.difficulty_version(workbench.engine)
-    source = "packaged table alone" if url is None else f"packaged table and {url}"
-    return dg.MaterializeResult(
-        metadata={"dagster/row_count": rows, "changed": changed, "source": source},
-        data_version=dg.DataVersion(version),
-    )
+            changed = store_retargets(connection)
+        if url is not None:
+            tail = read_tail(url, workbench.now())
+            with database.writing(workbench.engine) as connection:
+                changed += store_retargets(connection, tail)
+        version, rows = events.difficulty_version(workbench.engine)
+        source = "packaged table alone" if url is None else f"packaged table and {url}"
+        return dg.MaterializeResult(
+            metadata={"dagster/row_count": rows, "changed": changed, "source": source},
+            data_version=dg.DataVersion(version),
+        )
 
 
 @dg.asset(
@@ -97,33 +104,35 @@ def network_difficulty(context: dg.AssetExecutionContext) -> dg.MaterializeResul
 )
 def wind_bids(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult[Any]]:
     """Reads each day whole from Elexon; a day that fails does not stop the others."""
-    workbench = _begin(context)
-    failures: dict[date, str] = {}
-    logged: list[dg.AssetMaterialization] = []
-    for key in context.partition_keys:
-        day = date.fromisoformat(key)
-        provenance = events.Provenance(context.instance, [WIND_BM_UNITS])
-        try:
-            ingested = ingest_day(workbench.engine, workbench.elexon, day, workbench.now())
-        except ReconError as error:
-            failures[day] = str(error)
-            workbench.observer.failed(day, str(error))
-            context.log.error(str(error))
-            continue
-        version = events.bids_versions(workbench.engine, workbench.scope(Days(day, day)))[day]
-        event = events.bids_event(day, version, events.bids_metadata(ingested), provenance)
-        context.log_event(event)
-        logged.append(event)
-        if ingested.unlisted:
-            context.log.warning(f"{day}: accepted bids of BM units in no list: {', '.join(sorted(ingested.unlisted))}")
-        workbench.observer.ingested(ingested)
-    _fail_for(failures, len(context.partition_keys))
-    if context.run.asset_selection != {WIND_BIDS}:
-        # Steps below only run when this one yields. Dagster then adds events with one data version for the whole
-        # range; the days' own versions are logged again after them.
-        yield dg.MaterializeResult()
-        for event in logged:
+    with _at_work(context) as workbench:
+        failures: dict[date, str] = {}
+        logged: list[dg.AssetMaterialization] = []
+        for key in context.partition_keys:
+            day = date.fromisoformat(key)
+            provenance = events.Provenance(context.instance, [WIND_BM_UNITS])
+            try:
+                ingested = ingest_day(workbench.engine, workbench.elexon, day, workbench.now())
+            except ReconError as error:
+                failures[day] = str(error)
+                workbench.observer.failed(day, str(error))
+                context.log.error(str(error))
+                continue
+            version = events.bids_versions(workbench.engine, workbench.scope(Days(day, day)))[day]
+            event = events.bids_event(day, version, events.bids_metadata(ingested), provenance)
             context.log_event(event)
+            logged.append(event)
+            if ingested.unlisted:
+                context.log.warning(
+                    f"{day}: accepted bids of BM units in no list: {', '.join(sorted(ingested.unlisted))}"
+                )
+            workbench.observer.ingested(ingested)
+        _fail_for(failures, len(context.partition_keys))
+        if context.run.asset_selection != {WIND_BIDS}:
+            # Steps below only run when this one yields. Dagster then adds events with one data version for the whole
+            # range; the days' own versions are logged again after them.
+            yield dg.MaterializeResult()
+            for event in logged:
+                context.log_event(event)
 
 
 def _layers_asset(grain: Grain, name: str) -> dg.AssetsDefinition:
@@ -139,21 +148,21 @@ def _layers_asset(grain: Grain, name: str) -> dg.AssetsDefinition:
         required_resource_keys=RESOURCES,
     )
     def converge_layers(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult[Any]]:
-        workbench = _begin(context)
-        selected = [asset for asset in assets if asset.key in context.selected_asset_keys]
-        failures: dict[date, str] = {}
-        for span in _spans(grain, context.partition_keys):
-            provenances = {asset.key: events.Provenance(context.instance, asset.upstream) for asset in selected}
-            done = repair_assets(workbench, selected, span)
-            for event in repair_events(selected, done, provenances):
-                context.log_event(event)
-            for reasons in done.unfit.values():
-                failures |= reasons
-            workbench.observer.repaired(span, done)
-        for day, reason in failures.items():
-            workbench.observer.failed(day, reason)
-        _fail_for(failures, len(context.partition_keys))
-        yield from ()
+        with _at_work(context) as workbench:
+            selected = [asset for asset in assets if asset.key in context.selected_asset_keys]
+            failures: dict[date, str] = {}
+            for span in _spans(grain, context.partition_keys):
+                provenances = {asset.key: events.Provenance(context.instance, asset.upstream) for asset in selected}
+                done = repair_assets(workbench, selected, span)
+                for event in repair_events(selected, done, provenances):
+                    context.log_event(event)
+                for reasons in done.unfit.values():
+                    failures |= reasons
+                workbench.observer.repaired(span, done)
+            for day, reason in failures.items():
+                workbench.observer.failed(day, reason)
+            _fail_for(failures, len(context.partition_keys))
+            yield from ()
 
     return converge_layers
 

@@ -5,10 +5,15 @@ import dagster as dg
 from recon_assets.orchestration.catalogue import NETWORK_DIFFICULTY, WIND_BIDS, WIND_BM_UNITS, layer_assets
 from recon_assets.reconcile.layers import DAY, MONTH, YEAR
 
-REFERENCE_JOB = dg.define_asset_job(
-    "refresh_reference_data",
-    selection=dg.AssetSelection.assets(WIND_BM_UNITS, NETWORK_DIFFICULTY),
-    description="BM units and difficulty retargets.",
+BM_UNITS_JOB = dg.define_asset_job(
+    "refresh_bm_units",
+    selection=dg.AssetSelection.assets(WIND_BM_UNITS),
+    description="The wind BM units, joined to Elexon's reference list.",
+)
+DIFFICULTY_JOB = dg.define_asset_job(
+    "refresh_difficulty",
+    selection=dg.AssetSelection.assets(NETWORK_DIFFICULTY),
+    description="The difficulty retargets, joined to mempool.space's tail.",
 )
 INGEST_JOB = dg.define_asset_job(
     "ingest_days",
@@ -27,4 +32,4 @@ LAYER_JOBS = {
         (YEAR, "converge_years", "Yearly summaries."),
     )
 }
-JOBS = [REFERENCE_JOB, INGEST_JOB, *LAYER_JOBS.values()]
+JOBS = [BM_UNITS_JOB, DIFFICULTY_JOB, INGEST_JOB, *LAYER_JOBS.values()]

@@ -9,15 +9,18 @@ from datetime import date
 
 import dagster as dg
 
+from recon_assets import database
 from recon_assets.definitions import build_defs
+from recon_assets.difficulty import DifficultyHistory
 from recon_assets.orchestration.assets import process_tags
 from recon_assets.orchestration.instance import tell_what_is_right
-from recon_assets.orchestration.jobs import INGEST_JOB, LAYER_JOBS, REFERENCE_JOB
+from recon_assets.orchestration.jobs import BM_UNITS_JOB, DIFFICULTY_JOB, INGEST_JOB, LAYER_JOBS
 from recon_assets.orchestration.workbench import Workbench
 from recon_assets.reconcile.audit import State, reconciled_state
 from recon_assets.reconcile.layers import BITCOIN_DAILY, DAY, ENERGY_DAILY, MONTH, SUMMARIES, YEAR, Layer
 from recon_assets.reconcile.plan import Plan, plan
 from recon_assets.reconcile.scope import reading
+from recon_assets.reference import stored_retargets
 from recon_assets.settlement import Days, contiguous
 
 DAILY_SUMMARIES = (BITCOIN_DAILY, ENERGY_DAILY)
@@ -69,10 +72,14 @@ class Reconciliation:
         before = self.state(days)
         work = self.plan(before, options)
         self._workbench.observer.planned(work)
-        if not work.is_empty:
-            self._run(REFERENCE_JOB.name)
+        if work.ingest:
+            self._run(BM_UNITS_JOB.name)
+        if not self._is_difficulty_known([day for chunk in work.chunks for day in chunk]):
+            self._run(DIFFICULTY_JOB.name)
         for chunk in work.chunks:
             self._reconcile_days(chunk, set(work.ingest))
+        if work.is_empty:
+            return Outcome(before, before, self.runs, tell_what_is_right(self._instance, self._workbench, before))
         summaries = self.plan(self.state(days), replace(options, ingest=False, limit=None))
         for key in reversed(summaries.months):
             self._run(LAYER_JOBS[MONTH].name, key, key)
@@ -81,6 +88,11 @@ class Reconciliation:
         after = self.state(days)
         told = tell_what_is_right(self._instance, self._workbench, after)
         return Outcome(before, after, self.runs, told)
+
+    def _is_difficulty_known(self, days: Sequence[date]) -> bool:
+        with database.reading(self._workbench.engine) as connection:
+            known = stored_retargets(connection)
+        return bool(known) and all(DifficultyHistory(known).covers(day) for day in days)
 
     def _reconcile_days(self, chunk: Sequence[date], to_ingest: set[date]) -> None:
         """Reads the days of a chunk that are to be read, then converges those that are not right after that."""
