@@ -35,7 +35,7 @@ class BmUnit:
 
 
 def parse_bm_units(body: Any) -> list[BmUnit]:
-    """The BM units of a reference answer, those without an Elexon name left out; ElexonError when it is no list."""
+    """The BM units of a reference answer, those without an Elexon name left out; ElexonError for anything else."""
     if not isinstance(body, list) or not all(isinstance(row, dict) for row in body):
         raise ElexonError("the BM unit reference is not an array of units")
     units = [
@@ -45,7 +45,7 @@ def parse_bm_units(body: Any) -> list[BmUnit]:
             bm_unit_name=row.get("bmUnitName"),
             lead_party_name=row.get("leadPartyName"),
             fuel_type=row.get("fuelType"),
-            generation_capacity_mw=float(row["generationCapacity"]) if row.get("generationCapacity") else None,
+            generation_capacity_mw=_capacity(row.get("generationCapacity")),
         )
         for row in body
         if row.get("elexonBmUnit")
@@ -60,10 +60,17 @@ def packaged_bm_units() -> list[BmUnit]:
     return parse_bm_units(json.loads((files("recon_assets.data") / "bmunits_all.json").read_text(encoding="utf-8")))
 
 
-def is_bm_unit(stack_id: str | None) -> bool:
+def _capacity(text: Any) -> float | None:
+    try:
+        return float(text) if text else None
+    except (TypeError, ValueError) as error:
+        raise ElexonError(f"the BM unit reference holds a generationCapacity that is no number: {text!r}") from error
+
+
+def is_bm_unit(stack_id: object) -> bool:
     """Whether the id of a stack row names a BM unit: a null or a bare number is an action outside the BM.
 
     >>> is_bm_unit("T_SGRWO-1"), is_bm_unit("1"), is_bm_unit(None)
     (True, False, False)
     """
-    return stack_id is not None and not stack_id.isdigit()
+    return isinstance(stack_id, str) and not stack_id.isdigit()

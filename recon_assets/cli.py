@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.console import Console
 
-from recon_assets.errors import ReconError, UsageError
+from recon_assets.errors import ReconError, UsageError, first_line
 from recon_assets.settings import Settings
 from recon_assets.settlement import FIRST_DAY, Days, london_day, parse_day
 
@@ -228,7 +228,8 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         sys.exit(recon.main(words, prog_name="recon", standalone_mode=False) or RIGHT)
     except click.ClickException as error:
-        error.show()
+        command = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else "recon"
+        _complain(f"{error.format_message()} ('{command} --help' shows how)")
         sys.exit(error.exit_code)
     except (KeyboardInterrupt, click.Abort):
         _complain("Interrupted: what was committed stays; the same command does the rest.")
@@ -236,18 +237,12 @@ def main(arguments: list[str] | None = None) -> None:
     except Exception as error:
         if "--debug" in words:
             raise
-        _complain(str(error) if isinstance(error, ReconError) else f"{_first_line(error)} (--debug shows where)")
+        _complain(str(error) if isinstance(error, ReconError) else f"{first_line(error)} (--debug shows where)")
         sys.exit(error.exit_code if isinstance(error, ReconError) else NOT_RIGHT)
 
 
 def _complain(line: str) -> None:
     click.echo(f"Error: {line}" if not line.startswith("Interrupted") else line, err=True)
-
-
-def _first_line(error: Exception) -> str:
-    """The first line of an error from elsewhere; a driver's error without the statement that it happened in."""
-    cause = getattr(error, "orig", None) or error
-    return f"{type(cause).__name__}: {str(cause).splitlines()[0] if str(cause) else 'no message'}"
 
 
 def _settings() -> Settings:
@@ -292,7 +287,7 @@ def _show_state(state: "State", style: str) -> int:
     if style == "json":
         click.echo(json.dumps(report.state_facts(state), indent=2))
     else:
-        report.print_state(Console(), state)
+        report.print_state(report.open_console(), state)
     return RIGHT if state.is_right else NOT_RIGHT
 
 
@@ -308,11 +303,14 @@ def _reconcile(
     from recon_assets import report
     from recon_assets.orchestration.instance import open_instance
     from recon_assets.orchestration.reconciliation import Options, Reconciliation
-    from recon_assets.orchestration.workbench import open_workbench
+    from recon_assets.orchestration.workbench import open_source, open_workbench
     from recon_assets.progress import TerminalObserver
 
     settings = settings or _settings()
     options = options or Options()
+    if options.ingest:
+        # A source that is not there is said before anything is created.
+        open_source(settings)
     days = resolve(settings)
     if days.first < FIRST_DAY:
         raise UsageError(f"{days.first} is before {FIRST_DAY}, the first day that is kept")
@@ -325,7 +323,7 @@ def _reconcile(
             if style == "json":
                 click.echo(json.dumps(report.plan_facts(planned), indent=2))
             else:
-                report.print_plan(Console(), planned)
+                report.print_plan(report.open_console(), planned)
             return RIGHT if planned.is_empty and not planned.out_of_reach else NOT_RIGHT
         with observer:
             outcome = work.reconcile(days, options)
@@ -341,8 +339,11 @@ def _show_outcome(outcome: "Outcome", observer: "TerminalObserver", style: str) 
         facts = report.state_facts(outcome.after) | {"done": report.done_facts(outcome.runs, outcome.told, observer)}
         click.echo(json.dumps(facts, indent=2))
     else:
-        report.print_done(Console(), report.done_facts(outcome.runs, outcome.told, observer), outcome.before)
-        report.print_state(Console(), outcome.after)
+        console = report.open_console()
+        report.print_done(
+            console, report.done_facts(outcome.runs, outcome.told, observer), outcome.before, outcome.plan
+        )
+        report.print_state(console, outcome.after)
     return RIGHT if outcome.after.is_right and not observer.reasons else NOT_RIGHT
 
 

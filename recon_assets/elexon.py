@@ -118,10 +118,13 @@ class Elexon:
         except ElexonError as error:
             return error
 
-    def _witnessed(self, day: date) -> set[int]:
+    def _witnessed(self, day: date) -> set[int | None]:
         """The periods that the system prices list as published; none when the day has no prices yet."""
-        body = self.source.system_prices(day)
-        return set() if body is None else {row["settlementPeriod"] for row in _rows_of(body, day)}
+        try:
+            body = self.source.system_prices(day)
+            return set() if body is None else {row.get("settlementPeriod") for row in _rows_of(body, day)}
+        except ElexonError as error:
+            raise ElexonError(f"{day} system prices: {error}") from error
 
 
 def _rows_of(body: Any, day: date, period: int | None = None) -> list[dict[str, Any]]:
@@ -130,6 +133,8 @@ def _rows_of(body: Any, day: date, period: int | None = None) -> list[dict[str, 
         raise ElexonError("the answer has no list 'data'")
     rows: list[dict[str, Any]] = body["data"] or []
     for row in rows:
+        if not isinstance(row, dict):
+            raise ElexonError("the answer holds rows that are no objects")
         if row.get("settlementDate") != day.isoformat():
             raise ElexonError(f"the answer holds rows of {row.get('settlementDate')}")
         if period is not None and row.get("settlementPeriod") != period:
@@ -146,8 +151,10 @@ def _stack_frame(day: date, rows: list[dict[str, Any]]) -> tuple[pd.DataFrame, i
     whole = frame.drop_duplicates()
     try:
         checked: pd.DataFrame = STACK.validate(whole)
-    except pa.errors.SchemaError as error:
-        raise ElexonError(f"{day}: the bid stack breaks Elexon's schema: {str(error).splitlines()[0]}") from error
+    except (pa.errors.SchemaError, pa.errors.SchemaErrors) as error:
+        # What cannot be coerced comes as a collection of errors, whatever breaks a check as one.
+        first = error.schema_errors[0] if isinstance(error, pa.errors.SchemaErrors) else error
+        raise ElexonError(f"{day}: the bid stack breaks Elexon's schema: {str(first).splitlines()[0]}") from error
     return checked, len(frame) - len(whole)
 
 

@@ -31,3 +31,9 @@ class DifficultyUnknownError(ReconError):
 
 class ElexonError(ReconError):
     """Elexon did not answer, or answered with something that cannot be believed."""
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error from elsewhere; a driver's error without the statement that it happened in."""
+    cause = getattr(error, "orig", None) or error
+    return f"{type(cause).__name__}: {str(cause).splitlines()[0] if str(cause) else 'no message'}"

@@ -1,6 +1,5 @@
 """The terminal's view of work that is under way: a progress bar on stderr, and what was done in the end."""
 
-from collections.abc import Sequence
 from datetime import date
 
 from rich.console import Console
@@ -92,9 +91,9 @@ class TerminalObserver(Observer):
         self.failures[day] = reason
         self._advance("Reading", 1)
 
-    def run_failed(self, job: str, reasons: Sequence[str]) -> None:
+    def run_failed(self, job: str, reason: str) -> None:
         """See Observer."""
-        self._run_failures += [f"{job}: {reason}" for reason in reasons]
+        self._run_failures.append(f"{job}: {reason}")
 
     def _advance(self, bar: str, days: int) -> None:
         if bar in self._bars:

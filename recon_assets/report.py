@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from datetime import date
 from typing import Any, Protocol
 
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -16,6 +15,8 @@ from recon_assets.reconcile.converge import Changes
 from recon_assets.reconcile.plan import Plan, spell_days
 
 WORST_DATES = 10
+PIPE_WIDTH = 100
+"""Columns where no terminal says how many it has."""
 
 
 class Work(Protocol):
@@ -73,18 +74,23 @@ def worst_dates(state: State) -> list[dict[str, Any]]:
     ]
 
 
+def open_console() -> Console:
+    """A console on stdout, wide enough for the tables where it is a file or a pipe."""
+    console = Console()
+    return console if console.is_terminal else Console(width=PIPE_WIDTH)
+
+
 def print_state(console: Console, state: State) -> None:
     """The state as tables."""
     facts = state_facts(state)
     console.print(f"[bold]Reconciled state[/] {state.scope.days} (rule {state.scope.rule})")
-    names = ("miner model", "expected", "actual", "missing", "orphaned", "duplicated", "wrong", "%", "BTC")
-    table = Table(*names, box=SIMPLE_HEAD, padding=(0, 0, 0, 1))
-    for column in table.columns[1:]:
-        column.justify = "right"
+    names = ("model", "expected", "actual", "missing", "orphaned", "duplicated", "wrong", "%", "BTC")
+    table = Table(*names, box=None, padding=(0, 0, 0, 1), pad_edge=False, header_style="bold underline")
+    for column in table.columns:
         column.no_wrap = True
+        column.justify = "left" if column.header == "model" else "right"
     for name, model in facts["models"].items():
         table.add_row(name, *_numbers(model), f"{model['bitcoin']:,.4f}")
-    table.add_section()
     table.add_row("all", *_numbers(facts), "")
     console.print(table)
     curtailment, days = facts["curtailment"], facts["settlement_days"]
@@ -97,7 +103,9 @@ def print_state(console: Console, state: State) -> None:
     summary.add_row("Latest ingested day", f"{facts['latest_ingested'] or 'none'} ({behind})")
     console.print(summary)
     if facts["worst_dates"]:
-        worst = Table("worst dates", "missing", "orphaned", "duplicated", "wrong", "%", box=SIMPLE_HEAD)
+        worst = Table(
+            "worst dates", "missing", "orphaned", "duplicated", "wrong", "%", box=None, header_style="bold underline"
+        )
         for found in facts["worst_dates"]:
             worst.add_row(*(str(value) for value in found.values()))
         console.print(worst)
@@ -122,24 +130,32 @@ def done_facts(runs: int, told: int, work: Work) -> dict[str, Any]:
     }
 
 
+def _plural(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
 def _change_facts(changes: Changes) -> dict[str, int]:
     return {"inserted": changes.inserted, "corrected": changes.corrected, "removed": changes.removed}
 
 
-def print_done(console: Console, done: Mapping[str, Any], before: State) -> None:
+def print_done(console: Console, done: Mapping[str, Any], before: State, work: Plan) -> None:
     """What a command did, in a few lines."""
     was = before.total
     console.print(
         f"[bold]Before[/]: {was.missing:,} calculations missing, {was.wrong:,} wrong, {was.surplus:,} orphaned, "
-        f"{was.duplicated:,} duplicated; {len(before.unready_days):,} days to read"
+        f"{was.duplicated:,} duplicated; {_plural(len(work.ingest), 'day')} to read"
     )
     counts = done["converged"]
     console.print(
-        f"[bold]Done[/]: {done['days_read']:,} days read; {counts['inserted']:,} rows inserted, "
-        f"{counts['corrected']:,} corrected, {counts['removed']:,} removed; {done['runs']} Dagster runs"
+        f"[bold]Done[/]: {_plural(done['days_read'], 'day')} read; {_plural(counts['inserted'], 'row')} inserted, "
+        f"{counts['corrected']:,} corrected, {counts['removed']:,} removed; {_plural(done['runs'], 'Dagster run')}"
     )
     if done["partitions_told"]:
-        console.print(f"Dagster was told of {done['partitions_told']:,} partitions that the database proves right")
+        told = _plural(done["partitions_told"], "partition")
+        console.print(f"Dagster was told of {told} that the database proves right")
+    if work.out_of_reach:
+        out = _plural(len(work.out_of_reach), "day")
+        console.print(f"[yellow]{out} that the source does not have (yet)[/]: {spell_days(work.out_of_reach)}")
     for unit, mwh in done["unlisted_bm_units"].items():
         console.print(f"[yellow]BM unit {unit} is in no list[/]: {-mwh:,.3f} MWh of accepted bids are not counted")
 

@@ -19,7 +19,14 @@ from typing import Any, Protocol
 
 import requests
 from requests.adapters import HTTPAdapter
-from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential_jitter
+from tenacity import (
+    RetryCallState,
+    Retrying,
+    retry_if_exception_type,
+    stop_after_attempt,
+    wait_exponential,
+    wait_random,
+)
 
 from recon_assets.errors import ConfigurationError, ElexonError
 from recon_assets.settlement import Days
@@ -84,7 +91,7 @@ class HttpSource:
         self._throttle = Throttle(self.name, per_second=per_second, in_flight=in_flight)
         self._attempts = attempts
         self._timeout = timeout_seconds
-        self._backoff = wait_exponential_jitter(initial=backoff_seconds, max=30, jitter=backoff_seconds)
+        self._backoff = wait_exponential(multiplier=backoff_seconds, max=30) + wait_random(0, backoff_seconds)
         self._session = requests.Session()
         for scheme in ("http://", "https://"):
             self._session.mount(scheme, HTTPAdapter(pool_maxsize=in_flight, pool_block=True))

@@ -63,4 +63,5 @@ class Throttle:
             file.seek(0)
             file.truncate()
             file.write(repr(instant + self._spacing))
+            file.flush()  # the lock is given up before the file is closed: the next one must not find it empty
         return instant

@@ -3,8 +3,6 @@
 import shutil
 import uuid
 from collections.abc import Iterator
-from datetime import UTC, datetime
-from importlib.resources import files
 from pathlib import Path
 
 import pytest
@@ -16,9 +14,8 @@ from recon_assets.reference import store_bm_units, store_retargets
 from recon_assets.schema import migrate
 from recon_assets.settings import Settings
 from recon_assets_tests.postgres import PostgresServer
+from recon_assets_tests.steps import JUNE, JUNE_DAYS, NOW, SMALL_DAYS, converge_layers, ingest
 
-NOW = datetime(2026, 1, 15, 12, tzinfo=UTC)
-JUNE = Path(str(files("recon_assets.data") / "recordings"))
 CLOCK_CHANGES = Path(__file__).parent / "data"
 """Recordings of 2025-03-30 (46 periods) and 2025-10-26 (50)."""
 
@@ -52,12 +49,66 @@ def settings(database_url: str, tmp_path: Path) -> Settings:
 def engine(settings: Settings) -> Iterator[Engine]:
     """An engine on a database with the schema, the packaged BM units and the packaged difficulty."""
     engine = open_engine(settings.database_url)
+    prepare(engine)
+    yield engine
+    engine.dispose()
+
+
+def prepare(engine: Engine) -> None:
+    """Makes an empty database ready for settlement days."""
     migrate(engine)
     with writing(engine) as connection:
         store_bm_units(connection, packaged_bm_units(), NOW)
         store_retargets(connection)
+
+
+@pytest.fixture
+def small_days(engine: Engine) -> Engine:
+    """An engine on a database in which 2025-06-06 and 2025-06-07 are ingested and every layer is right."""
+    ingest(engine, SMALL_DAYS)
+    converge_layers(engine, SMALL_DAYS)
+    return engine
+
+
+def _build_june(database_url: str) -> None:
+    engine = open_engine(Settings.from_environment({"DATABASE_URL": database_url}, Path()).database_url)
+    prepare(engine)
+    ingest(engine, JUNE_DAYS)
+    converge_layers(engine, JUNE_DAYS)
+    engine.dispose()
+
+
+@pytest.fixture(scope="session")
+def june_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The SQLite file that `june` copies."""
+    file = tmp_path_factory.mktemp("june") / "june.db"
+    _build_june(f"sqlite:///{file}")
+    return file
+
+
+@pytest.fixture(scope="session")
+def june_template(postgres: PostgresServer) -> str:
+    """The PostgreSQL database that `june` copies."""
+    _build_june(postgres.create_database("june"))
+    return "june"
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def june(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
+    """An engine on a database of its own in which all of June 2025 is ingested and every layer is right."""
+    if request.param == "sqlite":
+        shutil.copy(request.getfixturevalue("june_file"), tmp_path / "june.db")
+        engine = open_engine(f"sqlite:///{tmp_path / 'june.db'}")
+        yield engine
+        engine.dispose()
+        return
+    server: PostgresServer = request.getfixturevalue("postgres")
+    name = f"june_{uuid.uuid4().hex}"
+    url = server.create_database(name, template=request.getfixturevalue("june_template"))
+    engine = open_engine(Settings.from_environment({"DATABASE_URL": url}, tmp_path).database_url)
     yield engine
     engine.dispose()
+    server.drop_database(name)
 
 
 @pytest.fixture
@@ -65,6 +116,6 @@ def recordings(tmp_path: Path) -> Path:
     """A folder of recordings that the test may spoil: 2025-06-06 and 2025-06-07, two small days."""
     folder = tmp_path / "recordings"
     folder.mkdir()
-    for day in ("2025-06-06", "2025-06-07"):
+    for day in SMALL_DAYS:
         shutil.copy(JUNE / f"{day}.json.gz", folder)
     return folder

@@ -109,7 +109,7 @@ def wind_bids(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResul
         logged: list[dg.AssetMaterialization] = []
         for key in context.partition_keys:
             day = date.fromisoformat(key)
-            provenance = events.Provenance(context.instance, [WIND_BM_UNITS])
+            provenance = events.Provenance(context.instance, {WIND_BM_UNITS: events.event_pointer(context.instance)})
             try:
                 ingested = ingest_day(workbench.engine, workbench.elexon, day, workbench.now())
             except ReconError as error:
@@ -127,7 +127,7 @@ def wind_bids(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResul
                 )
             workbench.observer.ingested(ingested)
         _fail_for(failures, len(context.partition_keys))
-        if context.run.asset_selection != {WIND_BIDS}:
+        if set(context.op_execution_context.job_def.graph.node_dict) != {WIND_BIDS.to_user_string()}:
             # Steps below only run when this one yields. Dagster then adds events with one data version for the whole
             # range; the days' own versions are logged again after them.
             yield dg.MaterializeResult()
@@ -152,10 +152,15 @@ def _layers_asset(grain: Grain, name: str) -> dg.AssetsDefinition:
             selected = [asset for asset in assets if asset.key in context.selected_asset_keys]
             failures: dict[date, str] = {}
             for span in _spans(grain, context.partition_keys):
-                provenances = {asset.key: events.Provenance(context.instance, asset.upstream) for asset in selected}
+                before = events.event_pointer(context.instance)
                 done = repair_assets(workbench, selected, span)
-                for event in repair_events(selected, done, provenances):
-                    context.log_event(event)
+                for asset in selected:
+                    # Rows of an upstream asset in this same step were read after its repair, not before.
+                    logged = events.event_pointer(context.instance)
+                    pointers = {key: logged if key in context.selected_asset_keys else before for key in asset.upstream}
+                    provenance = events.Provenance(context.instance, pointers)
+                    for event in repair_events(asset, done, provenance):
+                        context.log_event(event)
                 for reasons in done.unfit.values():
                     failures |= reasons
                 workbench.observer.repaired(span, done)
@@ -183,16 +188,13 @@ def repair_assets(workbench: Workbench, assets: Sequence[LayerAsset], span: Days
     return repair(workbench.engine, layers, workbench.scope(span), workbench.now(), only=models)
 
 
-def repair_events(
-    assets: Sequence[LayerAsset], done: Repair, provenances: dict[dg.AssetKey, events.Provenance]
-) -> Iterator[dg.AssetMaterialization]:
-    """The events of every partition that is right now, upstream assets first."""
-    for asset in assets:
-        unfit = {day.isoformat() for day in done.unfit[asset.layer.name]}
-        for (layer, model, partition), evidence in done.evidence.items():
-            if layer == asset.layer.name and model == asset.model and partition not in unfit:
-                changes = done.changes_of(asset.layer.name, asset.model, partition)
-                yield events.layer_event(asset, partition, evidence, changes, provenances[asset.key])
+def repair_events(asset: LayerAsset, done: Repair, provenance: events.Provenance) -> Iterator[dg.AssetMaterialization]:
+    """The events of every partition of an asset that is right now."""
+    unfit = {day.isoformat() for day in done.unfit[asset.layer.name]}
+    for (layer, model, partition), evidence in done.evidence.items():
+        if layer == asset.layer.name and model == asset.model and partition not in unfit:
+            changes = done.changes_of(layer, model, partition)
+            yield events.layer_event(asset, partition, evidence, changes, provenance)
 
 
 def _fail_for(failures: dict[date, str], partitions: int) -> None:

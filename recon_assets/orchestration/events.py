@@ -5,7 +5,7 @@ unchanged day leaves everything downstream fresh; the events are therefore logge
 Dagster's staleness reads (the code version, and per upstream asset a data version and an event pointer).
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from datetime import date
 from typing import Any
 
@@ -27,13 +27,17 @@ CODE_VERSION = "1"
 """A constant: without a code version Dagster takes an event to have no provenance and compares clocks instead."""
 
 
-class Provenance:
-    """The upstream state that an event speaks of: taken before the upstream rows are read."""
+def event_pointer(instance: dg.DagsterInstance) -> int:
+    """The newest event now: a later event of an upstream asset is news to whoever read the rows before it."""
+    return instance.event_log_storage.get_maximum_record_id() or 0
 
-    def __init__(self, instance: dg.DagsterInstance, upstream: Iterable[dg.AssetKey]) -> None:
-        pointer = instance.event_log_storage.get_maximum_record_id() or 0
+
+class Provenance:
+    """The upstream state that an event speaks of: per upstream asset the pointer taken before its rows were read."""
+
+    def __init__(self, instance: dg.DagsterInstance, pointers: Mapping[dg.AssetKey, int]) -> None:
         self._tags = {"dagster/code_version": CODE_VERSION, "dagster/data_version_is_user_provided": "true"}
-        for key in upstream:
+        for key, pointer in pointers.items():
             latest = instance.get_latest_materialization_event(key)
             tags = latest.asset_materialization.tags if latest and latest.asset_materialization else None
             name = key.to_user_string()
@@ -54,6 +58,12 @@ def layer_event(
     return dg.AssetMaterialization(
         asset.key, partition=partition, metadata=metadata, tags=provenance.tags(evidence.fingerprint)
     )
+
+
+def reference_event(key: dg.AssetKey, version: str, rows: int) -> dg.AssetMaterialization:
+    """The event of stored reference data that no run of this instance wrote."""
+    tags = {"dagster/data_version": version, "dagster/data_version_is_user_provided": "true"}
+    return dg.AssetMaterialization(key, metadata={"dagster/row_count": rows}, tags=tags)
 
 
 def bids_event(

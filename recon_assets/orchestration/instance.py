@@ -17,13 +17,14 @@ import dagster as dg
 import psutil
 
 from recon_assets.orchestration import events
-from recon_assets.orchestration.catalogue import LAYER_ASSETS, WIND_BIDS, WIND_BM_UNITS, LayerAsset
+from recon_assets.orchestration.catalogue import LAYER_ASSETS, NETWORK_DIFFICULTY, WIND_BIDS, WIND_BM_UNITS, LayerAsset
 from recon_assets.orchestration.workbench import Workbench
 from recon_assets.reconcile.audit import DayState, State
 from recon_assets.reconcile.layers import CALCULATIONS, CURTAILMENT, DAY
 from recon_assets.reconcile.repair import gather_evidence
 from recon_assets.settlement import Days, contiguous
 
+REFERENCE = {WIND_BM_UNITS: events.bm_units_version, NETWORK_DIFFICULTY: events.difficulty_version}
 UNFINISHED = [dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING]
 
 
@@ -74,9 +75,21 @@ def tell_what_is_right(instance: dg.DagsterInstance, workbench: Workbench, state
 
     Nothing is computed again. After an adoption or a killed run, the UI's missing partitions are then the ones to fill.
     """
-    return _tell_of_bids(instance, workbench, state) + sum(
-        _tell_of_layer(instance, workbench, state, asset) for asset in LAYER_ASSETS
-    )
+    told = _tell_of_reference(instance, workbench) + _tell_of_bids(instance, workbench, state)
+    return told + sum(_tell_of_layer(instance, workbench, state, asset) for asset in LAYER_ASSETS)
+
+
+def _tell_of_reference(instance: dg.DagsterInstance, workbench: Workbench) -> int:
+    """Without it everything made from stored reference data would be stale once an asset of it is materialized."""
+    told = 0
+    for key, version_of in REFERENCE.items():
+        if instance.get_latest_materialization_event(key) is not None:
+            continue
+        version, rows = version_of(workbench.engine)
+        if rows:
+            instance.report_runless_asset_event(events.reference_event(key, version, rows))
+            told += 1
+    return told
 
 
 def _tell_of_bids(instance: dg.DagsterInstance, workbench: Workbench, state: State) -> int:
@@ -85,7 +98,7 @@ def _tell_of_bids(instance: dg.DagsterInstance, workbench: Workbench, state: Sta
     untold = [day for day in right if day.isoformat() not in known]
     if not untold:
         return 0
-    provenance = events.Provenance(instance, [WIND_BM_UNITS])
+    provenance = events.Provenance(instance, {WIND_BM_UNITS: events.event_pointer(instance)})
     versions = events.bids_versions(workbench.engine, state.scope)
     told = [day for day in sorted(untold) if day in versions]
     for day in told:
@@ -98,7 +111,7 @@ def _tell_of_layer(instance: dg.DagsterInstance, workbench: Workbench, state: St
     untold = _right_partitions(state, asset) - known
     if not untold:
         return 0
-    provenance = events.Provenance(instance, asset.upstream)
+    provenance = events.Provenance(instance, dict.fromkeys(asset.upstream, events.event_pointer(instance)))
     told = 0
     for span in _spans_of(asset, untold):
         evidence = gather_evidence(workbench.engine, [asset.layer], workbench.scope(span))

@@ -10,8 +10,9 @@ from datetime import date
 import dagster as dg
 
 from recon_assets import database
-from recon_assets.definitions import build_defs
 from recon_assets.difficulty import DifficultyHistory
+from recon_assets.errors import first_line
+from recon_assets.orchestration.assembly import build_defs
 from recon_assets.orchestration.assets import process_tags
 from recon_assets.orchestration.instance import tell_what_is_right
 from recon_assets.orchestration.jobs import BM_UNITS_JOB, DIFFICULTY_JOB, INGEST_JOB, LAYER_JOBS
@@ -43,6 +44,7 @@ class Outcome:
     """What a reconciliation found, did and left."""
 
     before: State
+    plan: Plan
     after: State
     runs: int
     told: int
@@ -72,6 +74,8 @@ class Reconciliation:
         before = self.state(days)
         work = self.plan(before, options)
         self._workbench.observer.planned(work)
+        # Before the runs: what is told after them would count as newer than the summaries that they made of it.
+        told = tell_what_is_right(self._instance, self._workbench, before)
         if work.ingest:
             self._run(BM_UNITS_JOB.name)
         if not self._is_difficulty_known([day for chunk in work.chunks for day in chunk]):
@@ -79,15 +83,13 @@ class Reconciliation:
         for chunk in work.chunks:
             self._reconcile_days(chunk, set(work.ingest))
         if work.is_empty:
-            return Outcome(before, before, self.runs, tell_what_is_right(self._instance, self._workbench, before))
+            return Outcome(before, work, before, self.runs, told)
         summaries = self.plan(self.state(days), replace(options, ingest=False, limit=None))
         for key in reversed(summaries.months):
             self._run(LAYER_JOBS[MONTH].name, key, key)
         for key in reversed(summaries.years):
             self._run(LAYER_JOBS[YEAR].name, key, key)
-        after = self.state(days)
-        told = tell_what_is_right(self._instance, self._workbench, after)
-        return Outcome(before, after, self.runs, told)
+        return Outcome(before, work, self.state(days), self.runs, told)
 
     def _is_difficulty_known(self, days: Sequence[date]) -> bool:
         with database.reading(self._workbench.engine) as connection:
@@ -108,25 +110,18 @@ class Reconciliation:
         tags = {**process_tags(), "recon/command": self._command}
         if ends:
             tags |= dict(zip(RANGE_TAGS, ends, strict=True))
-        result = self._defs.resolve_job_def(job).execute_in_process(
-            instance=self._instance, tags=tags, run_config=QUIET, raise_on_error=False
-        )
         self.runs += 1
-        if not result.success:
-            self._workbench.observer.run_failed(job, _reasons(result))
+        try:
+            self._defs.resolve_job_def(job).execute_in_process(instance=self._instance, tags=tags, run_config=QUIET)
+        except dg.DagsterExecutionInterruptedError:
+            raise KeyboardInterrupt from None
+        except dg.Failure as failure:
+            self._workbench.observer.run_failed(job, failure.description or job)
+        except Exception as error:
+            self._workbench.observer.run_failed(job, first_line(error))
 
 
 def read_state(workbench: Workbench, days: Days, summaries: Sequence[Layer] = SUMMARIES) -> State:
     """The reconciled state of the days now, from one snapshot."""
     with reading(workbench.engine, days) as connection:
         return reconciled_state(connection, workbench.scope(days), workbench.now(), summaries)
-
-
-def _reasons(result: dg.ExecuteInProcessResult) -> Sequence[str]:
-    """Why steps failed, a line each."""
-    failures = [event.step_failure_data for event in result.all_events if event.is_step_failure]
-    return [
-        (failure.user_failure_data.description if failure.user_failure_data else None)
-        or (str(failure.error.cause.message if failure.error.cause else failure.error.message) if failure.error else "")
-        for failure in failures
-    ]

@@ -5,14 +5,12 @@ import signal
 import subprocess
 import sys
 import time
+from importlib.resources import files
 from pathlib import Path
 
 from recon_assets.orchestration.instance import open_instance
 
-PROGRAMS = {
-    "webserver": ["-m", "dagster_webserver", "-m", "recon_assets.definitions"],
-    "daemon": ["-m", "dagster._daemon", "run", "-m", "recon_assets.definitions"],
-}
+PROGRAMS = {"webserver": ["-m", "dagster_webserver"], "daemon": ["-m", "dagster._daemon", "run"]}
 """Two processes: `dagster dev`, which wraps them, once ignored a termination signal for 100 s."""
 
 PATIENCE_SECONDS = 15
@@ -22,12 +20,17 @@ def serve(home: Path, host: str, port: int) -> int:
     """Runs both until one ends or Ctrl-C; returns the exit code of the one that ended by itself, else 0."""
     with open_instance(home):
         environment = {**os.environ, "DAGSTER_HOME": str(home)}
+    workspace = ["--workspace", str(files("recon_assets.data") / "workspace.yaml")]
     listening = {"webserver": ["--host", host, "--port", str(port)]}
     processes = [
-        subprocess.Popen([sys.executable, *words, *listening.get(name, [])], env=environment, start_new_session=True)
+        subprocess.Popen(
+            [sys.executable, *words, *workspace, *listening.get(name, [])], env=environment, start_new_session=True
+        )
         for name, words in PROGRAMS.items()
     ]
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # A shell that starts a command in the background has it ignore SIGINT; a service manager sends SIGTERM.
+    for stop in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(stop, signal.default_int_handler)
     try:
         while all(process.poll() is None for process in processes):
             time.sleep(0.2)

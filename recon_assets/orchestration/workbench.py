@@ -4,7 +4,7 @@ Belongs here: settings, engine, source, clock, and the observer to whom work is 
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
@@ -44,7 +44,7 @@ class Observer:
     def failed(self, day: date, reason: str) -> None:
         """A day could not be done."""
 
-    def run_failed(self, job: str, reasons: Sequence[str]) -> None:
+    def run_failed(self, job: str, reason: str) -> None:
         """A run ended without success."""
 
 

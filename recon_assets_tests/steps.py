@@ -1,0 +1,81 @@
+"""Steps that the tests of several modules take: ingest days, converge every layer, look at the state and the rows."""
+
+from collections import Counter
+from collections.abc import Iterable
+from datetime import UTC, date, datetime
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Engine, Table, select, text
+
+from recon_assets import database
+from recon_assets.curtailment import CurtailmentRule
+from recon_assets.elexon import Elexon
+from recon_assets.ingest import IngestedDay, ingest_day
+from recon_assets.reconcile import scope
+from recon_assets.reconcile.audit import State, reconciled_state
+from recon_assets.reconcile.converge import Changes, converge
+from recon_assets.reconcile.layers import LAYERS
+from recon_assets.settlement import Days
+from recon_assets.sources import RecordingSource
+
+NOW = datetime(2026, 1, 15, 12, tzinfo=UTC)
+JUNE = Path(str(files("recon_assets.data") / "recordings"))
+"""Recordings of every day of June 2025."""
+JUNE_DAYS = Days.of_month("2025-06")
+JUNE_6 = date(2025, 6, 6)
+"""A small day: 80 of its 83 wind bids are flagged."""
+JUNE_7 = date(2025, 6, 7)
+"""A smaller day: 14 wind bids, all flagged."""
+SMALL_DAYS = Days(JUNE_6, JUNE_7)
+
+INVISIBLE = {"id", "created_at", "updated_at", "last_updated", "calculated_at"}
+"""Columns in which a repaired row may differ from the one that was lost."""
+
+
+def ingest(engine: Engine, days: Iterable[date], folder: Path = JUNE, now: datetime = NOW) -> list[IngestedDay]:
+    """Ingests days from a folder of recordings."""
+    elexon = Elexon(RecordingSource(folder))
+    return [ingest_day(engine, elexon, day, now) for day in days]
+
+
+def converge_layers(
+    engine: Engine, days: Days, rule: CurtailmentRule = CurtailmentRule.SO_FLAGGED
+) -> dict[str, Changes]:
+    """Converges every layer of the days, bottom up; returns the changes by table."""
+    asked = scope.Scope(days, rule)
+    with scope.writing(engine, days) as connection:
+        return {layer.name: converge(connection, layer, asked.of(layer.grain.whole(days))) for layer in LAYERS}
+
+
+def state_of(
+    engine: Engine, days: Days, rule: CurtailmentRule = CurtailmentRule.SO_FLAGGED, now: datetime = NOW
+) -> State:
+    """The reconciled state of the days."""
+    with scope.reading(engine, days) as connection:
+        return reconciled_state(connection, scope.Scope(days, rule), now)
+
+
+def execute(engine: Engine, *statements: str) -> list[int]:
+    """Runs plain SQL, as someone at a database prompt would; returns the rows that each statement changed."""
+    with database.writing(engine) as connection:
+        return [connection.execute(text(statement)).rowcount for statement in statements]
+
+
+def scalar(engine: Engine, statement: str) -> Any:
+    """The one value that plain SQL gives."""
+    with database.reading(engine) as connection:
+        return connection.execute(text(statement)).scalar_one()
+
+
+def contents(engine: Engine, *tables: Table) -> dict[str, Counter[tuple[Any, ...]]]:
+    """Every row of the tables, with how often it is there, without ids and timestamps."""
+    with database.reading(engine) as connection:
+        return {
+            table.name: Counter(
+                tuple(round(value, 9) if isinstance(value, float) else value for value in row)
+                for row in connection.execute(select(*(c for c in table.c if c.name not in INVISIBLE)))
+            )
+            for table in tables
+        }
