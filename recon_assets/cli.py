@@ -9,6 +9,7 @@ Exit codes: 0 done and right; 1 something is missing, wrong, behind or failed; 2
 
 import json
 import os
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,7 +20,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.console import Console
 
 from recon_assets.errors import ReconError, UsageError, first_line
 from recon_assets.settings import Settings
@@ -200,10 +200,13 @@ def demo() -> int:
     click.echo(ABOUT_THE_RECORDINGS)
     settings = replace(_settings(), elexon_api_url=recordings.as_uri(), mempool_api_url=None)
     code = _reconcile(lambda _: Days.of_month("2025-06"), None, "table", settings=settings)
+    command = "recon" if shutil.which("recon") else os.path.relpath(sys.argv[0])
     click.echo(
-        "\nNext:\n  make ui                          the Dagster UI: assets, partitions and the runs of this demo"
+        f"\nNext:\n"
+        f"  {command} ui                        the Dagster UI: assets, partitions and the runs of this demo\n"
+        f"  {command} status --month 2025-06    the same state again, from the rows\n"
+        f"  {command} --help"
     )
-    click.echo("  recon status --month 2025-06     the same state again, from the rows\n  recon --help")
     return code
 
 
@@ -314,7 +317,7 @@ def _reconcile(
     days = resolve(settings)
     if days.first < FIRST_DAY:
         raise UsageError(f"{days.first} is before {FIRST_DAY}, the first day that is kept")
-    observer = TerminalObserver(Console(stderr=True))
+    observer = TerminalObserver()
     command = f"recon {' '.join(sys.argv[1:])}"
     with open_workbench(settings, observer) as workbench, open_instance(settings.dagster_home) as instance:
         work = Reconciliation(workbench, instance, command)

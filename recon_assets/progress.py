@@ -1,5 +1,8 @@
 """The terminal's view of work that is under way: a progress bar on stderr, and what was done in the end."""
 
+import os
+import sys
+from collections.abc import Iterable
 from datetime import date
 
 from rich.console import Console
@@ -34,13 +37,16 @@ class RateColumn(ProgressColumn):
 class TerminalObserver(Observer):
     """Draws two bars (days read, days converged) and remembers what was changed and what failed."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self) -> None:
         self.read = Changes()
         self.repaired_rows = Changes()
         self.days_read = 0
         self.unlisted: dict[str, float] = {}
         self.failures: dict[date, str] = {}
         self._run_failures: list[str] = []
+        # Dagster points stderr at a file while a step runs; this is the terminal itself.
+        self._terminal = os.fdopen(os.dup(sys.stderr.fileno()), "w")
+        console = Console(file=self._terminal)
         self._progress = Progress(
             TextColumn("{task.description:<10}"),
             BarColumn(),
@@ -51,6 +57,7 @@ class TerminalObserver(Observer):
             transient=True,
             disable=not console.is_terminal,
         )
+        self._waiting: dict[str, set[date]] = {}
         self._bars: dict[str, TaskID] = {}
 
     def __enter__(self) -> "TerminalObserver":
@@ -59,6 +66,7 @@ class TerminalObserver(Observer):
 
     def __exit__(self, *_: object) -> None:
         self._progress.stop()
+        self._terminal.close()
 
     @property
     def reasons(self) -> list[str]:
@@ -68,9 +76,10 @@ class TerminalObserver(Observer):
 
     def planned(self, work: Plan) -> None:
         """See Observer."""
+        self._waiting = {"Reading": set(work.ingest), "Converging": {day for chunk in work.chunks for day in chunk}}
         self._bars = {
-            "Reading": self._progress.add_task("Reading", total=len(work.ingest), visible=bool(work.ingest)),
-            "Converging": self._progress.add_task("Converging", total=sum(map(len, work.chunks))),
+            name: self._progress.add_task(name, total=len(days), visible=bool(days))
+            for name, days in self._waiting.items()
         }
 
     def ingested(self, day: IngestedDay) -> None:
@@ -79,22 +88,25 @@ class TerminalObserver(Observer):
         self.days_read += 1
         for unit, mwh in day.unlisted.items():
             self.unlisted[unit] = self.unlisted.get(unit, 0.0) + mwh
-        self._advance("Reading", 1)
+        self._advance("Reading", [day.settlement_date])
 
     def repaired(self, days: Days, repair: Repair) -> None:
         """See Observer."""
         self.repaired_rows += sum(repair.changes.values(), Changes())
-        self._advance("Converging", len(days))
+        self._advance("Converging", days)
 
     def failed(self, day: date, reason: str) -> None:
         """See Observer."""
         self.failures[day] = reason
-        self._advance("Reading", 1)
+        self._advance("Reading", [day])
 
     def run_failed(self, job: str, reason: str) -> None:
         """See Observer."""
         self._run_failures.append(f"{job}: {reason}")
 
-    def _advance(self, bar: str, days: int) -> None:
-        if bar in self._bars:
-            self._progress.advance(self._bars[bar], days)
+    def _advance(self, bar: str, days: Iterable[date]) -> None:
+        """Moves a bar on by those of the days that it still waits for: a month's summaries repair no day again."""
+        done = self._waiting.get(bar, set()).intersection(days)
+        if done:
+            self._waiting[bar] -= done
+            self._progress.advance(self._bars[bar], len(done))

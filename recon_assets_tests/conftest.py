@@ -3,16 +3,20 @@
 import shutil
 import uuid
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
+import dagster as dg
 import pytest
 from sqlalchemy import Engine
 
 from recon_assets.bm_units import packaged_bm_units
 from recon_assets.database import open_engine, writing
+from recon_assets.orchestration.workbench import Workbench, open_workbench
 from recon_assets.reference import store_bm_units, store_retargets
 from recon_assets.schema import migrate
 from recon_assets.settings import Settings
+from recon_assets.stand_in import StandInElexon
 from recon_assets_tests.postgres import PostgresServer
 from recon_assets_tests.steps import JUNE, JUNE_DAYS, NOW, SMALL_DAYS, converge_layers, ingest
 
@@ -119,3 +123,31 @@ def recordings(tmp_path: Path) -> Path:
     for day in SMALL_DAYS:
         shutil.copy(JUNE / f"{day}.json.gz", folder)
     return folder
+
+
+@pytest.fixture
+def stand_in(recordings: Path) -> Iterator[StandInElexon]:
+    """A server that answers as Elexon would, from `recordings`."""
+    with StandInElexon(recordings) as server:
+        yield server
+
+
+@pytest.fixture
+def workbench(settings: Settings, stand_in: StandInElexon) -> Iterator[Workbench]:
+    """What assets work with: an empty database on each engine, and the stand-in, asked once and at full speed."""
+    settings = replace(
+        settings,
+        elexon_api_url=stand_in.url,
+        mempool_api_url=None,
+        elexon_requests_per_second=1000,
+        elexon_attempts=1,
+    )
+    with open_workbench(settings) as workbench:
+        yield workbench
+
+
+@pytest.fixture
+def instance() -> Iterator[dg.DagsterInstance]:
+    """A Dagster instance that forgets everything."""
+    with dg.DagsterInstance.ephemeral() as instance:
+        yield instance

@@ -20,7 +20,7 @@ from recon_assets.orchestration import events
 from recon_assets.orchestration.catalogue import LAYER_ASSETS, NETWORK_DIFFICULTY, WIND_BIDS, WIND_BM_UNITS, LayerAsset
 from recon_assets.orchestration.workbench import Workbench
 from recon_assets.reconcile.audit import DayState, State
-from recon_assets.reconcile.layers import CALCULATIONS, CURTAILMENT, DAY
+from recon_assets.reconcile.layers import DAY
 from recon_assets.reconcile.repair import gather_evidence
 from recon_assets.settlement import Days, contiguous
 
@@ -108,7 +108,7 @@ def _tell_of_bids(instance: dg.DagsterInstance, workbench: Workbench, state: Sta
 
 def _tell_of_layer(instance: dg.DagsterInstance, workbench: Workbench, state: State, asset: LayerAsset) -> int:
     known = instance.get_materialized_partitions(asset.key)
-    untold = _right_partitions(state, asset) - known
+    untold = state.right_periods(asset.layer, asset.model) - known
     if not untold:
         return 0
     provenance = events.Provenance(instance, dict.fromkeys(asset.upstream, events.event_pointer(instance)))
@@ -121,20 +121,6 @@ def _tell_of_layer(instance: dg.DagsterInstance, workbench: Workbench, state: St
                 instance.report_runless_asset_event(event)
                 told += 1
     return told
-
-
-def _right_partitions(state: State, asset: LayerAsset) -> set[str]:
-    """The partitions of an asset that hold what they must, of the days that were ever ingested or adopted."""
-    layer = asset.layer
-    present = {day for day, found in state.days.items() if found is not DayState.NOT_INGESTED}
-    if layer is CURTAILMENT:
-        present -= {day for day, tally in state.curtailment.items() if tally.faults} | state.contradicted
-    elif layer is CALCULATIONS:
-        present -= {day for (day, model), tally in state.calculations.items() if model == asset.model and tally.faults}
-    else:
-        stale = {key.split()[0] for key in state.stale_summaries[layer.name]}
-        return {layer.grain.label(day) for day in present} - stale
-    return {day.isoformat() for day in present}
 
 
 def _spans_of(asset: LayerAsset, partitions: set[str]) -> list[Days]:

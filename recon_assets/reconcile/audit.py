@@ -144,6 +144,19 @@ class State:
         daily = (self.stale_summaries.get(layer.name, ()) for layer in (BITCOIN_DAILY, ENERGY_DAILY))
         return sorted(faulty | {date.fromisoformat(key.split()[0]) for keys in daily for key in keys})
 
+    def right_periods(self, layer: Layer, model: str | None = None) -> set[str]:
+        """The periods of a layer (of one miner model) that hold what they must, above layers that do so too.
+
+        A layer is only right above right layers: without records no calculation is missing.
+        """
+        present = {day for day, found in self.days.items() if found is not DayState.NOT_INGESTED}
+        unfit = {day for day, tally in self.curtailment.items() if tally.faults} | self.contradicted
+        if "miner_model" in layer.key:
+            faulty = {key for key, tally in self.calculations.items() if tally.faults}
+            unfit |= {day for day, of_model in faulty if model in (None, of_model)}
+        stale = {key.split()[0] for key in self.stale_summaries.get(layer.name, ())}
+        return {layer.grain.label(day) for day in present} - {layer.grain.label(day) for day in unfit} - stale
+
     @property
     def is_right(self) -> bool:
         """Whether nothing is missing, wrong, stale or behind."""
