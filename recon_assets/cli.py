@@ -14,16 +14,16 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import UTC, date, datetime, timedelta
-from functools import wraps
+from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
+from recon_assets.cli_options import DAY, Period, format_option, period_options
 from recon_assets.errors import ReconError, UsageError, first_line
 from recon_assets.settings import Settings
-from recon_assets.settlement import FIRST_DAY, Days, london_day, parse_day
+from recon_assets.settlement import FIRST_DAY, Days
 
 if TYPE_CHECKING:
     from recon_assets.orchestration.reconciliation import Options, Outcome
@@ -38,81 +38,6 @@ right); the split into acceptances, the flags and the non-wind rows are made up.
 """
 
 RIGHT, NOT_RIGHT, INTERRUPTED = 0, 1, 130
-
-
-class DayParameter(click.ParamType[date]):
-    """A settlement date written YYYY-MM-DD."""
-
-    name = "YYYY-MM-DD"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> date:
-        """The date; a usage error when there is no such day."""
-        if isinstance(value, date):
-            return value
-        try:
-            return parse_day(value)
-        except UsageError as error:
-            self.fail(str(error), param, ctx)
-
-
-DAY = DayParameter()
-
-
-def period_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The options --from, --to, --month and --year, handed to the command as `period`."""
-
-    @click.option("--from", "first", type=DAY, help="First settlement date of the period.")
-    @click.option("--to", "last", type=DAY, help="Last settlement date of the period.")
-    @click.option("--month", metavar="YYYY-MM", help="A month instead of --from and --to.")
-    @click.option("--year", metavar="YYYY", help="A year instead of --from and --to.")
-    @wraps(command)
-    def with_period(
-        *args: Any, first: date | None, last: date | None, month: str | None, year: str | None, **options: Any
-    ) -> Any:
-        return command(*args, period=Period(first, last, month, year), **options)
-
-    return with_period
-
-
-class Period:
-    """The period that a command was asked for, whose open ends the database and the source close."""
-
-    def __init__(self, first: date | None, last: date | None, month: str | None, year: str | None) -> None:
-        named = [
-            name for name, value in (("--month", month), ("--year", year), ("--from/--to", first or last)) if value
-        ]
-        if len(named) > 1:
-            raise UsageError(f"{' and '.join(named)} exclude each other: name the period once")
-        self._days = Days.of_month(month) if month else Days.of_year(year) if year else None
-        self._first, self._last = first, last
-        if first and last:
-            self._days = Days(first, last)
-
-    def resolve(self, settings: Settings, first_day: date | None) -> Days:
-        """The days; an open start is the first day with data, an open end yesterday (or the newest recording)."""
-        if self._days is not None:
-            return self._days
-        span = _recorded_span(settings)
-        first = self._first or first_day or (span.first if span else None)
-        if first is None:
-            raise UsageError("the database holds no data yet: name a period, for example --month 2025-06")
-        last = self._last or (span.last if span else london_day(datetime.now(UTC)) - timedelta(days=1))
-        return Days(first, max(first, last) if self._last is None else last)
-
-
-def _recorded_span(settings: Settings) -> Days | None:
-    if settings.recordings is None:
-        return None
-    from recon_assets.sources import RecordingSource
-
-    return RecordingSource(settings.recordings).span()
-
-
-def format_option(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The option --format."""
-    return click.option(
-        "--format", "style", type=click.Choice(["table", "json"]), default="table", show_default=True, help="Output."
-    )(command)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

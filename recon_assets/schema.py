@@ -80,9 +80,11 @@ def migrate(engine: Engine, *, dry_run: bool = False) -> list[str]:
         before = _describe(connection)
         _upgrade(connection)
         tables = {line for line in before if line.startswith("table ")}
-        new = [line for line in _describe(connection) if line not in before]
+        after = _describe(connection)
+        new = [line for line in after if line not in before]
         # Of a table that was just created, the table says enough.
         done = [line for line in new if line.startswith("table ") or f"table {line.split(' of ')[-1]}" in tables]
+        done += [f"no more {line}" for line in before if line.startswith("unique ") and line not in after]
         if dry_run:
             connection.rollback()
     return done
@@ -106,7 +108,7 @@ def _revisions() -> list[str]:
 
 
 def _describe(connection: Connection) -> list[str]:
-    """The parts of a schema that a migration may add, as lines that can be compared."""
+    """The parts of a schema that a migration may add or relax, as lines that can be compared."""
     inspector = inspect(connection)
     lines = []
     for table in sorted(inspector.get_table_names()):
@@ -116,5 +118,8 @@ def _describe(connection: Connection) -> list[str]:
             lines.append(f"{kind} {column['name']} of {table}")
         for index in inspector.get_indexes(table):
             unique = "unique index" if index["unique"] else "index"
-            lines.append(f"{unique} {index['name']} of {table}")
+            if not index.get("duplicates_constraint"):
+                lines.append(f"{unique} {index['name']} of {table}")
+        for key in inspector.get_unique_constraints(table):
+            lines.append(f"unique key ({', '.join(key['column_names'])}) of {table}")
     return lines

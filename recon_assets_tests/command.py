@@ -1,6 +1,6 @@
 """The command `recon` as a process, in a folder and an environment of its own.
 
-Here: starting it and reading what it printed. Not here: what it should have done.
+Here: starting it, reading what it printed, opening the Dagster that it used. Not here: what it should have done.
 """
 
 import json
@@ -10,6 +10,8 @@ import sysconfig
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import dagster as dg
 
 RECON = Path(sysconfig.get_path("scripts")) / "recon"
 PATIENCE_SECONDS = 120
@@ -65,7 +67,6 @@ class Command:
             text=True,
         )
 
-    @property
-    def dagster_home(self) -> Path:
-        """Where the command keeps Dagster's state when it is not told."""
-        return self.folder / ".recon" / "dagster"
+    def dagster(self) -> dg.DagsterInstance:
+        """The Dagster instance that the command has used, in the folder where it keeps one when it is not told."""
+        return dg.DagsterInstance.from_config(str(self.folder / ".recon" / "dagster"))

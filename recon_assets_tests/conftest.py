@@ -2,7 +2,7 @@
 
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from recon_assets.orchestration.workbench import Workbench, open_workbench
 from recon_assets.reference import store_bm_units, store_retargets
 from recon_assets.schema import migrate
 from recon_assets.settings import Settings
+from recon_assets.settlement import Days
 from recon_assets.stand_in import StandInElexon
 from recon_assets_tests.postgres import PostgresServer
 from recon_assets_tests.steps import JUNE, JUNE_DAYS, NOW, SMALL_DAYS, converge_layers, ingest
@@ -31,21 +32,63 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresServe
         yield server
 
 
+def _prepare(engine: Engine) -> None:
+    migrate(engine)
+    with writing(engine) as connection:
+        store_bm_units(connection, packaged_bm_units(), NOW)
+        store_retargets(connection)
+
+
+def _fill(engine: Engine, days: Days) -> None:
+    _prepare(engine)
+    ingest(engine, days)
+    converge_layers(engine, days)
+
+
+CONTENT: dict[str, Callable[[Engine], None]] = {
+    "june": lambda engine: _fill(engine, JUNE_DAYS),
+    "small_days": lambda engine: _fill(engine, SMALL_DAYS),
+    "engine": _prepare,
+}
+"""The fixtures that promise a database with content, and what makes it. Built once in a test process, then copied."""
+
+
+@pytest.fixture(scope="session")
+def templates(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the databases that tests copy."""
+    return tmp_path_factory.mktemp("templates")
+
+
 @pytest.fixture(params=["sqlite", "postgresql"])
-def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    """The DATABASE_URL of an empty database, on each engine in turn."""
+def database_url(request: pytest.FixtureRequest, tmp_path: Path, templates: Path) -> Iterator[str]:
+    """The DATABASE_URL of the test's own database, on each engine in turn: empty, but for a fixture in CONTENT."""
+    content = next((name for name in CONTENT if name in request.fixturenames), None)
+    built = templates / f"{content}.{request.param}"
     if request.param == "sqlite":
+        if content and not built.exists():
+            _build(f"sqlite:///{built}", content)
+        if content:
+            shutil.copy(built, tmp_path / "recon.db")
         yield f"sqlite:///{tmp_path / 'recon.db'}"
         return
     server: PostgresServer = request.getfixturevalue("postgres")
+    if content and not built.exists():
+        _build(server.create_database(content), content)
+        built.touch()
     name = f"test_{uuid.uuid4().hex}"
-    yield server.create_database(name)
+    yield server.create_database(name, template=content)
     server.drop_database(name)
+
+
+def _build(url: str, content: str) -> None:
+    engine = open_engine(Settings.from_environment({"DATABASE_URL": url}, Path()).database_url)
+    CONTENT[content](engine)
+    engine.dispose()
 
 
 @pytest.fixture
 def settings(database_url: str, tmp_path: Path) -> Settings:
-    """Settings for an empty database and the packaged recordings of June 2025."""
+    """Settings for the test's own database and the packaged recordings of June 2025."""
     return Settings.from_environment({"DATABASE_URL": database_url, "ELEXON_API_URL": JUNE.as_uri()}, tmp_path)
 
 
@@ -53,66 +96,20 @@ def settings(database_url: str, tmp_path: Path) -> Settings:
 def engine(settings: Settings) -> Iterator[Engine]:
     """An engine on a database with the schema, the packaged BM units and the packaged difficulty."""
     engine = open_engine(settings.database_url)
-    prepare(engine)
     yield engine
     engine.dispose()
-
-
-def prepare(engine: Engine) -> None:
-    """Makes an empty database ready for settlement days."""
-    migrate(engine)
-    with writing(engine) as connection:
-        store_bm_units(connection, packaged_bm_units(), NOW)
-        store_retargets(connection)
 
 
 @pytest.fixture
 def small_days(engine: Engine) -> Engine:
     """An engine on a database in which 2025-06-06 and 2025-06-07 are ingested and every layer is right."""
-    ingest(engine, SMALL_DAYS)
-    converge_layers(engine, SMALL_DAYS)
     return engine
 
 
-def _build_june(database_url: str) -> None:
-    engine = open_engine(Settings.from_environment({"DATABASE_URL": database_url}, Path()).database_url)
-    prepare(engine)
-    ingest(engine, JUNE_DAYS)
-    converge_layers(engine, JUNE_DAYS)
-    engine.dispose()
-
-
-@pytest.fixture(scope="session")
-def june_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The SQLite file that `june` copies."""
-    file = tmp_path_factory.mktemp("june") / "june.db"
-    _build_june(f"sqlite:///{file}")
-    return file
-
-
-@pytest.fixture(scope="session")
-def june_template(postgres: PostgresServer) -> str:
-    """The PostgreSQL database that `june` copies."""
-    _build_june(postgres.create_database("june"))
-    return "june"
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def june(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
-    """An engine on a database of its own in which all of June 2025 is ingested and every layer is right."""
-    if request.param == "sqlite":
-        shutil.copy(request.getfixturevalue("june_file"), tmp_path / "june.db")
-        engine = open_engine(f"sqlite:///{tmp_path / 'june.db'}")
-        yield engine
-        engine.dispose()
-        return
-    server: PostgresServer = request.getfixturevalue("postgres")
-    name = f"june_{uuid.uuid4().hex}"
-    url = server.create_database(name, template=request.getfixturevalue("june_template"))
-    engine = open_engine(Settings.from_environment({"DATABASE_URL": url}, tmp_path).database_url)
-    yield engine
-    engine.dispose()
-    server.drop_database(name)
+@pytest.fixture
+def june(engine: Engine) -> Engine:
+    """An engine on a database in which all of June 2025 is ingested and every layer is right."""
+    return engine
 
 
 @pytest.fixture

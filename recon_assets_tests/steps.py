@@ -1,8 +1,11 @@
 """Steps that the tests of several modules take: ingest days, converge every layer, look at the state and the rows."""
 
+import gzip
+import json
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import UTC, date, datetime
+from decimal import Decimal
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -40,6 +43,14 @@ def ingest(engine: Engine, days: Iterable[date], folder: Path = JUNE, now: datet
     return [ingest_day(engine, elexon, day, now) for day in days]
 
 
+def change_recording(folder: Path, day: date, change: Callable[[dict[str, Any]], object]) -> None:
+    """Changes the content of a recording in place."""
+    path = folder / f"{day}.json.gz"
+    content = json.loads(gzip.decompress(path.read_bytes()))
+    change(content)
+    path.write_bytes(gzip.compress(json.dumps(content).encode(), compresslevel=1))
+
+
 def converge_layers(
     engine: Engine, days: Days, rule: CurtailmentRule = CurtailmentRule.SO_FLAGGED
 ) -> dict[str, Changes]:
@@ -66,7 +77,8 @@ def execute(engine: Engine, *statements: str) -> list[int]:
 def scalar(engine: Engine, statement: str) -> Any:
     """The one value that plain SQL gives."""
     with database.reading(engine) as connection:
-        return connection.execute(text(statement)).scalar_one()
+        value = connection.execute(text(statement)).scalar_one()
+    return float(value) if isinstance(value, Decimal) else value
 
 
 def contents(engine: Engine, *tables: Table) -> dict[str, Counter[tuple[Any, ...]]]:

@@ -16,9 +16,9 @@ from recon_assets.database import open_engine, reading, shown, writing
 from recon_assets.errors import ConfigurationError
 from recon_assets.settings import Settings
 from recon_assets_tests.postgres import PostgresServer
-from recon_assets_tests.steps import scalar
 
 JUNE_1, JUNE_2 = date(2025, 6, 1), date(2025, 6, 2)
+# Every writing process imports this module, so that it leaves pandas and Dagster alone.
 WRITERS, ROUNDS = 3, 40
 spawn = multiprocessing.get_context("spawn")
 
@@ -32,6 +32,11 @@ def counter(settings: Settings) -> Iterator[Engine]:
         connection.execute(text("INSERT INTO counter VALUES (0)"))
     yield engine
     engine.dispose()
+
+
+def count(counter: Engine) -> int:
+    with reading(counter) as connection:
+        return int(connection.execute(text("SELECT n FROM counter")).scalar_one())
 
 
 @pytest.fixture
@@ -63,7 +68,7 @@ def test_writers_in_several_processes_neither_fail_nor_lose_a_write(counter: Eng
         writer.join()
 
     assert [writer.exitcode for writer in writers] == [0] * WRITERS
-    assert scalar(counter, "SELECT n FROM counter") == WRITERS * ROUNDS
+    assert count(counter) == WRITERS * ROUNDS
 
 
 def test_writers_in_several_threads_neither_fail_nor_lose_a_write(counter: Engine) -> None:
@@ -79,7 +84,7 @@ def test_writers_in_several_threads_neither_fail_nor_lose_a_write(counter: Engin
     run_together(*[write] * WRITERS)
 
     assert failures == []
-    assert scalar(counter, "SELECT n FROM counter") == WRITERS * ROUNDS
+    assert count(counter) == WRITERS * ROUNDS
 
 
 def run_together(*jobs: Callable[[], object]) -> None:
@@ -113,9 +118,9 @@ def test_a_failed_transaction_leaves_no_trace_and_no_lock(counter: Engine) -> No
     with pytest.raises(ZeroDivisionError):
         fail_after_a_write(counter)
 
-    assert scalar(counter, "SELECT n FROM counter") == 0
+    assert count(counter) == 0
     count_up(counter.url.render_as_string(hide_password=False), 1)
-    assert scalar(counter, "SELECT n FROM counter") == 1
+    assert count(counter) == 1
 
 
 def test_a_reader_sees_one_snapshot(counter: Engine) -> None:
@@ -125,14 +130,14 @@ def test_a_reader_sees_one_snapshot(counter: Engine) -> None:
         after = connection.execute(text("SELECT n FROM counter")).scalar_one()
 
     assert (before, after) == (0, 0)
-    assert scalar(counter, "SELECT n FROM counter") == 1
+    assert count(counter) == 1
 
 
 def test_a_reader_changes_nothing(counter: Engine) -> None:
     with reading(counter) as connection:
         connection.execute(text("UPDATE counter SET n = 7"))
 
-    assert scalar(counter, "SELECT n FROM counter") == 0
+    assert count(counter) == 0
 
 
 def enter_in_a_thread(engine: Engine, days: list[date]) -> tuple[threading.Thread, threading.Event]:
@@ -172,7 +177,7 @@ def test_a_writer_that_waited_sees_what_the_other_one_wrote(counter: Engine) -> 
         connection.execute(text("UPDATE counter SET n = 100"))
     waiting.join()
 
-    assert scalar(counter, "SELECT n FROM counter") == 101
+    assert count(counter) == 101
 
 
 def test_writers_that_name_the_same_days_in_another_order_do_not_block_each_other(postgres_engine: Engine) -> None:

@@ -1,6 +1,5 @@
 """Reconciling through Dagster: the right runs in the right order, only what is not right, nothing lost on the way."""
 
-import io
 import json
 import shutil
 from dataclasses import dataclass, replace
@@ -9,13 +8,11 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
-from rich.console import Console
 from sqlalchemy import Engine
 
 from recon_assets.curtailment import CurtailmentRule
 from recon_assets.orchestration.reconciliation import Options, Outcome, Reconciliation
-from recon_assets.orchestration.workbench import Workbench
-from recon_assets.progress import TerminalObserver
+from recon_assets.orchestration.workbench import Observer, Workbench
 from recon_assets.reconcile.audit import DayState
 from recon_assets.reconcile.layers import LAYERS
 from recon_assets.settings import Settings
@@ -49,10 +46,20 @@ def reconcile(
     return Reconciliation(workbench, instance, "the test").reconcile(days, options or Options())
 
 
-def observed(workbench: Workbench) -> TerminalObserver:
-    """What a command would show; the workbench reports to it from now on."""
-    workbench.observer = observer = TerminalObserver(Console(file=io.StringIO()))
-    return observer
+class Notes(Observer):
+    """Keeps what it is told of failures."""
+
+    def __init__(self) -> None:
+        self.days: dict[date, str] = {}
+        self.runs: dict[str, str] = {}
+
+    def failed(self, day: date, reason: str) -> None:
+        """See Observer."""
+        self.days[day] = reason
+
+    def run_failed(self, job: str, reason: str) -> None:
+        """See Observer."""
+        self.runs[job] = reason
 
 
 @dataclass
@@ -118,27 +125,27 @@ def test_a_second_time_changes_no_row_no_data_version_and_asks_nothing(
 
 
 def test_another_rule_rebuilds_from_the_stored_bids_without_a_request(
-    workbench: Workbench, instance: dg.DagsterInstance
+    settings: Settings, small_days: Engine, instance: dg.DagsterInstance
 ) -> None:
-    # given a database by the default rule, and no Elexon from now on
-    reconcile(workbench, instance)
-    flagged = contents(workbench.engine, *ALL_TABLES)
+    # given a database by the default rule, and no Elexon
+    flagged = contents(small_days, *ALL_TABLES)
 
     for rule, counted in ((CurtailmentRule.ALL_BIDS, "all_bids"), (CurtailmentRule.SO_FLAGGED, "flagged")):
         # when
-        settings = replace(workbench.settings, elexon_api_url=NOWHERE, curtailment_rule=rule)
-        outcome = reconcile(Workbench(settings, workbench.engine), instance)
+        changed = replace(settings, elexon_api_url=NOWHERE, curtailment_rule=rule)
+        outcome = reconcile(Workbench(changed, small_days), instance)
 
         # then
         assert outcome.after.is_right
         for day in ("2025-06-06", "2025-06-07"):
             recorded = f"FROM curtailment_records WHERE settlement_date = '{day}'"
             wanted = TOTALS[day][counted]
-            assert scalar(workbench.engine, f"SELECT count(*) {recorded}") == wanted["rows"]
-            assert float(scalar(workbench.engine, f"SELECT sum(volume) {recorded}")) == pytest.approx(wanted["mwh"])
-            assert float(scalar(workbench.engine, f"SELECT sum(payment) {recorded}")) == pytest.approx(wanted["gbp"])
+            assert scalar(small_days, f"SELECT count(*) {recorded}") == wanted["rows"]
+            assert float(scalar(small_days, f"SELECT sum(volume) {recorded}")) == pytest.approx(wanted["mwh"])
+            assert float(scalar(small_days, f"SELECT sum(payment) {recorded}")) == pytest.approx(wanted["gbp"])
+        assert partitions(instance) == all_hold(["2025-06-06", "2025-06-07"])
         assert out_of_date(instance) == set()
-    assert contents(workbench.engine, *ALL_TABLES) == flagged
+    assert contents(small_days, *ALL_TABLES) == flagged
 
 
 @pytest.mark.parametrize(
@@ -179,15 +186,15 @@ def test_a_day_with_a_period_that_cannot_be_read_is_left_out_whole(
 ) -> None:
     # given
     stand_in.faults = [Fault("server_error", "/stack/all/bid/2025-06-06/7/")]
-    observer = observed(workbench)
+    workbench.observer = notes = Notes()
 
     # when
     outcome = reconcile(workbench, instance)
 
     # then: one reason, which names the period; nothing of the day; the other day done in database and Dagster
-    (reason,) = observer.reasons
-    assert reason.startswith("2025-06-06 settlement period 7: ")
-    assert "HTTP 503" in reason
+    assert list(notes.days) == [JUNE_6]
+    assert notes.days[JUNE_6].startswith("2025-06-06 settlement period 7: ")
+    assert "HTTP 503" in notes.days[JUNE_6]
     assert outcome.after.days == {JUNE_6: DayState.NOT_INGESTED, JUNE_7: DayState.INGESTED}
     assert days_in_table(workbench, wind_bids.name) == days_in_table(workbench, proof_of_fetch.name) == {"2025-06-07"}
     assert days_in_table(workbench, "historical_bitcoin_calculations") == {"2025-06-07"}
@@ -207,23 +214,22 @@ def test_a_day_with_a_period_that_cannot_be_read_is_left_out_whole(
 
 
 def test_a_re_read_that_fails_leaves_what_was_there(
-    workbench: Workbench, instance: dg.DagsterInstance, stand_in: StandInElexon
+    workbench: Workbench, small_days: Engine, instance: dg.DagsterInstance, stand_in: StandInElexon
 ) -> None:
     # given a day whose stored bids are not those that were fetched, so that it must be read again
-    reconcile(workbench, instance)
-    right = contents(workbench.engine, *ALL_TABLES)
-    execute(workbench.engine, "UPDATE wind_bids SET volume = volume - 1 WHERE settlement_date = '2025-06-06'")
-    spoiled, asked = rows(workbench.engine), len(stand_in.requests)
+    right = contents(small_days, *ALL_TABLES)
+    execute(small_days, "UPDATE wind_bids SET volume = volume - 1 WHERE settlement_date = '2025-06-06'")
+    spoiled = rows(small_days)
     stand_in.faults = [Fault("reset", "/stack/all/bid/2025-06-06/48/")]
-    observer = observed(workbench)
+    workbench.observer = notes = Notes()
 
     # when
     outcome = reconcile(workbench, instance)
 
     # then
-    assert ["settlement period 48" in reason for reason in observer.reasons] == [True]
+    assert ["settlement period 48" in reason for reason in notes.days.values()] == [True]
     assert outcome.after.contradicted == {JUNE_6}
-    assert rows(workbench.engine) == spoiled
+    assert rows(small_days) == spoiled
 
     # when the fault is gone
     stand_in.faults = []
@@ -231,8 +237,8 @@ def test_a_re_read_that_fails_leaves_what_was_there(
 
     # then
     assert outcome.after.is_right
-    assert contents(workbench.engine, *ALL_TABLES) == right
-    assert set(stacks_asked(stand_in.requests[asked:])) == {"2025-06-06"}
+    assert contents(small_days, *ALL_TABLES) == right
+    assert set(stacks_asked(stand_in.requests)) == {"2025-06-06"}
 
 
 def test_a_limit_takes_the_newest_day_first(
@@ -246,17 +252,17 @@ def test_a_limit_takes_the_newest_day_first(
     assert outcome.after.days_in(DayState.NOT_INGESTED) == [JUNE_6]
 
 
-def test_the_worst_day_can_come_first(workbench: Workbench, instance: dg.DagsterInstance) -> None:
+def test_the_worst_day_can_come_first(
+    workbench: Workbench, small_days: Engine, instance: dg.DagsterInstance
+) -> None:
     # given: more calculations are missing on the older day
-    reconcile(workbench, instance)
-    execute(workbench.engine, "DELETE FROM historical_bitcoin_calculations")
-    done = len(runs(instance))
+    execute(small_days, "DELETE FROM historical_bitcoin_calculations")
 
     # when
     reconcile(workbench, instance, options=Options(worst_first=True))
 
     # then
-    tags = [record.dagster_run.tags for record in runs(instance)[done:]]
+    tags = [record.dagster_run.tags for record in runs(instance)]
     assert [found["dagster/asset_partition_range_start"] for found in tags][:2] == ["2025-06-06", "2025-06-07"]
 
 
@@ -320,19 +326,18 @@ def test_the_running_day_is_read_again_when_more_of_it_is_due(
 
 
 def test_a_lost_difficulty_table_is_restored_before_anything_is_calculated(
-    workbench: Workbench, instance: dg.DagsterInstance
+    workbench: Workbench, small_days: Engine, instance: dg.DagsterInstance
 ) -> None:
     # given
-    reconcile(workbench, instance)
-    right = contents(workbench.engine, *ALL_TABLES)
-    execute(workbench.engine, "DELETE FROM network_difficulty", "DELETE FROM historical_bitcoin_calculations")
+    right = contents(small_days, *ALL_TABLES)
+    execute(small_days, "DELETE FROM network_difficulty", "DELETE FROM historical_bitcoin_calculations")
 
     # when
     outcome = reconcile(workbench, instance, options=Options(ingest=False))
 
     # then
     assert outcome.after.is_right
-    assert contents(workbench.engine, *ALL_TABLES) == right
+    assert contents(small_days, *ALL_TABLES) == right
 
 
 def test_an_existing_database_is_told_to_a_new_dagster_without_computing_anything(
@@ -356,26 +361,25 @@ def test_an_existing_database_is_told_to_a_new_dagster_without_computing_anythin
 
 
 def test_a_failure_of_another_kind_is_one_line_and_rolls_back(
-    workbench: Workbench, instance: dg.DagsterInstance
+    workbench: Workbench, small_days: Engine, instance: dg.DagsterInstance
 ) -> None:
     # given a database that refuses to correct a summary
-    reconcile(workbench, instance)
-    execute(workbench.engine, "UPDATE bitcoin_monthly_summaries SET bitcoin_mined = 0", *REFUSAL[workbench.engine.name])
-    spoiled = rows(workbench.engine)
-    observer = observed(workbench)
+    execute(small_days, "UPDATE bitcoin_monthly_summaries SET bitcoin_mined = 0", *REFUSAL[small_days.name])
+    spoiled = rows(small_days)
+    workbench.observer = notes = Notes()
 
     # when
     outcome = reconcile(workbench, instance)
 
     # then
-    (reason,) = observer.reasons
-    assert reason.startswith("converge_months: ")
+    (reason,) = notes.runs.values()
+    assert list(notes.runs) == ["converge_months"]
     assert "the disk is full" in reason
-    assert "\n" not in reason
     assert "UPDATE" not in reason
-    assert runs(instance)[-1].dagster_run.status is dg.DagsterRunStatus.FAILURE
+    assert "\n" not in reason
+    assert [record.dagster_run.status for record in runs(instance)] == [dg.DagsterRunStatus.FAILURE]
     assert not outcome.after.is_right
-    assert rows(workbench.engine) == spoiled
+    assert rows(small_days) == spoiled
 
 
 def days_in_table(workbench: Workbench, table: str) -> set[str]:

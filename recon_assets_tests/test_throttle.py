@@ -3,6 +3,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from datetime import date
 from multiprocessing.synchronize import Event
 from pathlib import Path
 
@@ -11,9 +12,10 @@ import pytest
 from recon_assets.sources import HttpSource
 from recon_assets.stand_in import StandInElexon
 from recon_assets.throttle import Throttle
-from recon_assets_tests.steps import JUNE_6
 
-PROCESSES, REQUESTS_EACH = 3, 10
+# Every process imports this module, so that it leaves pandas and Dagster alone.
+JUNE_6 = date(2025, 6, 6)
+PROCESSES, REQUESTS_EACH = 3, 12
 spawn = multiprocessing.get_context("spawn")
 
 
@@ -44,9 +46,9 @@ def test_processes_together_keep_the_rate(server: StandInElexon) -> None:
     started = ask_from_three_processes(server, per_second=20, in_flight=20)
 
     assert len(started) == PROCESSES * REQUESTS_EACH
-    # A tenth of a second is allowed for late wake-ups; unbounded, all thirty come within a fraction of a second.
+    # Late wake-ups are allowed for; without a common limit all 36 come within a second.
     assert started[-1] - started[0] > (len(started) - 1) / 20 - 0.1
-    assert max(sum(first <= at < first + 1 for at in started) for first in started) <= 22
+    assert max(sum(first <= at < first + 1 for at in started) for first in started) <= 25
 
 
 def test_processes_together_keep_the_requests_in_flight(server: StandInElexon) -> None:

@@ -14,8 +14,10 @@ from importlib.resources import as_file, files
 from pathlib import Path
 
 import dagster as dg
+import portalocker
 import psutil
 
+from recon_assets.errors import ConfigurationError
 from recon_assets.orchestration import events
 from recon_assets.orchestration.catalogue import LAYER_ASSETS, NETWORK_DIFFICULTY, WIND_BIDS, WIND_BM_UNITS, LayerAsset
 from recon_assets.orchestration.workbench import Workbench
@@ -25,6 +27,7 @@ from recon_assets.reconcile.repair import gather_evidence
 from recon_assets.settlement import Days, contiguous
 
 REFERENCE = {WIND_BM_UNITS: events.bm_units_version, NETWORK_DIFFICULTY: events.difficulty_version}
+LOCK_TIMEOUT_SECONDS = 60
 UNFINISHED = [dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING]
 
 
@@ -40,10 +43,20 @@ def prepare_home(home: Path) -> None:
 @contextmanager
 def open_instance(home: Path) -> Iterator[dg.DagsterInstance]:
     """The instance of a prepared home, its dead runs ended."""
-    prepare_home(home)
     # A dagster.yaml of the user's own may refer to it.
     os.environ["DAGSTER_HOME"] = str(home)
-    with dg.DagsterInstance.from_config(str(home)) as instance:
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        # Dagster creates its databases unguarded: of ten homes that four opened at once, seven never opened again.
+        with portalocker.Lock(home / "opening.lock", timeout=LOCK_TIMEOUT_SECONDS):
+            prepare_home(home)
+            opened = dg.DagsterInstance.from_config(str(home))
+    except OSError as error:
+        raise ConfigurationError(f"DAGSTER_HOME: {home} cannot be used: {error.strerror}") from error
+    except dg.DagsterInvalidConfigError as error:
+        reason = error.errors[0].message.splitlines()[0]
+        raise ConfigurationError(f"DAGSTER_HOME: {home / 'dagster.yaml'} is not valid: {reason}") from error
+    with opened as instance:
         end_dead_runs(instance)
         yield instance
 

@@ -74,22 +74,24 @@ class Reconciliation:
         before = self.state(days)
         work = self.plan(before, options)
         self._workbench.observer.planned(work)
-        # Before the runs: what is told after them would count as newer than the summaries that they made of it.
+        # Before the runs too: what is told after them would count as newer than the summaries that they made of it.
         told = tell_what_is_right(self._instance, self._workbench, before)
+        if work.is_empty:
+            return Outcome(before, work, before, self.runs, told)
         if work.ingest:
             self._run(BM_UNITS_JOB.name)
         if not self._is_difficulty_known([day for chunk in work.chunks for day in chunk]):
             self._run(DIFFICULTY_JOB.name)
         for chunk in work.chunks:
             self._reconcile_days(chunk, set(work.ingest))
-        if work.is_empty:
-            return Outcome(before, work, before, self.runs, told)
         summaries = self.plan(self.state(days), replace(options, ingest=False, limit=None))
         for key in reversed(summaries.months):
             self._run(LAYER_JOBS[MONTH].name, key, key)
         for key in reversed(summaries.years):
             self._run(LAYER_JOBS[YEAR].name, key, key)
-        return Outcome(before, work, self.state(days), self.runs, told)
+        after = self.state(days)
+        told += tell_what_is_right(self._instance, self._workbench, after)
+        return Outcome(before, work, after, self.runs, told)
 
     def _is_difficulty_known(self, days: Sequence[date]) -> bool:
         with database.reading(self._workbench.engine) as connection:

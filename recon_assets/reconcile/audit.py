@@ -76,9 +76,14 @@ class Tally:
         return self.expected - self.actual
 
     @property
+    def superfluous(self) -> int:
+        """Rows that must not be there."""
+        return self.surplus + self.duplicated
+
+    @property
     def faults(self) -> int:
         """Everything that is not right."""
-        return self.missing + self.surplus + self.duplicated + self.wrong
+        return self.missing + self.superfluous + self.wrong
 
     @property
     def completion_pct(self) -> float:

@@ -63,20 +63,22 @@ def converge_by(connection: Connection, layer: Layer, scope: Scope, *by: str) ->
     """
     tallies = audit(connection, layer, scope, *by)
     total = sum(tallies.values(), Tally())
-    superfluous = total.surplus + total.duplicated
-    removed = _remove(connection, layer, scope) if superfluous else 0
+    removed = _remove(connection, layer, scope) if total.superfluous else 0
+    # Where some rows must not be removed, another look tells of which group they are.
+    left = audit(connection, layer, scope, *by) if removed < total.superfluous else {}
     corrected = _correct(connection, layer, scope) if total.wrong else 0
     inserted = _insert(connection, layer, scope) if total.missing else 0
-    if (corrected, inserted) != (total.wrong, total.missing) or removed > superfluous:
+    if (corrected, inserted) != (total.wrong, total.missing) or removed > total.superfluous:
         raise ReconError(
-            f"{layer.name} {scope.days}: {total.missing} rows were missing, {total.wrong} wrong and {superfluous} "
-            f"superfluous, but {inserted} were inserted, {corrected} corrected and {removed} removed; rolled back"
+            f"{layer.name} {scope.days}: {total.missing} rows were missing, {total.wrong} wrong and "
+            f"{total.superfluous} superfluous, but {inserted} were inserted, {corrected} corrected and {removed} "
+            "removed; rolled back"
         )
     return {
         group: Changes(
             inserted=tally.missing,
             corrected=tally.wrong,
-            removed=tally.surplus + tally.duplicated if removed else 0,
+            removed=tally.superfluous - left.get(group, Tally()).superfluous,
             kept=tally.actual - tally.wrong,
         )
         for group, tally in tallies.items()

@@ -20,7 +20,7 @@ from recon_assets.reconcile.layers import CALCULATIONS, CURTAILMENT, DAY, Layer,
 from recon_assets.reconcile.scope import Scope, difficulty_history, period_rewards, reading, writing
 
 TOTALS = {
-    "volume": "curtailed_mwh",
+    "volume": "volume_mwh",
     "payment": "payment_gbp",
     "bitcoin_mined": "bitcoin_mined",
     "total_curtailed_energy": "curtailed_mwh",

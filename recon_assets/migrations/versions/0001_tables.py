@@ -1,8 +1,9 @@
 """The user's tables, created or adopted as they are found, and the tables of this project.
 
 A table that exists is adopted: columns that are missing are added as nullable, NOT NULLs that an insert of the listed
-columns would break are relaxed, indexes are added. No row is changed. A unique key is only added where the rows allow
-it; until then the audit counts the duplicates and the repair removes them.
+columns would break and keys that allow one acceptance a period are relaxed, indexes are added. No row is changed. A
+unique key is only added where the rows allow it; until then the audit counts the duplicates and the repair removes
+them.
 """
 
 import sqlalchemy as sa
@@ -96,6 +97,12 @@ INDEXES = [
     ("bitcoin_yearly_summaries", ["year", "miner_model"], True),
 ]
 
+TOO_NARROW = {"curtailment_records": {"settlement_date", "settlement_period", "farm_id"}}
+"""Unique keys of some old databases under which a farm could have one acceptance a period. Two are the rule."""
+
+UNNAMED_KEY = {"uq": "uq_%(table_name)s_%(column_0_N_name)s"}
+"""What Alembic is to call a key that has no name in SQLite."""
+
 OWN_TABLES = {
     "wind_bm_units": [
         sa.Column("bm_unit_id", sa.Text, primary_key=True),
@@ -164,12 +171,22 @@ def _adopt(inspector: sa.Inspector, name: str, columns: list[sa.Column]) -> None
     found = {column["name"]: column for column in inspector.get_columns(name)}
     wanted = {column.name: column for column in columns}
     written = {column.name for column in columns if not column.nullable}
-    with op.batch_alter_table(name) as batch:
+    keys = [key for key in inspector.get_unique_constraints(name) if set(key["column_names"]) == TOO_NARROW.get(name)]
+    for index in inspector.get_indexes(name):
+        by_constraint = index.get("duplicates_constraint")
+        if index["unique"] and not by_constraint and set(index["column_names"]) == TOO_NARROW.get(name):
+            op.drop_index(index["name"], name)
+    with op.batch_alter_table(name, naming_convention=UNNAMED_KEY) as batch:
+        for key in keys:
+            unnamed = UNNAMED_KEY["uq"] % {"table_name": name, "column_0_N_name": "_".join(key["column_names"])}
+            batch.drop_constraint(key["name"] or unnamed, type_="unique")
         for column in columns:
             if column.name not in found:
                 batch.add_column(sa.Column(column.name, column.type))
         for column_name, column in found.items():
-            filled = column["default"] is not None or column_name in written
+            # A default does not help a column that our inserts name: a bid may have no price.
+            named = column_name in wanted and wanted[column_name].server_default is None
+            filled = column_name in written or (column["default"] is not None and not named)
             if not column["nullable"] and not filled:
                 batch.alter_column(column_name, existing_type=column["type"], nullable=True)
     missing = [column for column in written if column not in found and wanted[column].primary_key]

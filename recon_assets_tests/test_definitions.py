@@ -1,0 +1,106 @@
+"""What Dagster loads: every asset says what it is, and the jobs hold the assets that they speak of."""
+
+import dagster as dg
+import pytest
+
+from recon_assets.definitions import defs
+from recon_assets.mining import MODELS
+from recon_assets.orchestration.assembly import build_defs
+from recon_assets.orchestration.catalogue import LAYER_ASSETS, calculations_key
+from recon_assets.orchestration.partitions import DAYS_A_RUN
+from recon_assets.tables import metadata
+from recon_assets_tests.evidence import PARTITIONED
+
+SPECS = {spec.key.to_user_string(): spec for spec in defs.resolve_all_asset_specs()}
+GROUPS = {
+    "wind_bm_units": "elexon",
+    "wind_bids": "elexon",
+    "network_difficulty": "bitcoin",
+    "curtailment_records": "curtailment",
+    "daily_summaries": "curtailment",
+    "monthly_summaries": "curtailment",
+    "yearly_summaries": "curtailment",
+    "bitcoin_daily_summaries": "bitcoin",
+    "bitcoin_monthly_summaries": "bitcoin",
+    "bitcoin_yearly_summaries": "bitcoin",
+    **{f"historical_bitcoin_calculations/{model}": "bitcoin" for model in MODELS},
+}
+
+
+def test_everything_can_be_loaded() -> None:
+    dg.Definitions.validate_loadable(defs)
+
+
+def test_the_assets_are_those_of_the_design_in_their_groups() -> None:
+    assert {name: spec.group_name for name, spec in SPECS.items()} == GROUPS
+
+
+@pytest.mark.parametrize("name", sorted(SPECS))
+def test_an_asset_says_what_it_is_who_owns_it_and_what_its_table_holds(name: str) -> None:
+    spec = SPECS[name]
+
+    assert len(spec.description or "") > 30
+    assert list(spec.owners) == ["team:recon"]
+    assert "table" in spec.kinds
+    table = metadata.tables[name.split("/")[0]]
+    assert spec.metadata["dagster/table_name"] == table.name
+    schema = spec.metadata["dagster/column_schema"]
+    assert [column.name for column in schema.columns] == list(table.columns.keys())
+    assert {column.name for column in schema.columns if column.constraints.nullable} == {
+        column.name for column in table.columns if column.nullable
+    }
+
+
+def test_each_layer_hangs_on_the_layer_below() -> None:
+    upstream = {name: {dep.asset_key.to_user_string() for dep in spec.deps} for name, spec in SPECS.items()}
+
+    assert upstream["wind_bids"] == {"wind_bm_units"}
+    assert upstream["curtailment_records"] == {"wind_bids"}
+    for model in MODELS:
+        below = {"curtailment_records", "network_difficulty"}
+        assert upstream[f"historical_bitcoin_calculations/{model}"] == below
+    assert upstream["bitcoin_daily_summaries"] == {f"historical_bitcoin_calculations/{model}" for model in MODELS}
+    assert upstream["daily_summaries"] == {"curtailment_records"}
+    for kind in ("", "bitcoin_"):
+        assert upstream[f"{kind}monthly_summaries"] == {f"{kind}daily_summaries"}
+        assert upstream[f"{kind}yearly_summaries"] == {f"{kind}monthly_summaries"}
+
+
+def test_a_backfill_puts_a_month_of_days_in_one_run() -> None:
+    graph = defs.resolve_asset_graph()
+
+    for key in PARTITIONED:
+        policy = graph.get(key).backfill_policy
+        assert policy is not None
+        assert policy.max_partitions_per_run == DAYS_A_RUN == 31
+
+
+def test_the_jobs_hold_their_assets_and_say_what_they_do() -> None:
+    jobs = {job.name: job for job in defs.resolve_all_job_defs() if not job.name.startswith("__")}
+    selected = {
+        name: {key.to_user_string() for key in job.asset_layer.selected_asset_keys} for name, job in jobs.items()
+    }
+
+    def of(letters: int) -> set[str]:
+        return {asset.key.to_user_string() for asset in LAYER_ASSETS if asset.layer.grain.length == letters}
+
+    assert selected == {
+        "refresh_bm_units": {"wind_bm_units"},
+        "refresh_difficulty": {"network_difficulty"},
+        "ingest_days": {"wind_bids"},
+        "converge_days": of(10),
+        "converge_months": of(7),
+        "converge_years": of(4),
+    }
+    assert all(job.description for job in jobs.values())
+    assert set().union(*selected.values()) == set(SPECS)
+
+
+def test_runs_do_their_steps_in_one_process() -> None:
+    job = build_defs().resolve_job_def("converge_days")
+
+    assert job.executor_def.name == "in_process"
+
+
+def test_the_name_of_a_model_is_the_last_part_of_its_asset() -> None:
+    assert calculations_key("S19J_PRO").path == ["historical_bitcoin_calculations", "S19J_PRO"]

@@ -1,0 +1,294 @@
+from datetime import date
+from typing import Any
+
+import pytest
+from sqlalchemy import Double, Engine, Text, cast, literal, select
+from sqlalchemy.types import TypeEngine
+
+from recon_assets import database
+from recon_assets.curtailment import CurtailmentRule
+from recon_assets.mining import MODELS, MinerModel
+from recon_assets.reconcile.converge import Changes, converge
+from recon_assets.reconcile.layers import (
+    CALCULATIONS,
+    CURTAILMENT,
+    DAY,
+    LAYERS,
+    MONTH,
+    YEAR,
+    Differs,
+    Grain,
+    beyond,
+    curtailed_energy,
+    distinct_from,
+    is_first_of_key,
+    is_key_unique,
+)
+from recon_assets.reconcile.scope import Scope, writing
+from recon_assets.settlement import Days
+from recon_assets.tables import curtailment_records, historical_bitcoin_calculations
+from recon_assets_tests.steps import JUNE_6, NOW, contents, converge_layers, execute, scalar
+
+HALVING = date(2024, 4, 20)
+RULE = CurtailmentRule.SO_FLAGGED
+
+
+def record(
+    engine: Engine, day: date, period: int, volume: float, *, price: float | None = -40.0, farm: str = "T_SGRWO-1"
+) -> None:
+    """A curtailment record as the old system left it: no proof speaks for it."""
+    with database.writing(engine) as connection:
+        row = {"settlement_date": day, "settlement_period": period, "farm_id": farm, "volume": volume}
+        connection.execute(curtailment_records.insert(), row | {"original_price": price, "payment": 17.0})
+
+
+def bid(
+    engine: Engine, period: int, sequence: int, volume: float, *, price: str = "-40", flags: str = "true, false"
+) -> None:
+    """A wind bid of 2025-06-06, stored as if it had been fetched."""
+    execute(
+        engine,
+        "INSERT INTO wind_bids (settlement_date, settlement_period, sequence_number, bm_unit_id, acceptance_id,"
+        " bid_offer_pair_id, volume, original_price, final_price, so_flag, cadl_flag)"
+        f" VALUES ('2025-06-06', {period}, {sequence}, 'T_SGRWO-1', 4711, -1, {volume}, {price}, NULL, {flags})",
+    )
+
+
+def prove(engine: Engine, *periods: int) -> None:
+    for period in periods:
+        execute(
+            engine,
+            "INSERT INTO proof_of_fetch VALUES"
+            f" ('2025-06-06', {period}, '{NOW.isoformat(sep=' ')[:19]}', 9, 9, 0, 0, 0, 0, NULL, '')",
+        )
+
+
+def converge_calculations(engine: Engine, day: date, models: dict[str, MinerModel] = MODELS) -> Changes:
+    days = Days(day, day)
+    with writing(engine, days) as connection:
+        return converge(connection, CALCULATIONS, Scope(days, RULE, models))
+
+
+def bitcoin_of(engine: Engine, *columns: str) -> dict[Any, float]:
+    table = historical_bitcoin_calculations
+    with database.reading(engine) as connection:
+        rows = connection.execute(select(*(table.c[name] for name in columns), table.c.bitcoin_mined)).all()
+    return {row[0] if len(columns) == 1 else tuple(row[:-1]): row[-1] for row in rows}
+
+
+def records_of(engine: Engine, *columns: str) -> list[tuple[Any, ...]]:
+    table = curtailment_records
+    with database.reading(engine) as connection:
+        return [
+            tuple(row) for row in connection.execute(select(*(table.c[name] for name in columns)).order_by(table.c.id))
+        ]
+
+
+def converge_records(engine: Engine, rule: CurtailmentRule = RULE) -> Changes:
+    days = Days(JUNE_6, JUNE_6)
+    with writing(engine, days) as connection:
+        return converge(connection, CURTAILMENT, Scope(days, rule))
+
+
+def test_bitcoin_in_the_period_of_the_halving_is_time_exact(engine: Engine) -> None:
+    record(engine, HALVING, 3, -100.0)
+
+    converge_calculations(engine, HALVING)
+
+    # Block 840000 was found 567 s into the period: 31.5 % of it earned 6.25.
+    subsidy = 0.315 * 6.25 + 0.685 * 3.125
+    hashes_per_bitcoin = 86_388_558_925_171.02 * 2**32 / subsidy
+    joules = 100 * 3.6e9
+    assert bitcoin_of(engine, "miner_model") == {
+        "S19J_PRO": pytest.approx(joules / 3050 * 100e12 / hashes_per_bitcoin, abs=1e-12),
+        "S9": pytest.approx(joules / 1323 * 13.5e12 / hashes_per_bitcoin, abs=1e-12),
+        "M20S": pytest.approx(joules / 3360 * 68e12 / hashes_per_bitcoin, abs=1e-12),
+    }
+    assert scalar(engine, "SELECT difficulty FROM historical_bitcoin_calculations LIMIT 1") == pytest.approx(
+        86_388_558_925_171.02, rel=1e-12
+    )
+
+
+def test_a_farm_has_one_calculation_a_period_over_all_its_acceptances(engine: Engine) -> None:
+    record(engine, HALVING, 5, -1.5)
+    record(engine, HALVING, 5, -2.5)
+    record(engine, HALVING, 6, -4.0)
+    record(engine, HALVING, 5, -4.0, farm="T_MOWEO-1")
+
+    assert converge_calculations(engine, HALVING) == Changes(inserted=3 * 3)
+
+    bitcoin = bitcoin_of(engine, "settlement_period", "farm_id", "miner_model")
+    assert bitcoin[5, "T_SGRWO-1", "S9"] == bitcoin[5, "T_MOWEO-1", "S9"] == bitcoin[6, "T_SGRWO-1", "S9"] > 0
+
+
+def test_volumes_of_either_sign_are_curtailed_energy_and_zero_is_none(engine: Engine) -> None:
+    record(engine, HALVING, 5, -1.5)
+    record(engine, HALVING, 5, 2.5)
+    record(engine, HALVING, 6, 0.0)
+
+    with database.reading(engine) as connection:
+        energy = connection.execute(curtailed_energy(Scope(Days(HALVING, HALVING), RULE))).all()
+
+    assert [tuple(row) for row in energy] == [(HALVING, 5, "T_SGRWO-1", 4.0)]
+
+
+def test_a_new_model_adds_its_rows_and_leaves_the_others(engine: Engine) -> None:
+    record(engine, HALVING, 5, -4.0)
+    converge_calculations(engine, HALVING)
+    before = bitcoin_of(engine, "miner_model")
+    new = MinerModel("NEW", hashrate_th_s=200, power_w=3050)
+
+    assert converge_calculations(engine, HALVING, {"NEW": new}) == Changes(inserted=1)
+
+    after = bitcoin_of(engine, "miner_model")
+    assert after == before | {"NEW": pytest.approx(2 * before["S19J_PRO"], rel=1e-9)}
+
+
+def test_a_record_is_an_accepted_bid_with_its_payment_and_owner(engine: Engine) -> None:
+    prove(engine, 7)
+    bid(engine, 7, 1, -2.5, price="-43.79")
+    owner = scalar(engine, "SELECT lead_party_name FROM wind_bm_units WHERE bm_unit_id = 'T_SGRWO-1'")
+
+    assert converge_records(engine) == Changes(inserted=1)
+
+    assert owner
+    assert contents(engine, curtailment_records)["curtailment_records"] == {
+        (JUNE_6, 7, "T_SGRWO-1", owner, -2.5, 109.475, -43.79, None, True, False, 1, 4711, -1): 1
+    }
+
+
+def test_a_bid_above_zero_makes_the_farm_pay_and_one_without_a_price_says_nothing(engine: Engine) -> None:
+    prove(engine, 7)
+    bid(engine, 7, 1, -2.0, price="50")
+    bid(engine, 7, 2, -2.0, price="NULL")
+
+    converge_records(engine)
+
+    assert records_of(engine, "sequence_number", "payment") == [(1, -100.0), (2, None)]
+
+
+def test_the_rule_says_which_bids_are_records(engine: Engine) -> None:
+    prove(engine, 7)
+    bid(engine, 7, 1, -1.0, flags="true, false")
+    bid(engine, 7, 2, -1.0, flags="false, true")
+    bid(engine, 7, 3, -1.0, flags="false, false")
+    bid(engine, 7, 4, 0.0)
+    bid(engine, 7, 5, 1.0)
+
+    converge_records(engine)
+    assert records_of(engine, "sequence_number") == [(1,), (2,)]
+
+    assert converge_records(engine, CurtailmentRule.ALL_BIDS) == Changes(inserted=1, kept=2)
+    assert records_of(engine, "sequence_number") == [(1,), (2,), (3,)]
+
+
+def test_bids_of_a_period_without_proof_are_no_records(engine: Engine) -> None:
+    prove(engine, 7)
+    bid(engine, 7, 1, -1.0)
+    bid(engine, 8, 1, -1.0)
+
+    converge_records(engine)
+
+    assert records_of(engine, "settlement_period") == [(7,)]
+
+
+def test_every_summary_is_the_sum_of_its_base_rows(engine: Engine) -> None:
+    for day, volume in ((date(2024, 2, 29), -1.0), (date(2024, 3, 1), -2.0), (date(2024, 3, 31), 4.0)):
+        record(engine, day, 5, volume)
+        record(engine, day, 6, volume)
+
+    for day in (date(2024, 2, 29), date(2024, 3, 1), date(2024, 3, 31)):
+        converge_layers(engine, Days(day, day))
+
+    energy = "SELECT total_curtailed_energy FROM"
+    assert scalar(engine, f"{energy} daily_summaries WHERE summary_date = '2024-02-29'") == 2
+    assert scalar(engine, f"{energy} daily_summaries WHERE summary_date = '2024-03-31'") == 8
+    assert scalar(engine, f"{energy} monthly_summaries WHERE year_month = '2024-03'") == 12
+    assert scalar(engine, f"{energy} yearly_summaries WHERE year = '2024'") == 14
+    # The old payments (17 each) are not believed: volume x original price, positive to the farm.
+    assert scalar(engine, "SELECT total_payment FROM yearly_summaries") == 14 * 40
+    for table, count in (("daily", 9), ("monthly", 6), ("yearly", 3)):
+        assert scalar(engine, f"SELECT count(*) FROM bitcoin_{table}_summaries") == count
+        assert scalar(engine, f"SELECT sum(bitcoin_mined) FROM bitcoin_{table}_summaries") == pytest.approx(
+            float(scalar(engine, "SELECT sum(bitcoin_mined) FROM historical_bitcoin_calculations")), rel=1e-12
+        )
+
+
+@pytest.mark.parametrize(
+    ("grain", "label", "whole"),
+    [
+        (DAY, "2024-02-29", Days(date(2024, 2, 29), date(2024, 3, 2))),
+        (MONTH, "2024-02", Days(date(2024, 2, 1), date(2024, 3, 31))),
+        (YEAR, "2024", Days(date(2024, 1, 1), date(2024, 12, 31))),
+    ],
+)
+def test_a_grain_names_and_widens_days(engine: Engine, grain: Grain, label: str, whole: Days) -> None:
+    record(engine, date(2024, 2, 29), 5, -1.0)
+
+    with database.reading(engine) as connection:
+        in_the_database = connection.execute(select(grain.of(curtailment_records.c.settlement_date))).scalar_one()
+
+    assert grain.label(date(2024, 2, 29)) == label
+    assert str(in_the_database) == label
+    assert grain.whole(Days(date(2024, 2, 29), date(2024, 3, 2))) == whole
+
+
+def test_a_number_is_wrong_beyond_both_tolerances(engine: Engine) -> None:
+    wrong: dict[tuple[float | None, float | None], bool] = {
+        (1.0, 1.0): False,
+        (1.0 + 2e-7, 1.0): True,
+        (1.0 - 2e-7, 1.0): True,
+        (-1.0, 1.0): True,
+        (0.0, 0.0): False,
+        # Within the relative tolerance alone, then within the absolute one alone.
+        (1.0 + 5e-8, 1.0): False,
+        (1e-6 + 4e-9, 1e-6): False,
+        (1e-6 + 6e-9, 1e-6): True,
+        (None, 1.0): True,
+        (1.0, None): True,
+        (None, None): False,
+    }
+    rule = beyond(relative=1e-7, absolute=5e-9)
+
+    assert {pair: judged(engine, rule, Double(), *pair) for pair in wrong} == wrong
+
+
+def test_a_text_is_wrong_when_it_is_another(engine: Engine) -> None:
+    wrong: dict[tuple[str | None, str | None], bool] = {
+        ("a", "a"): False,
+        ("a", "b"): True,
+        (None, "a"): True,
+        ("a", None): True,
+        (None, None): False,
+    }
+
+    assert {pair: judged(engine, distinct_from, Text(), *pair) for pair in wrong} == wrong
+
+
+def judged(engine: Engine, rule: Differs, kind: TypeEngine[Any], stored: object, expected: object) -> bool:
+    with database.reading(engine) as connection:
+        verdict = select(rule(cast(literal(stored), kind), cast(literal(expected), kind)))
+        return bool(connection.execute(verdict).scalar_one())
+
+
+def test_a_fresh_schema_forbids_two_rows_of_a_key(engine: Engine) -> None:
+    with database.reading(engine) as connection:
+        assert [is_key_unique(connection, layer) for layer in LAYERS] == [True] * len(LAYERS)
+
+    execute(engine, "DROP INDEX historical_bitcoin_calculations_key")
+
+    with database.reading(engine) as connection:
+        assert not is_key_unique(connection, CALCULATIONS)
+
+
+def test_of_several_rows_of_a_key_the_oldest_is_the_first(engine: Engine) -> None:
+    execute(engine, "DROP INDEX historical_bitcoin_calculations_key")
+    row = "INSERT INTO historical_bitcoin_calculations"
+    row += " (settlement_date, settlement_period, miner_model, farm_id, bitcoin_mined) VALUES ('2025-06-06', 7, 'S9',"
+    for farm, bitcoin in (("A", 1), ("B", 2), ("A", 3), ("A", 4)):
+        execute(engine, f"{row} '{farm}', {bitcoin})")
+
+    with database.reading(engine) as connection:
+        table = historical_bitcoin_calculations
+        firsts = connection.execute(select(table.c.bitcoin_mined).where(is_first_of_key(CALCULATIONS)))
+        assert sorted(firsts.scalars()) == [1, 2]

@@ -1,0 +1,211 @@
+"""What goes wrong on the way: a period that cannot be read, a corrupt recording, Ctrl-C, kill -9, two commands at once.
+
+Nothing that was done is lost or done again; running the command again does only the rest.
+"""
+
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import dagster as dg
+import psutil
+import pytest
+from sqlalchemy import Engine
+
+from recon_assets.stand_in import Fault, StandInElexon
+from recon_assets_tests.command import Command
+from recon_assets_tests.evidence import all_hold, out_of_date, partitions, runs, stacks_asked
+from recon_assets_tests.steps import JUNE, contents, execute, scalar
+from recon_assets_tests.test_reconciliation import ALL_TABLES
+
+DAYS = ["2025-06-06", "2025-06-07", "2025-06-08", "2025-06-09"]
+RANGE = ("range", DAYS[0], DAYS[-1])
+PERIOD = ("--from", DAYS[0], "--to", DAYS[-1])
+PROVEN = "SELECT count(DISTINCT settlement_date) FROM proof_of_fetch"
+
+
+@pytest.fixture
+def elexon() -> Iterator[StandInElexon]:
+    """A server with every day of June 2025."""
+    with StandInElexon(JUNE) as server:
+        yield server
+
+
+@pytest.fixture
+def recon(database_url: str, tmp_path: Path, elexon: StandInElexon) -> Command:
+    """The command on an empty database of each engine."""
+    return Command(
+        tmp_path,
+        DATABASE_URL=database_url,
+        ELEXON_API_URL=elexon.url,
+        MEMPOOL_API_URL="none",
+        ELEXON_REQUESTS_PER_SECOND="1000",
+        ELEXON_ATTEMPTS="1",
+    )
+
+
+def wait_until_proven(engine: Engine, days: int, process: subprocess.Popen[str]) -> None:
+    """Waits until a process has stored the proof of some days; it must still be at work then."""
+    for _ in range(600):
+        if scalar(engine, PROVEN) >= days:
+            break
+        time.sleep(0.05)
+    assert process.poll() is None, process.communicate()
+
+
+def proven_days(engine: Engine) -> set[str]:
+    """The days that the database proves to have been read whole."""
+    return {
+        day for day in DAYS
+        if scalar(engine, f"SELECT count(*) FROM proof_of_fetch WHERE settlement_date = '{day}'") == 48
+    }  # fmt: skip
+
+
+def test_a_period_that_fails_leaves_its_day_as_it_was_and_the_others_are_done(
+    recon: Command, engine: Engine, elexon: StandInElexon
+) -> None:
+    # given
+    elexon.faults = [Fault("server_error", "/stack/all/bid/2025-06-06/48/")]
+
+    # when
+    failed = recon("range", "2025-06-06", "2025-06-07")
+
+    # then
+    assert failed.exit_code == 1
+    assert failed.complaint.startswith("Failed: 2025-06-06 settlement period 48: ")
+    assert proven_days(engine) == {"2025-06-07"}
+    for table in ("wind_bids", "curtailment_records", "historical_bitcoin_calculations"):
+        assert scalar(engine, f"SELECT count(*) FROM {table} WHERE settlement_date = '2025-06-06'") == 0
+    with recon.dagster() as instance:
+        assert partitions(instance) == all_hold(["2025-06-07"])
+
+    # when the fault is gone
+    elexon.faults, asked = [], len(elexon.requests)
+    mended = recon("reconcile", "--from", "2025-06-06", "--to", "2025-06-07", "--format", "json")
+
+    # then only the rest is done
+    assert (mended.exit_code, mended.stderr) == (0, "")
+    assert stacks_asked(elexon.requests[asked:]) == {"2025-06-06": 48}
+    with recon.dagster() as instance:
+        assert partitions(instance) == all_hold(["2025-06-06", "2025-06-07"])
+        assert out_of_date(instance) == set()
+
+
+def test_a_re_read_that_fails_keeps_the_day(recon: Command, small_days: Engine, elexon: StandInElexon) -> None:
+    # given a day that must be read again, because its bids are not those that were fetched
+    execute(small_days, "DELETE FROM wind_bids WHERE settlement_date = '2025-06-06' AND settlement_period = 11")
+    kept = contents(small_days, *ALL_TABLES)
+    elexon.faults = [Fault("truncated", "/stack/all/bid/2025-06-06/12/")]
+
+    # when
+    failed = recon("date", "2025-06-06")
+
+    # then
+    assert failed.exit_code == 1
+    assert "2025-06-06 settlement period 12: " in failed.complaint
+    assert contents(small_days, *ALL_TABLES) == kept
+
+
+def test_a_corrupt_recording_is_named_and_the_other_days_are_done(tmp_path: Path, recordings: Path) -> None:
+    # given
+    recon = Command(tmp_path, ELEXON_API_URL=recordings.as_uri())
+    spoiled = recordings / "2025-06-07.json.gz"
+    spoiled.write_bytes(spoiled.read_bytes()[:1000])
+
+    # when
+    failed = recon("reconcile", "--format", "json")
+
+    # then
+    assert failed.exit_code == 1
+    assert str(spoiled) in failed.complaint
+    assert failed.facts["settlement_days"] == {
+        "ingested": 1, "incomplete": 0, "not_ingested": 1, "adopted": 0, "adopted_empty": 0,
+    }  # fmt: skip
+    assert list(failed.facts["done"]["failed_days"]) == ["2025-06-07"]
+
+    # when the recording is whole again
+    shutil.copy(JUNE / spoiled.name, spoiled)
+
+    # then
+    assert recon("reconcile").exit_code == 0
+
+
+@pytest.mark.parametrize("days", [1, len(DAYS)], ids=["while reading", "after the last day was read"])
+def test_a_killed_command_is_finished_by_the_next(
+    recon: Command, engine: Engine, elexon: StandInElexon, days: int
+) -> None:
+    # given a command that is killed in the middle
+    elexon.latency_seconds = 0.15
+    process = recon.start(*RANGE)
+    wait_until_proven(engine, days, process)
+    children = psutil.Process(process.pid).children(recursive=True)
+    process.kill()
+    process.communicate()
+    assert psutil.wait_procs(children, timeout=20)[1] == []
+    done, asked = proven_days(engine), len(elexon.requests)
+    assert len(done) >= days
+    elexon.latency_seconds = 0
+
+    # when
+    finished = recon("reconcile", *PERIOD, "--format", "json")
+
+    # then only the rest is asked for, nothing is missing, and no run is left that nobody does
+    assert (finished.exit_code, finished.stderr) == (0, "")
+    assert stacks_asked(elexon.requests[asked:]) == dict.fromkeys(set(DAYS) - done, 48)
+    with recon.dagster() as instance:
+        assert partitions(instance) == all_hold(DAYS)
+        assert out_of_date(instance) == set()
+        ended = {record.dagster_run.status for record in runs(instance)}
+        assert ended <= {dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE}
+
+
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_command_says_so_and_loses_nothing(
+    recon: Command, engine: Engine, elexon: StandInElexon, stop: signal.Signals
+) -> None:
+    # given
+    elexon.latency_seconds = 0.15
+    process = recon.start(*RANGE)
+    wait_until_proven(engine, 1, process)
+
+    # when
+    process.send_signal(stop)
+    said, complaint = process.communicate(timeout=30)
+
+    # then: one line, and what was committed is whole
+    assert process.returncode == 130
+    assert said == ""
+    assert complaint.strip() == "Interrupted: what was committed stays; the same command does the rest."
+    done, asked = proven_days(engine), len(elexon.requests)
+    assert done
+    assert scalar(engine, PROVEN) == len(done)
+    with recon.dagster() as instance:
+        assert partitions(instance)["wind_bids"] >= done - {max(done)}
+        assert dg.DagsterRunStatus.STARTED not in {record.dagster_run.status for record in runs(instance)}
+
+    # when
+    elexon.latency_seconds = 0
+    finished = recon(*RANGE)
+
+    # then
+    assert (finished.exit_code, finished.stderr) == (0, "")
+    assert stacks_asked(elexon.requests[asked:]) == dict.fromkeys(set(DAYS) - done, 48)
+    with recon.dagster() as instance:
+        assert partitions(instance) == all_hold(DAYS)
+
+
+def test_two_commands_at_once_on_an_empty_database_end_right(recon: Command) -> None:
+    # when
+    both = [recon.start("date", "2025-06-06"), recon.start("range", "2025-06-06", "2025-06-07")]
+    ended = [(*process.communicate(timeout=120), process.returncode) for process in both]
+
+    # then
+    assert [code for *_, code in ended] == [0, 0], ended
+    status = recon("status", "--from", "2025-06-06", "--to", "2025-06-07", "--format", "json")
+    assert status.exit_code == 0
+    assert status.facts["curtailment_records"] == 80 + 14
+    with recon.dagster() as instance:
+        assert partitions(instance) == all_hold(["2025-06-06", "2025-06-07"])
