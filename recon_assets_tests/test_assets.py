@@ -89,9 +89,7 @@ def test_one_partition_of_every_asset_up_to_the_year(workbench: Workbench, insta
     assert min(sums) > 0
 
 
-def test_a_range_of_months_and_of_years(
-    workbench: Workbench, small_days: Engine, instance: dg.DagsterInstance
-) -> None:
+def test_a_range_of_months_and_of_years(workbench: Workbench, small_days: Engine, instance: dg.DagsterInstance) -> None:
     # given
     execute(small_days, "DELETE FROM monthly_summaries", "DELETE FROM bitcoin_yearly_summaries")
 

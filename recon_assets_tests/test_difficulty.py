@@ -201,6 +201,17 @@ def test_a_tail_without_a_new_epoch_extends_the_open_one_to_its_observation() ->
     assert not extended.covers(date(2026, 8, 20))
 
 
+def test_another_observation_extends_the_open_epoch_and_leaves_its_exact_start() -> None:
+    known = with_tail(PACKAGED, tail_of(PACKAGED[-1]))
+    later = OBSERVED + timedelta(days=2)
+
+    seen_again = [replace(retarget, observed_at=later) for retarget in tail_of(known[-1])]
+    extended = with_tail(known, seen_again)
+
+    assert extended[-1] == replace(known[-1], observed_at=later)
+    assert DifficultyHistory(extended).known_until == later
+
+
 def test_a_tail_adds_new_epochs() -> None:
     new = Retarget(963_648, utc("2026-08-19T06:00"), True, 1.3e14, "mempool", OBSERVED)
 

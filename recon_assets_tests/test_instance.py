@@ -111,13 +111,19 @@ def test_a_new_home_can_be_opened_by_several_at_once(tmp_path: Path) -> None:
 
 
 def test_a_home_that_cannot_be_used_names_the_variable(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    with pytest.raises(ConfigurationError, match=r"DAGSTER_HOME: .*file cannot be used"), open_instance(tmp_path / "file"):
+    file = tmp_path / "file"
+    file.write_text("")
+    with pytest.raises(ConfigurationError, match=r"DAGSTER_HOME: .*/file cannot be used"), open_instance(file):
         pass
 
-    (tmp_path / "dagster.yaml").write_text("storage: everywhere\n")
-    with pytest.raises(ConfigurationError, match=r"DAGSTER_HOME: .*dagster\.yaml is not valid"), open_instance(tmp_path):
+
+def test_a_configuration_that_is_wrong_names_the_variable_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "dagster.yaml").write_text("telemetry:\n  enabled: perhaps\n")
+    with pytest.raises(ConfigurationError) as refused, open_instance(tmp_path):
         pass
+
+    assert str(refused.value).startswith(f"DAGSTER_HOME: {tmp_path / 'dagster.yaml'} is not valid: ")
+    assert "\n" not in str(refused.value)
 
 
 def test_a_run_whose_process_is_gone_is_ended(tmp_path: Path, exited: dict[str, str]) -> None:
@@ -130,9 +136,7 @@ def test_a_run_whose_process_is_gone_is_ended(tmp_path: Path, exited: dict[str, 
     with open_instance(tmp_path) as instance:
         # then
         assert status(instance, run) is dg.DagsterRunStatus.FAILURE
-        (said,) = [
-            entry.message for entry in instance.all_logs(run, of_type=dg.DagsterEventType.RUN_FAILURE)
-        ]
+        (said,) = [entry.message for entry in instance.all_logs(run, of_type=dg.DagsterEventType.RUN_FAILURE)]
         assert f"process {exited['recon/pid']} of this run is gone" in said
 
 

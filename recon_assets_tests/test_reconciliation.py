@@ -252,9 +252,7 @@ def test_a_limit_takes_the_newest_day_first(
     assert outcome.after.days_in(DayState.NOT_INGESTED) == [JUNE_6]
 
 
-def test_the_worst_day_can_come_first(
-    workbench: Workbench, small_days: Engine, instance: dg.DagsterInstance
-) -> None:
+def test_the_worst_day_can_come_first(workbench: Workbench, small_days: Engine, instance: dg.DagsterInstance) -> None:
     # given: more calculations are missing on the older day
     execute(small_days, "DELETE FROM historical_bitcoin_calculations")
 

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from datetime import date
 from importlib.resources import as_file, files
 from pathlib import Path
+from textwrap import shorten
 
 import dagster as dg
 import portalocker
@@ -54,7 +55,7 @@ def open_instance(home: Path) -> Iterator[dg.DagsterInstance]:
     except OSError as error:
         raise ConfigurationError(f"DAGSTER_HOME: {home} cannot be used: {error.strerror}") from error
     except dg.DagsterInvalidConfigError as error:
-        reason = error.errors[0].message.splitlines()[0]
+        reason = shorten(str(error), 200, placeholder=" ...")
         raise ConfigurationError(f"DAGSTER_HOME: {home / 'dagster.yaml'} is not valid: {reason}") from error
     with opened as instance:
         end_dead_runs(instance)
