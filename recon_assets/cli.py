@@ -8,6 +8,7 @@ Exit codes: 0 done and right; 1 something is missing, wrong, behind or failed; 2
 """
 
 import json
+import logging
 import os
 import shutil
 import sys
@@ -152,6 +153,8 @@ def main(arguments: list[str] | None = None) -> None:
     from dotenv import load_dotenv
 
     load_dotenv(Path.cwd() / ".env")
+    # SQLAlchemy would print a traceback when Ctrl-C comes while it closes a connection.
+    logging.getLogger("sqlalchemy.pool").addHandler(logging.NullHandler())
     words = sys.argv[1:] if arguments is None else arguments
     try:
         sys.exit(recon.main(words, prog_name="recon", standalone_mode=False) or RIGHT)
@@ -228,20 +231,21 @@ def _reconcile(
     dry_run: bool = False,
 ) -> int:
     """Reconciles through Dagster and shows what was done and the state after it."""
+    # Before the imports, which take two seconds: what is set wrongly is said at once.
+    settings = settings or _settings()
+    days = resolve(settings)
+    if days.first < FIRST_DAY:
+        raise UsageError(f"{days.first} is before {FIRST_DAY}, the first day that is kept")
     from recon_assets import report
     from recon_assets.orchestration.instance import open_instance
     from recon_assets.orchestration.reconciliation import Options, Reconciliation
     from recon_assets.orchestration.workbench import open_source, open_workbench
     from recon_assets.progress import TerminalObserver
 
-    settings = settings or _settings()
     options = options or Options()
     if options.ingest:
         # A source that is not there is said before anything is created.
         open_source(settings)
-    days = resolve(settings)
-    if days.first < FIRST_DAY:
-        raise UsageError(f"{days.first} is before {FIRST_DAY}, the first day that is kept")
     observer = TerminalObserver()
     command = f"recon {' '.join(sys.argv[1:])}"
     with open_workbench(settings, observer) as workbench, open_instance(settings.dagster_home) as instance:

@@ -5,11 +5,14 @@ from sqlalchemy import Engine, delete, update
 
 from recon_assets import database
 from recon_assets.curtailment import CurtailmentRule
-from recon_assets.reconcile.audit import Tally
+from recon_assets.reconcile.audit import DayState, Tally
 from recon_assets.reconcile.converge import Changes, converge, converge_by, damaged_days
 from recon_assets.reconcile.layers import CALCULATIONS, CURTAILMENT, DAILY_LAYERS, LAYERS, Layer
 from recon_assets.reconcile.repair import repair
 from recon_assets.reconcile.scope import Scope, reading, writing
+from recon_assets.reference import store_retargets
+from recon_assets.schema import migrate
+from recon_assets.settings import Settings
 from recon_assets.settlement import Days
 from recon_assets.tables import (
     curtailment_records,
@@ -36,6 +39,7 @@ from recon_assets_tests.steps import (
     scalar,
     state_of,
 )
+from recon_assets_tests.test_schema import build_old_database
 
 RULE, ALL_BIDS = CurtailmentRule.SO_FLAGGED, CurtailmentRule.ALL_BIDS
 TABLE = "historical_bitcoin_calculations"
@@ -250,6 +254,30 @@ def test_adopted_records_are_left_alone_and_calculated(small_days: Engine) -> No
     energy = f"SELECT total_curtailed_energy FROM daily_summaries WHERE summary_date = '{day}'"
     assert scalar(small_days, energy) == 26
     assert scalar(small_days, energy.replace("total_curtailed_energy", "total_payment")) == 26 * 40
+
+
+def test_an_adopted_database_is_made_right_in_its_own_columns(settings: Settings) -> None:
+    # given: the old database, whose records are 25 MWh on the first day (twice the same row) and 3 MWh on the second
+    engine = database.open_engine(settings.database_url)
+    build_old_database(engine)
+    migrate(engine)
+    with database.writing(engine) as connection:
+        store_retargets(connection)
+    before = contents(engine, curtailment_records)
+    days = Days(date(2023, 6, 1), date(2023, 6, 2))
+    assert state_of(engine, days).of_model("S9") == Tally(expected=2, actual=1, duplicated=1, wrong=1)
+
+    made = converge_layers(engine, days)
+
+    assert contents(engine, curtailment_records) == before
+    assert made[TABLE] == Changes(inserted=5, corrected=1, removed=1)
+    state = state_of(engine, days)
+    assert (state.total.faults, state.summary_faults) == (0, 0)
+    assert set(state.days.values()) == {DayState.ADOPTED}
+    assert scalar(engine, "SELECT total_curtailed_energy FROM yearly_summaries") == 28
+    assert scalar(engine, "SELECT total_payment FROM monthly_summaries") == 28 * 40
+    assert changed(converge_layers(engine, days)) == {}
+    engine.dispose()
 
 
 def test_a_re_read_of_an_adopted_day_replaces_its_records(engine: Engine) -> None:

@@ -101,7 +101,7 @@ def test_a_new_sqlite_file_may_be_busy_when_it_is_opened(tmp_path: Path) -> None
     file = tmp_path / "new.db"
     other = sqlite3.connect(file, isolation_level=None, check_same_thread=False)
     other.execute("CREATE TABLE theirs (n INTEGER)")
-    other.execute("BEGIN EXCLUSIVE")
+    other.execute("BEGIN IMMEDIATE")
     threading.Timer(0.3, other.execute, ["COMMIT"]).start()
 
     with closing(other), reading(open_engine(f"sqlite:///{file}")) as connection:

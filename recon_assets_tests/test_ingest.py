@@ -4,11 +4,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine
+from sqlalchemy import Engine, select
 
 from recon_assets.bm_units import packaged_bm_units
 from recon_assets.curtailment import CurtailmentRule
-from recon_assets.database import open_engine
+from recon_assets.database import open_engine, reading
 from recon_assets.elexon import Elexon
 from recon_assets.errors import ElexonError, ReconError
 from recon_assets.ingest import IngestedDay, ingest_day
@@ -121,7 +121,8 @@ def test_a_restated_day_changes_what_was_restated_and_nothing_else(engine: Engin
 
     change_recording(recordings, JUNE_6, restate)
 
-    (ingested,) = ingest(engine, [JUNE_6], recordings, NOW + timedelta(days=1))
+    later = NOW + timedelta(days=1)
+    (ingested,) = ingest(engine, [JUNE_6], recordings, later)
 
     # One bid and its proof were corrected; another bid was removed and its proof corrected.
     assert ingested.changes == Changes(corrected=3, removed=1, kept=81 + 46)
@@ -131,6 +132,10 @@ def test_a_restated_day_changes_what_was_restated_and_nothing_else(engine: Engin
     state = state_of(engine, SMALL_DAYS)
     assert state.contradicted == frozenset()
     assert state.days_in(DayState.INGESTED) == [JUNE_6, JUNE_7]
+    with reading(engine) as connection:
+        proofs = proof_of_fetch.c
+        renewed = connection.execute(select(proofs.settlement_period).where(proofs.fetched_at == later)).scalars()
+        assert sorted(renewed) == [3, 4]
 
 
 @pytest.fixture

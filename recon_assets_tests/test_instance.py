@@ -146,6 +146,19 @@ def test_a_run_of_a_later_process_with_the_same_number_is_told_apart(instance: d
     assert end_dead_runs(instance) == [run]
 
 
+def test_a_run_whose_process_ended_unnoticed_by_its_parent_is_ended(instance: dg.DagsterInstance) -> None:
+    # given a process that was killed, and that its parent has not asked for its end
+    process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    run = started_run(instance, tags(process.pid, psutil.Process(process.pid).create_time()))
+    assert end_dead_runs(instance) == []
+    process.kill()
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+
+    # then
+    assert end_dead_runs(instance) == [run]
+    process.communicate()
+
+
 def test_a_run_that_nobody_can_say_is_dead_goes_on(instance: dg.DagsterInstance, exited: dict[str, str]) -> None:
     # given runs of this process, of another machine, and without tags
     going_on = [

@@ -253,6 +253,16 @@ def test_a_number_is_wrong_beyond_both_tolerances(engine: Engine) -> None:
     assert {pair: judged(engine, rule, Double(), *pair) for pair in wrong} == wrong
 
 
+def test_a_value_half_way_between_two_satoshis_is_right_in_a_column_of_8_decimals(engine: Engine) -> None:
+    # Rounded half up, as numeric(18, 8) does. In floating point some of these are more than 5e-9 off.
+    half_way = {round(n * 1e-8 + 5e-9, 12): round(n * 1e-8 + 1e-8, 8) for n in range(100_000, 100_050)}
+    assert any(rounded - exact > 5e-9 for exact, rounded in half_way.items())
+    rule = CALCULATIONS.compared["bitcoin_mined"]
+
+    assert not any(judged(engine, rule, Double(), rounded, exact) for exact, rounded in half_way.items())
+    assert judged(engine, rule, Double(), 0.00100001, 0.001)
+
+
 def test_a_text_is_wrong_when_it_is_another(engine: Engine) -> None:
     wrong: dict[tuple[str | None, str | None], bool] = {
         ("a", "a"): False,

@@ -92,10 +92,15 @@ def empty(settings: Settings) -> Iterator[Engine]:
 @pytest.fixture
 def old(empty: Engine) -> Engine:
     """An engine on the user's old database, with rows."""
-    serial = "serial PRIMARY KEY" if empty.dialect.name == "postgresql" else "integer PRIMARY KEY"
-    execute(empty, *(f"CREATE TABLE {name} ({columns.format(serial=serial)})" for name, columns in OLD_TABLES.items()))
-    execute(empty, *OLD_ROWS)
+    build_old_database(empty)
     return empty
+
+
+def build_old_database(engine: Engine) -> None:
+    """Makes the user's old tables in an empty database, with rows."""
+    serial = "serial PRIMARY KEY" if engine.dialect.name == "postgresql" else "integer PRIMARY KEY"
+    execute(engine, *(f"CREATE TABLE {name} ({columns.format(serial=serial)})" for name, columns in OLD_TABLES.items()))
+    execute(engine, *OLD_ROWS)
 
 
 def state(engine: Engine) -> SchemaState:

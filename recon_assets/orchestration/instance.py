@@ -77,11 +77,13 @@ def _is_process_gone(tags: Mapping[str, str]) -> bool:
     if tags.get("recon/host") != socket.gethostname() or "recon/pid" not in tags:
         return False
     try:
-        started = psutil.Process(int(tags["recon/pid"])).create_time()
+        process = psutil.Process(int(tags["recon/pid"]))
+        # In a container nobody may ask how it ended; and a later process may have been given the same number.
+        return process.status() == psutil.STATUS_ZOMBIE or (
+            abs(process.create_time() - float(tags["recon/process_started"])) > 1
+        )
     except psutil.NoSuchProcess:
         return True
-    # A later process may have been given the same number.
-    return abs(started - float(tags["recon/process_started"])) > 1
 
 
 def tell_what_is_right(instance: dg.DagsterInstance, workbench: Workbench, state: State) -> int:

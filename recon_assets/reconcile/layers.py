@@ -56,8 +56,9 @@ from recon_assets.tables import (
     yearly_summaries,
 )
 
-HALF_A_SATOSHI = 5e-9
-"""BTC; the user's old system rounded to 8 decimals, and its right rows are not to be rewritten for that."""
+HALF_A_SATOSHI = 5e-9 * (1 + 1e-6)
+"""BTC; the user's old system rounded to 8 decimals, and its right rows are not to be rewritten for that. The millionth
+is for values half-way between two satoshis: in floating point, one in three is further off than half of one."""
 
 Differs = Callable[[ColumnElement[Any], ColumnElement[Any]], ColumnElement[bool]]
 
