@@ -164,7 +164,8 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(error.exit_code)
     except (KeyboardInterrupt, click.Abort):
         _complain("Interrupted: what was committed stays; the same command does the rest.")
-        sys.exit(INTERRUPTED)
+        sys.stdout.flush()
+        os._exit(INTERRUPTED)  # not sys.exit, which waits for requests that are still under way
     except Exception as error:
         if "--debug" in words:
             raise

@@ -92,8 +92,12 @@ class Elexon:
         ElexonError names every period that could not be read; nothing of the day is then to be believed.
         """
         wanted = list(periods if periods is not None else due_periods(day, now))
-        with ThreadPoolExecutor(max_workers=self._in_flight) as pool:
+        pool = ThreadPoolExecutor(max_workers=self._in_flight)
+        try:
             answers = dict(zip(wanted, pool.map(lambda period: self._period(day, period), wanted), strict=True))
+        finally:
+            # Ctrl-C does not wait for a server that hangs: with all its attempts that took two and a half minutes.
+            pool.shutdown(wait=False, cancel_futures=True)
         failures = {period: answer for period, answer in answers.items() if isinstance(answer, ElexonError)}
         if failures:
             raise ElexonError(_blame(day, failures))

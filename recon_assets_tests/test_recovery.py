@@ -56,6 +56,13 @@ def wait_until_proven(engine: Engine, days: int, process: subprocess.Popen[str])
     assert process.poll() is None, process.communicate()
 
 
+def requests_so_far(elexon: StandInElexon) -> int:
+    """How many requests came, those included that a process left unanswered; answers at once from now on."""
+    time.sleep(2 * elexon.latency_seconds)
+    elexon.latency_seconds = 0
+    return len(elexon.requests)
+
+
 def proven_days(engine: Engine) -> set[str]:
     """The days that the database proves to have been read whole."""
     return {
@@ -145,9 +152,8 @@ def test_a_killed_command_is_finished_by_the_next(
     process.kill()
     process.communicate()
     assert psutil.wait_procs(children, timeout=20)[1] == []
-    done, asked = proven_days(engine), len(elexon.requests)
+    done, asked = proven_days(engine), requests_so_far(elexon)
     assert len(done) >= days
-    elexon.latency_seconds = 0
 
     # when
     finished = recon("reconcile", *PERIOD, "--format", "json")
@@ -178,7 +184,7 @@ def test_an_interrupted_command_says_so_and_loses_nothing(
     assert process.returncode == 130
     assert said == ""
     assert complaint.strip() == "Interrupted: what was committed stays; the same command does the rest."
-    done, asked = proven_days(engine), len(elexon.requests)
+    done, asked = proven_days(engine), requests_so_far(elexon)
     assert done
     assert scalar(engine, PROVEN) == len(done)
     with recon.dagster() as instance:
@@ -186,7 +192,6 @@ def test_an_interrupted_command_says_so_and_loses_nothing(
         assert dg.DagsterRunStatus.STARTED not in {record.dagster_run.status for record in runs(instance)}
 
     # when
-    elexon.latency_seconds = 0
     finished = recon(*RANGE)
 
     # then
@@ -194,6 +199,24 @@ def test_an_interrupted_command_says_so_and_loses_nothing(
     assert stacks_asked(elexon.requests[asked:]) == dict.fromkeys(set(DAYS) - done, 48)
     with recon.dagster() as instance:
         assert partitions(instance) == all_hold(DAYS)
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_an_interruption_does_not_wait_for_an_elexon_that_hangs(recon: Command, elexon: StandInElexon) -> None:
+    # given a server that takes requests and answers none, which the command would ask again and again
+    elexon.faults = [Fault("stall", "/stack/all/bid/", seconds=300)]
+    process = recon.start("date", "2025-06-06", ELEXON_ATTEMPTS="5")
+    while len(elexon.requests) < 5:
+        assert process.poll() is None
+        time.sleep(0.05)
+
+    # when
+    process.send_signal(signal.SIGINT)
+
+    # then
+    _, complaint = process.communicate(timeout=10)
+    assert process.returncode == 130
+    assert len(complaint.strip().splitlines()) == 1
 
 
 def test_two_commands_at_once_on_an_empty_database_end_right(recon: Command) -> None:
