@@ -29,7 +29,7 @@ from recon_assets.settlement import FIRST_DAY, Days
 if TYPE_CHECKING:
     from recon_assets.orchestration.reconciliation import Options, Outcome
     from recon_assets.progress import TerminalObserver
-    from recon_assets.reconcile.audit import State
+    from recon_assets.reconcile.state import State
 
 ABOUT_THE_RECORDINGS = """\
 The packaged recordings of June 2025 are rebuilt, not raw: units, half-hourly volumes, day totals and
@@ -184,7 +184,7 @@ def _settings() -> Settings:
 def _first_day(settings: Settings) -> date | None:
     """The first day with data in the database, None when there is none."""
     from recon_assets import database, schema
-    from recon_assets.reconcile.audit import first_day
+    from recon_assets.reconcile.state import first_day
 
     engine = database.open_engine(settings.database_url)
     file = database.sqlite_file(settings.database_url)
@@ -200,16 +200,16 @@ def _first_day(settings: Settings) -> date | None:
 @contextmanager
 def _read_state(period: Period) -> Iterator["State"]:
     from recon_assets import database, schema
-    from recon_assets.reconcile.audit import first_day, reconciled_state
-    from recon_assets.reconcile.scope import Scope, reading
+    from recon_assets.reconcile.census import reconciled_state
+    from recon_assets.reconcile.scope import Scope
+    from recon_assets.reconcile.state import first_day
 
     settings = _settings()
     engine = database.open_engine(settings.database_url)
     schema.require_schema(engine, create=False)
     with database.reading(engine) as connection:
         days = period.resolve(settings, first_day(connection))
-    with reading(engine, days) as connection:
-        yield reconciled_state(connection, Scope(days, settings.curtailment_rule), datetime.now(UTC))
+    yield reconciled_state(engine, Scope(days, settings.curtailment_rule), datetime.now(UTC))
     engine.dispose()
 
 

@@ -10,7 +10,7 @@ advisory lock per settlement date, taken before the snapshot, so that two proces
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from sqlalchemy.engine import URL, make_url
 from recon_assets.errors import ConfigurationError
 
 BUSY_TIMEOUT_SECONDS = 30
+MAPPED_BYTES = 2**31
 LOCK_TIMEOUT = "10min"
 LOCK_CLASS = 0x7265636F
 """The advisory lock class ("reco") under which a date's ordinal is the lock."""
@@ -58,6 +59,45 @@ def reading(engine: Engine) -> Iterator[Connection]:
         with connection.begin() as transaction:
             yield connection
             transaction.rollback()
+
+
+@contextmanager
+def snapshots(engine: Engine, count: int) -> Iterator[list[Connection]]:
+    """Connections that all see the same snapshot, for queries side by side; each is for one thread at a time."""
+    with ExitStack() as opened:
+        first = opened.enter_context(reading(engine))
+        if count == 1:
+            yield [first]
+            return
+        if engine.dialect.name == "postgresql":
+            snapshot = first.execute(text("SELECT pg_export_snapshot()")).scalar_one()
+            others = [opened.enter_context(reading(engine)) for _ in range(count - 1)]
+            for connection in others:
+                connection.exec_driver_sql(f"SET TRANSACTION SNAPSHOT '{snapshot}'")
+            yield [first, *others]
+            return
+    with _snapshots_of_file(engine, count) as connections:
+        yield connections
+
+
+@contextmanager
+def _snapshots_of_file(engine: Engine, count: int) -> Iterator[list[Connection]]:
+    """SQLite cannot share a snapshot, but tells whether anyone has committed while several were being taken."""
+    with _connected(engine) as witness:
+        while True:
+            with ExitStack() as opened:
+                version = _data_version(witness)
+                connections = [opened.enter_context(reading(engine)) for _ in range(count)]
+                for connection in connections:
+                    connection.exec_driver_sql("SELECT 1 FROM sqlite_master")  # SQLite takes it with the first read
+                if _data_version(witness) == version:
+                    yield connections
+                    return
+
+
+def _data_version(connection: Connection) -> int:
+    with connection.begin():
+        return int(connection.exec_driver_sql("PRAGMA data_version").scalar_one())
 
 
 @contextmanager
@@ -119,6 +159,8 @@ def _configure_sqlite(connection: Any, _record: Any) -> None:
                 raise
             time.sleep(0.02)
     cursor.execute("PRAGMA synchronous = NORMAL")
+    # Three years are 440 MB: comparing them through a 2 MB cache took 1.6 times as long as through mapped memory.
+    cursor.execute(f"PRAGMA mmap_size = {MAPPED_BYTES}")
     cursor.close()
 
 

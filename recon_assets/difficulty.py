@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from importlib.resources import files
-from itertools import pairwise
+from itertools import groupby, pairwise
 from typing import Any, NamedTuple
 
 from recon_assets.errors import DifficultyUnknownError, ReconError
@@ -46,6 +46,16 @@ class PeriodReward(NamedTuple):
 
     settlement_date: date
     settlement_period: int
+    difficulty: float
+    bitcoin_per_hash: float
+
+
+class RewardSpan(NamedTuple):
+    """Settlement periods of a day, both ends included, that share one reward."""
+
+    settlement_date: date
+    first: int
+    last: int
     difficulty: float
     bitcoin_per_hash: float
 
@@ -119,16 +129,20 @@ class DifficultyHistory:
             f"{self.known_until:%Y-%m-%dT%H:%MZ}; materialize network_difficulty with MEMPOOL_API_URL reachable"
         )
 
-    def rewards(self, days: Iterable[date]) -> Iterator[PeriodReward]:
-        """The reward of every settlement period of the days; periods whose reward is not known are absent."""
+    def rewards(self, days: Iterable[date]) -> Iterator[RewardSpan]:
+        """The rewards of the days, in spans of periods that share one; periods whose reward is not known are absent."""
         for day in days:
             first, count = day_starts_at(day), periods_in(day)
             parts = self._within(first, first + count * PERIOD) if self.covers(day) else []
             if len(parts) == 1 and parts[0].bitcoin_per_hash is not None:
-                for period in range(1, count + 1):
-                    yield PeriodReward(day, period, parts[0].difficulty, parts[0].bitcoin_per_hash)
-            else:
-                yield from filter(None, (self.find(day, period) for period in range(1, count + 1)))
+                yield RewardSpan(day, 1, count, parts[0].difficulty, parts[0].bitcoin_per_hash)
+                continue
+            found = filter(None, (self.find(day, period) for period in range(1, count + 1)))
+            for (difficulty, earned), same in groupby(
+                found, lambda reward: (reward.difficulty, reward.bitcoin_per_hash)
+            ):
+                periods = [reward.settlement_period for reward in same]
+                yield RewardSpan(day, periods[0], periods[-1], difficulty, earned)
 
     def _within(self, start: datetime, end: datetime) -> list[_Segment]:
         """The segments that overlap [start, end), which must lie inside the table."""

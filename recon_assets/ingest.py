@@ -10,7 +10,7 @@ from datetime import date, datetime
 from typing import Any
 
 import pandas as pd
-from sqlalchemy import Column, Connection, Engine, Float, Integer, MetaData, Table, insert, select
+from sqlalchemy import Column, ColumnElement, Connection, Engine, Float, Integer, MetaData, Table, insert, select
 
 from recon_assets import database
 from recon_assets.bm_units import is_bm_unit
@@ -18,7 +18,7 @@ from recon_assets.curtailment import CurtailmentRule, fingerprint
 from recon_assets.elexon import Elexon, SettlementStack
 from recon_assets.errors import ReconError
 from recon_assets.reconcile.converge import Changes, converge
-from recon_assets.reconcile.layers import DAY, Layer, beyond, distinct_from
+from recon_assets.reconcile.layering import DAY, Layer, beyond, distinct_from
 from recon_assets.reconcile.scope import Scope
 from recon_assets.reference import known_bm_units
 from recon_assets.settlement import Days, due_periods
@@ -159,6 +159,10 @@ def _layer(table: Table, fetched: Table, periods: list[int]) -> Layer:
     key = tuple(table.primary_key.columns.keys())
     content = [column for column in table.columns if column.name not in (*key, "fetched_at")]
     numeric = beyond(relative=1e-12)
+
+    def judged(scope: Scope) -> ColumnElement[bool]:
+        return (table.c.settlement_date == scope.days.first) & table.c.settlement_period.in_(periods)
+
     return Layer(
         table=table,
         grain=DAY,
@@ -168,6 +172,7 @@ def _layer(table: Table, fetched: Table, periods: list[int]) -> Layer:
             column.name: numeric if isinstance(column.type, Float | Integer) else distinct_from for column in content
         },
         expected=lambda scope: select(fetched),
-        judged=lambda scope: (table.c.settlement_date == scope.days.first) & table.c.settlement_period.in_(periods),
+        judged=judged,
+        near=judged,
         carried=("fetched_at",) if "fetched_at" in table.c else (),
     )

@@ -10,9 +10,10 @@ from typing import Any, Protocol
 from rich.console import Console
 from rich.table import Table
 
-from recon_assets.reconcile.audit import State, Tally, state_counts
+from recon_assets.reconcile.audit import Tally
 from recon_assets.reconcile.converge import Changes
 from recon_assets.reconcile.plan import Plan, spell_days
+from recon_assets.reconcile.state import State, state_counts
 
 WORST_DATES = 10
 PIPE_WIDTH = 100

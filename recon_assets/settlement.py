@@ -95,6 +95,12 @@ class Days:
         lasts = [*(cut - timedelta(days=1) for cut in cuts), self.last]
         return [Days(first, last) for first, last in zip(firsts, lasts, strict=True)]
 
+    def cut(self, length: int) -> Iterator["Days"]:
+        """The same days in pieces of at most `length` days, oldest first."""
+        for start in range(0, len(self), length):
+            last = min(self.last, self.first + timedelta(days=start + length - 1))
+            yield Days(self.first + timedelta(days=start), last)
+
     @classmethod
     def of_month(cls, year_month: str) -> "Days":
         """The days of a month written YYYY-MM."""

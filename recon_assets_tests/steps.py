@@ -17,9 +17,10 @@ from recon_assets.curtailment import CurtailmentRule
 from recon_assets.elexon import Elexon
 from recon_assets.ingest import IngestedDay, ingest_day
 from recon_assets.reconcile import scope
-from recon_assets.reconcile.audit import State, reconciled_state
+from recon_assets.reconcile.census import reconciled_state
 from recon_assets.reconcile.converge import Changes, converge
 from recon_assets.reconcile.layers import LAYERS
+from recon_assets.reconcile.state import State
 from recon_assets.settlement import Days
 from recon_assets.sources import RecordingSource
 
@@ -64,8 +65,7 @@ def state_of(
     engine: Engine, days: Days, rule: CurtailmentRule = CurtailmentRule.SO_FLAGGED, now: datetime = NOW
 ) -> State:
     """The reconciled state of the days."""
-    with scope.reading(engine, days) as connection:
-        return reconciled_state(connection, scope.Scope(days, rule), now)
+    return reconciled_state(engine, scope.Scope(days, rule), now)
 
 
 def execute(engine: Engine, *statements: str) -> list[int]:

@@ -24,7 +24,7 @@ from recon_assets.orchestration.catalogue import (
     layer_assets,
 )
 from recon_assets.orchestration.workbench import Workbench
-from recon_assets.reconcile.layers import MONTH, YEAR
+from recon_assets.reconcile.layering import MONTH, YEAR
 from recon_assets.stand_in import Fault, StandInElexon
 from recon_assets_tests.evidence import all_hold, events, figures, partitions, stacks_asked
 from recon_assets_tests.steps import SMALL_DAYS, execute, ingest, scalar

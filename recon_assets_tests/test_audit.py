@@ -7,7 +7,8 @@ from sqlalchemy import Engine, delete, update
 
 from recon_assets.bm_units import packaged_bm_units
 from recon_assets.database import writing
-from recon_assets.reconcile.audit import DayState, State, Tally, state_counts
+from recon_assets.reconcile.audit import Tally
+from recon_assets.reconcile.state import DayState, State, state_counts
 from recon_assets.settlement import Days
 from recon_assets.tables import network_difficulty
 from recon_assets_tests.steps import (

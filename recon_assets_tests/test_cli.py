@@ -12,10 +12,10 @@ from typing import Any
 
 import click
 import pytest
-from sqlalchemy import Engine
+from sqlalchemy import Engine, inspect
 
 from recon_assets.cli import recon as recon_group
-from recon_assets.database import open_engine
+from recon_assets.database import open_engine, reading
 from recon_assets.settings import Settings
 from recon_assets.stand_in import StandInElexon
 from recon_assets_tests.command import RECON, Command
@@ -391,6 +391,22 @@ def test_a_database_that_does_not_exist_is_not_made_by_a_reading_command(in_fold
     assert ended.exit_code == 2
     assert "there is no database at" in ended.complaint
     assert not (in_folder.folder / ".recon").exists()
+
+
+def test_an_empty_database_stays_empty_under_a_reading_command(recon: Command, settings: Settings) -> None:
+    # given
+    engine = open_engine(settings.database_url)
+    with reading(engine):
+        pass
+
+    # when
+    ended = recon("status")
+
+    # then
+    assert ended.exit_code == 2
+    assert "holds no curtailment data yet: run 'recon reconcile', or set DATABASE_URL" in ended.complaint
+    assert inspect(engine).get_table_names() == []
+    engine.dispose()
 
 
 def test_a_file_that_is_no_database_stays_as_it_is(in_folder: Command) -> None:

@@ -5,11 +5,13 @@ from sqlalchemy import Engine, delete, update
 
 from recon_assets import database
 from recon_assets.curtailment import CurtailmentRule
-from recon_assets.reconcile.audit import DayState, Tally
+from recon_assets.reconcile.audit import Tally
 from recon_assets.reconcile.converge import Changes, converge, converge_by, damaged_days
-from recon_assets.reconcile.layers import CALCULATIONS, CURTAILMENT, DAILY_LAYERS, LAYERS, Layer
+from recon_assets.reconcile.layering import Layer
+from recon_assets.reconcile.layers import CALCULATIONS, CURTAILMENT, DAILY_LAYERS, LAYERS
 from recon_assets.reconcile.repair import repair
 from recon_assets.reconcile.scope import Scope, reading, writing
+from recon_assets.reconcile.state import DayState
 from recon_assets.reference import store_retargets
 from recon_assets.schema import migrate
 from recon_assets.settings import Settings

@@ -12,10 +12,10 @@ from recon_assets.database import open_engine, reading
 from recon_assets.elexon import Elexon
 from recon_assets.errors import ElexonError, ReconError
 from recon_assets.ingest import IngestedDay, ingest_day
-from recon_assets.reconcile.audit import DayState
 from recon_assets.reconcile.converge import Changes, converge
 from recon_assets.reconcile.layers import CURTAILMENT
 from recon_assets.reconcile.scope import Scope, writing
+from recon_assets.reconcile.state import DayState
 from recon_assets.schema import migrate
 from recon_assets.settings import Settings
 from recon_assets.settlement import Days

@@ -9,21 +9,18 @@ from recon_assets import database
 from recon_assets.curtailment import CurtailmentRule
 from recon_assets.mining import MODELS, MinerModel
 from recon_assets.reconcile.converge import Changes, converge
-from recon_assets.reconcile.layers import (
-    CALCULATIONS,
-    CURTAILMENT,
+from recon_assets.reconcile.layering import (
     DAY,
-    LAYERS,
     MONTH,
     YEAR,
     Differs,
     Grain,
     beyond,
-    curtailed_energy,
     distinct_from,
     is_first_of_key,
     is_key_unique,
 )
+from recon_assets.reconcile.layers import CALCULATIONS, CURTAILMENT, LAYERS, curtailed_energy
 from recon_assets.reconcile.scope import Scope, writing
 from recon_assets.settlement import Days
 from recon_assets.tables import curtailment_records, historical_bitcoin_calculations

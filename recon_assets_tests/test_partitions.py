@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from recon_assets.definitions import defs
 from recon_assets.errors import UsageError
 from recon_assets.orchestration.partitions import DAYS, MONTHS, PARTITIONS, YEARS, days_of
-from recon_assets.reconcile.layers import DAY, MONTH, YEAR, Grain
+from recon_assets.reconcile.layering import DAY, MONTH, YEAR, Grain
 from recon_assets.settlement import FIRST_DAY, PERIOD, day_starts_at, periods_in
 
 

@@ -13,8 +13,8 @@ from sqlalchemy import Engine
 from recon_assets.curtailment import CurtailmentRule
 from recon_assets.orchestration.reconciliation import Options, Outcome, Reconciliation
 from recon_assets.orchestration.workbench import Observer, Workbench
-from recon_assets.reconcile.audit import DayState
 from recon_assets.reconcile.layers import LAYERS
+from recon_assets.reconcile.state import DayState
 from recon_assets.settings import Settings
 from recon_assets.settlement import Days
 from recon_assets.stand_in import Fault, StandInElexon

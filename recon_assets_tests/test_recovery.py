@@ -101,6 +101,7 @@ def test_a_period_that_fails_leaves_its_day_as_it_was_and_the_others_are_done(
         assert out_of_date(instance) == set()
 
 
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)  # test_reconciliation.py has it on both
 def test_a_re_read_that_fails_keeps_the_day(recon: Command, small_days: Engine, elexon: StandInElexon) -> None:
     # given a day that must be read again, because its bids are not those that were fetched
     execute(small_days, "DELETE FROM wind_bids WHERE settlement_date = '2025-06-06' AND settlement_period = 11")

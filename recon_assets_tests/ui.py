@@ -9,7 +9,7 @@ from recon_assets.orchestration.assembly import build_defs
 from recon_assets.orchestration.catalogue import WIND_BIDS, layer_assets
 from recon_assets.orchestration.reconciliation import QUIET, RANGE_TAGS
 from recon_assets.orchestration.workbench import Workbench
-from recon_assets.reconcile.layers import DAY
+from recon_assets.reconcile.layering import DAY
 
 DAILY_LAYERS = [asset.key for asset in layer_assets(DAY)]
 DAILY_ASSETS = [WIND_BIDS, *DAILY_LAYERS]

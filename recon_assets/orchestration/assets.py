@@ -30,7 +30,7 @@ from recon_assets.orchestration.catalogue import (
 )
 from recon_assets.orchestration.partitions import DAYS, DAYS_A_RUN, PARTITIONS, days_of
 from recon_assets.orchestration.workbench import WORKBENCH, Workbench
-from recon_assets.reconcile.layers import DAY, MONTH, YEAR, Grain
+from recon_assets.reconcile.layering import DAY, MONTH, YEAR, Grain
 from recon_assets.reconcile.repair import Repair, repair
 from recon_assets.reference import read_tail, store_bm_units, store_retargets
 from recon_assets.settlement import Days, contiguous

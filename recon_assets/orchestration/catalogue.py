@@ -13,7 +13,8 @@ from sqlalchemy import Table
 from recon_assets.mining import MODELS
 from recon_assets.orchestration.partitions import PARTITIONS
 from recon_assets.reconcile import layers as l
-from recon_assets.reconcile.layers import LAYERS, Grain, Layer
+from recon_assets.reconcile.layering import Grain, Layer
+from recon_assets.reconcile.layers import LAYERS
 from recon_assets.tables import network_difficulty, wind_bids, wind_bm_units
 
 OWNERS = ["team:recon"]

@@ -22,9 +22,9 @@ from recon_assets.errors import ConfigurationError
 from recon_assets.orchestration import events
 from recon_assets.orchestration.catalogue import LAYER_ASSETS, NETWORK_DIFFICULTY, WIND_BIDS, WIND_BM_UNITS, LayerAsset
 from recon_assets.orchestration.workbench import Workbench
-from recon_assets.reconcile.audit import DayState, State
-from recon_assets.reconcile.layers import DAY
+from recon_assets.reconcile.layering import DAY
 from recon_assets.reconcile.repair import gather_evidence
+from recon_assets.reconcile.state import DayState, State
 from recon_assets.settlement import Days, contiguous
 
 REFERENCE = {WIND_BM_UNITS: events.bm_units_version, NETWORK_DIFFICULTY: events.difficulty_version}

@@ -3,7 +3,7 @@
 import dagster as dg
 
 from recon_assets.orchestration.catalogue import NETWORK_DIFFICULTY, WIND_BIDS, WIND_BM_UNITS, layer_assets
-from recon_assets.reconcile.layers import DAY, MONTH, YEAR
+from recon_assets.reconcile.layering import DAY, MONTH, YEAR
 
 BM_UNITS_JOB = dg.define_asset_job(
     "refresh_bm_units",

@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from recon_assets.reconcile.layers import DAY, MONTH, YEAR, Grain
+from recon_assets.reconcile.layering import DAY, MONTH, YEAR, Grain
 from recon_assets.settlement import FIRST_DAY, LONDON, Days, parse_day
 
 DAYS_A_RUN = 31

@@ -17,10 +17,11 @@ from recon_assets.orchestration.assets import process_tags
 from recon_assets.orchestration.instance import tell_what_is_right
 from recon_assets.orchestration.jobs import BM_UNITS_JOB, DIFFICULTY_JOB, INGEST_JOB, LAYER_JOBS
 from recon_assets.orchestration.workbench import Workbench
-from recon_assets.reconcile.audit import State, reconciled_state
-from recon_assets.reconcile.layers import BITCOIN_DAILY, DAY, ENERGY_DAILY, MONTH, SUMMARIES, YEAR, Layer
+from recon_assets.reconcile.census import reconciled_state
+from recon_assets.reconcile.layering import DAY, MONTH, YEAR, Layer
+from recon_assets.reconcile.layers import BITCOIN_DAILY, ENERGY_DAILY, SUMMARIES
 from recon_assets.reconcile.plan import Plan, plan
-from recon_assets.reconcile.scope import reading
+from recon_assets.reconcile.state import State
 from recon_assets.reference import stored_retargets
 from recon_assets.settlement import Days, contiguous
 
@@ -125,5 +126,4 @@ class Reconciliation:
 
 def read_state(workbench: Workbench, days: Days, summaries: Sequence[Layer] = SUMMARIES) -> State:
     """The reconciled state of the days now, from one snapshot."""
-    with reading(workbench.engine, days) as connection:
-        return reconciled_state(connection, workbench.scope(days), workbench.now(), summaries)
+    return reconciled_state(workbench.engine, workbench.scope(days), workbench.now(), summaries)

@@ -24,7 +24,8 @@ from sqlalchemy import (
 
 from recon_assets.errors import ReconError
 from recon_assets.reconcile.audit import Tally, audit
-from recon_assets.reconcile.layers import CURTAILMENT, Layer, is_first_of_key, is_key_unique
+from recon_assets.reconcile.layering import Layer, is_first_of_key, is_key_unique
+from recon_assets.reconcile.layers import CURTAILMENT
 from recon_assets.reconcile.scope import Scope
 from recon_assets.tables import curtailment_records
 
@@ -107,7 +108,7 @@ def _correct(connection: Connection, layer: Layer, scope: Scope) -> int:
     """Updates the rows whose values are wrong."""
     table, identity = layer.table, layer.table.primary_key.columns
     expected = layer.expected(scope).cte("expected")
-    values = [expected.c[name] for name in (*layer.compared, *layer.carried)]
+    values = [layer.stored(expected, name).label(name) for name in (*layer.compared, *layer.carried)]
     wrong = (
         select(*(column.label(f"row_{column.name}") for column in identity), *values)
         .select_from(layer.below(expected, scope))
@@ -124,13 +125,14 @@ def _insert(connection: Connection, layer: Layer, scope: Scope) -> int:
     """Inserts the rows that are missing, in key order."""
     table = layer.table
     expected = layer.expected(scope).cte("expected")
+    names = expected.c.keys()
     missing = (
-        select(expected)
+        select(*(layer.stored(expected, name).label(name) for name in names))
         .select_from(layer.below(expected, scope))
         .where(table.c[layer.key[0]].is_(None))
         .order_by(*(expected.c[name] for name in layer.key))
     )
-    return _rows_changed(connection, insert(table).from_select(expected.c.keys(), missing))
+    return _rows_changed(connection, insert(table).from_select(names, missing))
 
 
 def _rows_changed(connection: Connection, statement: Executable) -> int:

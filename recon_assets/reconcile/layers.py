@@ -1,24 +1,22 @@
 """The layers, and what each must be according to the layer below.
 
-Wind bids -> curtailment records -> calculations -> summaries. A layer is a table, the key of its rows, the rows that it
-is expected to hold (one SELECT), and how far a stored value may be from the expected one. audit.py compares the two;
-converge.py makes them equal. Nothing else computes or repairs these tables.
+Wind bids -> curtailment records -> calculations -> summaries. A layer (layering.py) is a table, the key of its rows,
+the rows that it is expected to hold (one SELECT), and how far a stored value may be from the expected one. audit.py
+compares the two; converge.py makes them equal. Nothing else computes or repairs these tables.
 
 The rewards of the periods (`period_rewards`) must be loaded before calculations are asked for; see scope.py.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import date
+from collections.abc import Callable
 from typing import Any
 
 from sqlalchemy import (
     CTE,
+    Column,
     ColumnElement,
-    Connection,
+    Date,
     Double,
-    FromClause,
-    Join,
+    MetaData,
     Numeric,
     Select,
     Table,
@@ -28,7 +26,6 @@ from sqlalchemy import (
     column,
     exists,
     func,
-    inspect,
     literal,
     or_,
     select,
@@ -40,8 +37,18 @@ from sqlalchemy import (
 
 from recon_assets.curtailment import CurtailmentRule
 from recon_assets.mining import BITCOIN_DECIMALS
+from recon_assets.reconcile.layering import (
+    DAY,
+    MONTH,
+    YEAR,
+    Grain,
+    Layer,
+    beyond,
+    distinct_from,
+    in_days,
+    in_scope,
+)
 from recon_assets.reconcile.scope import Scope, period_rewards
-from recon_assets.settlement import Days
 from recon_assets.tables import (
     bitcoin_daily_summaries,
     bitcoin_monthly_summaries,
@@ -60,87 +67,6 @@ HALF_A_SATOSHI = 5e-9 * (1 + 1e-6)
 """BTC; the user's old system rounded to 8 decimals, and its right rows are not to be rewritten for that. The millionth
 is for values half-way between two satoshis: in floating point, one in three is further off than half of one."""
 
-Differs = Callable[[ColumnElement[Any], ColumnElement[Any]], ColumnElement[bool]]
-
-
-def beyond(*, relative: float, absolute: float = 0.0) -> Differs:
-    """Says that a stored number differs from the expected one by more than **both** tolerances, or is NULL alone."""
-
-    def differs(stored: ColumnElement[Any], expected: ColumnElement[Any]) -> ColumnElement[bool]:
-        number = cast(stored, Double)
-        gap = func.abs(number - expected)
-        return or_(and_(gap > relative * func.abs(expected), gap > absolute), stored.is_(None) != expected.is_(None))
-
-    return differs
-
-
-def distinct_from(stored: ColumnElement[Any], expected: ColumnElement[Any]) -> ColumnElement[bool]:
-    """Says that a stored text or flag is not the expected one; NULL equals NULL."""
-    return stored.is_distinct_from(expected)
-
-
-@dataclass(frozen=True)
-class Grain:
-    """Days, months or years: the summary column that holds one, and how much of an ISO date names it."""
-
-    column: str
-    length: int
-
-    def of(self, day: ColumnElement[Any]) -> ColumnElement[Any]:
-        """The period that a date column falls in (dates are ISO text on SQLite)."""
-        return day if self is DAY else func.substr(cast(day, Text), 1, self.length)
-
-    def label(self, day: date) -> str:
-        """The period that a date falls in, for example '2025-06'."""
-        return day.isoformat()[: self.length]
-
-    def whole(self, days: Days) -> Days:
-        """The days widened to whole periods."""
-        if self is MONTH:
-            return Days(days.first.replace(day=1), Days.of_month(MONTH.label(days.last)).last)
-        if self is YEAR:
-            return Days(days.first.replace(month=1, day=1), days.last.replace(month=12, day=31))
-        return days
-
-
-DAY = Grain("summary_date", 10)
-MONTH = Grain("year_month", 7)
-YEAR = Grain("year", 4)
-
-
-@dataclass(frozen=True, eq=False)
-class Layer:
-    """One table of the chain.
-
-    `period` is the column that says which day, month or year (the grain) a row is of. `compared` columns make a row
-    wrong; `carried` ones only follow a correction. `judged` are the stored rows that the layer speaks of; those with no
-    expected row are removed where `removable`.
-    """
-
-    table: Table
-    grain: Grain
-    period: str
-    key: tuple[str, ...]
-    compared: Mapping[str, Differs]
-    expected: Callable[[Scope], Select[Any]]
-    judged: Callable[[Scope], ColumnElement[bool]]
-    removable: Callable[[Scope], ColumnElement[bool]] = lambda scope: true()
-    carried: tuple[str, ...] = ()
-
-    @property
-    def name(self) -> str:
-        """The table's name, which is the asset's name too."""
-        return self.table.name
-
-    def differs(self, expected: FromClause) -> ColumnElement[bool]:
-        """Whether a stored row's values are wrong."""
-        return or_(*(rule(self.table.c[name], expected.c[name]) for name, rule in self.compared.items()))
-
-    def below(self, expected: FromClause, scope: Scope, *only: ColumnElement[bool]) -> Join:
-        """Every expected row with its stored row, which is NULL when it is missing."""
-        same_key = (self.table.c[name] == expected.c[name] for name in self.key)
-        return expected.outerjoin(self.table, and_(*same_key, self.judged(scope), *only))
-
 
 def models_of(scope: Scope) -> CTE:
     """The miner models as a table `models(miner_model, hashes_per_mwh)`."""
@@ -149,28 +75,19 @@ def models_of(scope: Scope) -> CTE:
     return values(*columns, name="model_values").data(rows).cte("models")
 
 
-def in_days(day: ColumnElement[Any], scope: Scope) -> ColumnElement[bool]:
-    """Whether a date lies in the scope's days."""
-    within = day.between(scope.days.first, scope.days.last)
-    return and_(within, day.not_in(sorted(scope.without))) if scope.without else within
-
-
 def curtailed_energy(scope: Scope) -> Select[Any]:
     """MWh per (settlement_date, settlement_period, farm_id) with curtailed energy; volumes of either sign are read."""
     records = curtailment_records.c
     mwh = func.sum(func.abs(cast(records.volume, Double)))
     triple = (records.settlement_date, records.settlement_period, records.farm_id)
-    return (
-        select(*triple, mwh.label("curtailed_mwh"))
-        .where(in_days(records.settlement_date, scope))
-        .group_by(*triple)
-        .having(mwh > 0)
-    )
+    return select(*triple, mwh.label("curtailed_mwh")).where(in_scope(records, scope)).group_by(*triple).having(mwh > 0)
 
 
 def _records_expected(scope: Scope) -> Select[Any]:
     bids, proofs, units = wind_bids.c, proof_of_fetch.c, wind_bm_units.c
     proven = and_(bids.settlement_date == proofs.settlement_date, bids.settlement_period == proofs.settlement_period)
+    # A subquery, which a comparison that does not ask for it leaves out; a join would be made all the same.
+    lead_party = select(units.lead_party_name).where(units.bm_unit_id == bids.bm_unit_id)
     flagged = true() if scope.rule is CurtailmentRule.ALL_BIDS else or_(bids.so_flag, bids.cadl_flag)
     return (
         select(
@@ -178,7 +95,7 @@ def _records_expected(scope: Scope) -> Select[Any]:
             bids.settlement_period,
             bids.sequence_number,
             bids.bm_unit_id.label("farm_id"),
-            units.lead_party_name,
+            lead_party.scalar_subquery().label("lead_party_name"),
             bids.volume,
             (bids.volume * bids.original_price).label("payment"),
             bids.original_price,
@@ -190,8 +107,7 @@ def _records_expected(scope: Scope) -> Select[Any]:
         )
         .select_from(wind_bids)
         .join(proof_of_fetch, proven)
-        .outerjoin(wind_bm_units, bids.bm_unit_id == units.bm_unit_id)
-        .where(in_days(bids.settlement_date, scope), bids.volume < 0, flagged)
+        .where(in_scope(bids, scope), bids.volume < 0, flagged)
     )
 
 
@@ -201,7 +117,7 @@ def _records_judged(scope: Scope) -> ColumnElement[bool]:
     proven = exists().where(
         proofs.settlement_date == records.settlement_date, proofs.settlement_period == records.settlement_period
     )
-    return and_(in_days(records.settlement_date, scope), proven)
+    return and_(in_scope(records, scope), proven)
 
 
 def _calculations_expected(scope: Scope) -> Select[Any]:
@@ -216,7 +132,7 @@ def _calculations_expected(scope: Scope) -> Select[Any]:
             energy.c.settlement_period,
             energy.c.farm_id,
             models.c.miner_model,
-            cast(func.round(cast(bitcoin, Numeric), BITCOIN_DECIMALS), Double).label("bitcoin_mined"),
+            bitcoin.label("bitcoin_mined"),
             rewards.difficulty,
         )
         .select_from(energy)
@@ -234,20 +150,55 @@ def _calculations_removable(scope: Scope) -> ColumnElement[bool]:
 
 def _calculations_judged(scope: Scope) -> ColumnElement[bool]:
     calculations = historical_bitcoin_calculations.c
-    return and_(in_days(calculations.settlement_date, scope), calculations.miner_model.in_(scope.models))
+    return and_(in_scope(calculations, scope), calculations.miner_model.in_(scope.models))
+
+
+day_bitcoin = Table(
+    "day_bitcoin",
+    MetaData(),
+    Column("settlement_date", Date, primary_key=True),
+    Column("miner_model", Text, primary_key=True),
+    Column("bitcoin_mined", Double),
+    prefixes=["TEMPORARY"],
+)
+day_energy = Table(
+    "day_energy",
+    MetaData(),
+    Column("settlement_date", Date, primary_key=True),
+    Column("curtailed_mwh", Double),
+    Column("payment_gbp", Double),
+    prefixes=["TEMPORARY"],
+)
+"""The sums of base rows by day, for summaries of a long history: its rows are then read once, not once a grain."""
+
+
+def bitcoin_by_day(scope: Scope) -> Select[Any]:
+    """Per (settlement_date, miner_model): calculations and the bitcoin that they add up to."""
+    calculations = historical_bitcoin_calculations.c
+    key = (calculations.settlement_date, calculations.miner_model)
+    total = func.sum(calculations.bitcoin_mined).label("bitcoin_mined")
+    return select(*key, total, func.count().label("rows")).where(_calculations_judged(scope)).group_by(*key)
+
+
+def energy_by_day(scope: Scope) -> Select[Any]:
+    """Per settlement_date: records, MWh as a positive amount, GBP with its sign."""
+    records = curtailment_records.c
+    mwh = func.abs(records.volume)
+    sums = (func.sum(mwh).label("curtailed_mwh"), func.sum(-mwh * records.original_price).label("payment_gbp"))
+    return (
+        select(records.settlement_date, *sums, func.count().label("rows"))
+        .where(in_scope(records, scope))
+        .group_by(records.settlement_date)
+    )
 
 
 def _bitcoin_expected(grain: Grain) -> Callable[[Scope], Select[Any]]:
     """Sums of calculations per period and model, and a 0 for every model of a period with an ingested day."""
 
     def expected(scope: Scope) -> Select[Any]:
-        calculations, proofs, models = historical_bitcoin_calculations.c, proof_of_fetch.c, models_of(scope)
-        period = grain.of(calculations.settlement_date).label(grain.column)
-        base = (
-            select(period, calculations.miner_model, func.sum(calculations.bitcoin_mined).label("bitcoin"))
-            .where(_calculations_judged(scope))
-            .group_by(period, calculations.miner_model)
-        )
+        proofs, models = proof_of_fetch.c, models_of(scope)
+        base = (day_bitcoin if scope.summed else bitcoin_by_day(scope).subquery("by_day")).c
+        days = select(grain.of(base.settlement_date).label(grain.column), base.miner_model, base.bitcoin_mined)
         ingested = (
             select(grain.of(proofs.settlement_date).label(grain.column))
             .where(in_days(proofs.settlement_date, scope))
@@ -255,9 +206,10 @@ def _bitcoin_expected(grain: Grain) -> Callable[[Scope], Select[Any]]:
             .subquery("ingested")
         )
         zero = select(ingested.c[grain.column], models.c.miner_model, literal(0)).join_from(ingested, models, true())
-        parts = union_all(base, zero).subquery("parts")
+        held = days.where(in_days(base.settlement_date, scope), base.miner_model.in_(scope.models))
+        parts = union_all(held, zero).subquery("parts")
         key = (parts.c[grain.column], parts.c.miner_model)
-        return select(*key, cast(func.sum(parts.c.bitcoin), Double).label("bitcoin_mined")).group_by(*key)
+        return select(*key, cast(func.sum(parts.c.bitcoin_mined), Double).label("bitcoin_mined")).group_by(*key)
 
     return expected
 
@@ -266,21 +218,16 @@ def _energy_expected(grain: Grain) -> Callable[[Scope], Select[Any]]:
     """Sums of records per period: MWh as a positive amount, GBP with its sign; 0 where nothing was curtailed."""
 
     def expected(scope: Scope) -> Select[Any]:
-        records, proofs = curtailment_records.c, proof_of_fetch.c
-        mwh = func.abs(records.volume)
-        period = grain.of(records.settlement_date).label(grain.column)
-        base = (
-            select(period, func.sum(mwh).label("energy"), func.sum(-mwh * records.original_price).label("payment"))
-            .where(in_days(records.settlement_date, scope))
-            .group_by(period)
-        )
+        proofs = proof_of_fetch.c
+        base = (day_energy if scope.summed else energy_by_day(scope).subquery("by_day")).c
+        days = select(grain.of(base.settlement_date).label(grain.column), base.curtailed_mwh, base.payment_gbp)
         ingested = grain.of(proofs.settlement_date).label(grain.column)
         zero = select(ingested, literal(0), literal(0)).where(in_days(proofs.settlement_date, scope)).distinct()
-        parts = union_all(base, zero).subquery("parts")
+        parts = union_all(days.where(in_days(base.settlement_date, scope)), zero).subquery("parts")
         return select(
             parts.c[grain.column],
-            cast(func.sum(parts.c.energy), Double).label("total_curtailed_energy"),
-            cast(func.coalesce(func.sum(parts.c.payment), 0), Double).label("total_payment"),
+            cast(func.sum(parts.c.curtailed_mwh), Double).label("total_curtailed_energy"),
+            cast(func.coalesce(func.sum(parts.c.payment_gbp), 0), Double).label("total_payment"),
         ).group_by(parts.c[grain.column])
 
     return expected
@@ -303,6 +250,7 @@ def _summary(table: Table, grain: Grain, *, bitcoin: bool) -> Layer:
         compared=dict.fromkeys(sums, beyond(relative=1e-9)),
         expected=_bitcoin_expected(grain) if bitcoin else _energy_expected(grain),
         judged=judged,
+        near=judged,
     )
 
 
@@ -319,6 +267,7 @@ CURTAILMENT = Layer(
     },
     expected=_records_expected,
     judged=_records_judged,
+    near=lambda scope: in_scope(curtailment_records.c, scope),
     carried=("lead_party_name", "acceptance_id", "bid_offer_pair_id"),
 )
 CALCULATIONS = Layer(
@@ -332,6 +281,8 @@ CALCULATIONS = Layer(
     },
     expected=_calculations_expected,
     judged=_calculations_judged,
+    near=_calculations_judged,
+    written={"bitcoin_mined": lambda bitcoin: func.round(cast(bitcoin, Numeric), BITCOIN_DECIMALS)},
     removable=_calculations_removable,
 )
 BITCOIN_DAILY = _summary(bitcoin_daily_summaries, DAY, bitcoin=True)
@@ -347,20 +298,3 @@ YEARLY_LAYERS = (BITCOIN_YEARLY, ENERGY_YEARLY)
 SUMMARIES = (BITCOIN_DAILY, ENERGY_DAILY, *MONTHLY_LAYERS, *YEARLY_LAYERS)
 LAYERS = (*DAILY_LAYERS, *MONTHLY_LAYERS, *YEARLY_LAYERS)
 """Bottom up: a layer only depends on those before it."""
-
-
-def is_key_unique(connection: Connection, layer: Layer) -> bool:
-    """Whether the database itself forbids two rows of one key. An adopted table may lack the key."""
-    inspector, name = inspect(connection), layer.name
-    keys: list[Sequence[str | None]] = [inspector.get_pk_constraint(name)["constrained_columns"]]
-    keys += [index["column_names"] for index in inspector.get_indexes(name) if index["unique"]]
-    keys += [constraint["column_names"] for constraint in inspector.get_unique_constraints(name)]
-    return any(set(key) == set(layer.key) for key in keys)
-
-
-def is_first_of_key(layer: Layer) -> ColumnElement[bool]:
-    """Whether a stored row is the oldest of its key; the others are duplicates."""
-    (identity,) = layer.table.primary_key.columns
-    twin = layer.table.alias("twin")
-    same_key = (twin.c[name] == layer.table.c[name] for name in layer.key)
-    return ~exists().where(*same_key, twin.c[identity.name] < identity)

@@ -4,8 +4,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date, datetime
 
-from recon_assets.reconcile.audit import State
-from recon_assets.reconcile.layers import MONTHLY_LAYERS, YEARLY_LAYERS, Layer
+from recon_assets.reconcile.layering import Layer
+from recon_assets.reconcile.layers import MONTHLY_LAYERS, YEARLY_LAYERS
+from recon_assets.reconcile.state import State
 from recon_assets.settlement import contiguous, due_periods
 
 

@@ -14,10 +14,12 @@ from typing import Any
 from sqlalchemy import Connection, Engine, select
 
 from recon_assets.mining import MODELS
-from recon_assets.reconcile.audit import DayState, contradicted_days, day_states
+from recon_assets.reconcile.audit import contradicted_days
 from recon_assets.reconcile.converge import Changes, converge_by, damaged_days
-from recon_assets.reconcile.layers import CALCULATIONS, CURTAILMENT, DAY, Layer, curtailed_energy, in_days
+from recon_assets.reconcile.layering import DAY, Layer, in_days
+from recon_assets.reconcile.layers import CALCULATIONS, CURTAILMENT, curtailed_energy
 from recon_assets.reconcile.scope import Scope, difficulty_history, period_rewards, reading, writing
+from recon_assets.reconcile.state import DayState, day_states
 
 TOTALS = {
     "volume": "volume_mwh",

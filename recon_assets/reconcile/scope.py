@@ -9,7 +9,20 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import date
 
-from sqlalchemy import Column, Connection, Date, Double, Engine, Integer, MetaData, Table, insert, select
+from sqlalchemy import (
+    Column,
+    Connection,
+    Date,
+    Double,
+    Engine,
+    Integer,
+    MetaData,
+    Table,
+    column,
+    insert,
+    select,
+    values,
+)
 
 from recon_assets import database
 from recon_assets.curtailment import CurtailmentRule
@@ -24,12 +37,17 @@ class Scope:
     """Days that are audited or repaired, under a rule, for some miner models.
 
     `without` are days that the layer below does not vouch for: nothing is expected of them and nothing is removed.
+    `periods` (first and last) and `farm` narrow the half-hourly layers further. With `summed`, summaries are made from
+    the sums of days that were loaded (census.py) instead of from every row again.
     """
 
     days: Days
     rule: CurtailmentRule
     models: Mapping[str, MinerModel] = field(default_factory=lambda: MODELS)
     without: frozenset[date] = frozenset()
+    periods: tuple[int, int] | None = None
+    farm: str | None = None
+    summed: bool = False
 
     def of(self, days: Days) -> "Scope":
         """The same definitions for other days."""
@@ -52,6 +70,18 @@ period_rewards = Table(
 """One row per settlement period whose reward is known; lives as long as the transaction."""
 
 
+_reward_spans = Table(
+    "reward_spans",
+    MetaData(),
+    Column("settlement_date", Date),
+    Column("first", Integer),
+    Column("last", Integer),
+    Column("difficulty", Double),
+    Column("bitcoin_per_hash", Double),
+    prefixes=["TEMPORARY"],
+)
+
+
 def difficulty_history(connection: Connection) -> DifficultyHistory:
     """The difficulty history that the database holds; ReconError when it holds none."""
     rows = connection.execute(select(network_difficulty)).mappings()
@@ -62,7 +92,7 @@ def difficulty_history(connection: Connection) -> DifficultyHistory:
 def reading(engine: Engine, days: Days) -> Iterator[Connection]:
     """A read-only snapshot with the rewards of the days at hand."""
     with database.reading(engine) as connection:
-        _plan_for_sets(connection)
+        plan_for_sets(connection)
         load_rewards(connection, days)
         yield connection
 
@@ -71,13 +101,13 @@ def reading(engine: Engine, days: Days) -> Iterator[Connection]:
 def writing(engine: Engine, days: Days) -> Iterator[Connection]:
     """A transaction under the days' locks with the rewards of the days at hand; it commits at the end."""
     with database.writing(engine, days) as connection:
-        _plan_for_sets(connection)
+        plan_for_sets(connection)
         load_rewards(connection, days)
         yield connection
         period_rewards.drop(connection)
 
 
-def _plan_for_sets(connection: Connection) -> None:
+def plan_for_sets(connection: Connection) -> None:
     """Tells PostgreSQL that these transactions join whole sets."""
     if connection.dialect.name == "postgresql":
         # On tables that were just filled and have no statistics yet the planner believed in single rows: the nested
@@ -88,14 +118,39 @@ def _plan_for_sets(connection: Connection) -> None:
         connection.exec_driver_sql("SET LOCAL jit = off")
 
 
+@contextmanager
+def plan_for_merges(connection: Connection) -> Iterator[None]:
+    """Tells PostgreSQL to join along the keys' indexes within."""
+    if connection.dialect.name != "postgresql":
+        yield
+        return
+    # The planner believes in 34,000 triples where there are 500,000, and hashes: 3.1 s for what a merge does in 1.7 s.
+    # Its parallel workers would each merge all of one side, and compete with the connections beside this one.
+    choices = {"enable_hashjoin": "off", "enable_sort": "off", "max_parallel_workers_per_gather": "0"}
+    before = {name: connection.exec_driver_sql(f"SHOW {name}").scalar_one() for name in choices}
+    for settings in (choices, before):
+        for name, value in settings.items():
+            connection.exec_driver_sql(f"SET LOCAL {name} = {value}")
+        if settings is choices:
+            yield
+
+
 def load_rewards(connection: Connection, days: Days) -> None:
     """Fills the temporary table `period_rewards` for the days; none where the database knows no difficulty at all."""
     period_rewards.create(connection, checkfirst=False)
     if connection.execute(select(network_difficulty.c.height).limit(1)).first() is None:
         return
-    rewards = [reward._asdict() for reward in difficulty_history(connection).rewards(days)]
-    if not rewards:
+    spans = [span._asdict() for span in difficulty_history(connection).rewards(days)]
+    if not spans:
         return
-    connection.execute(insert(period_rewards), rewards)
+    # A row for every span goes over the wire and the database makes the half-hours: 0.05 s for three years, not 0.8 s.
+    _reward_spans.create(connection, checkfirst=False)
+    connection.execute(insert(_reward_spans), spans)
+    periods = values(column("period", Integer), name="numbers").data([(n,) for n in range(1, 51)]).cte("periods")
+    rewards = select(
+        _reward_spans.c.settlement_date, periods.c.period, _reward_spans.c.difficulty, _reward_spans.c.bitcoin_per_hash
+    ).join_from(_reward_spans, periods, periods.c.period.between(_reward_spans.c.first, _reward_spans.c.last))
+    connection.execute(insert(period_rewards).from_select(period_rewards.c.keys(), rewards))
+    _reward_spans.drop(connection)
     if connection.dialect.name == "postgresql":
         connection.exec_driver_sql("ANALYZE period_rewards")

@@ -1,0 +1,106 @@
+"""The health of the database and of the sources, measured without changing anything.
+
+Belongs here: what is examined, and on which engine. Does not: asking (doctor_probes.py, doctor_indexes.py,
+doctor_postgres.py, doctor_sqlite.py, doctor_sources.py), what to change (doctor_advice.py), printing.
+
+No session is ended, nothing is written, a file that is not there is not created. What fails is a finding: nothing
+raises but a bug.
+"""
+
+import platform
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import psycopg
+from sqlalchemy import Connection, Engine, inspect
+from sqlalchemy.pool import QueuePool
+
+from recon_assets import doctor_postgres, doctor_sources, doctor_sqlite
+from recon_assets.database import shown, sqlite_file
+from recon_assets.doctor_advice import advise
+from recon_assets.doctor_facts import DEFAULT_LIMITS, Database, Disk, Health, Limits, Pool
+from recon_assets.doctor_indexes import index_faults
+from recon_assets.doctor_probes import Patient, probe_all
+from recon_assets.schema import SchemaState, schema_state
+from recon_assets.settings import Settings
+from recon_assets.settlement import london_day
+from recon_assets.tables import metadata
+
+
+def examine(engine: Engine, settings: Settings, now: datetime, limits: Limits = DEFAULT_LIMITS) -> Health:
+    """Asks the engine's database and the settings' sources, at the instant `now` (aware), and says what to change.
+
+    The engine itself is only looked at, for its address and its pool: the doctor connects on its own.
+    """
+    file = sqlite_file(engine.url)
+    wal_bytes = doctor_sqlite.wal_bytes(file) if file else 0
+    patient = Patient(engine.url, limits)
+    connect = patient.connect()
+    schema, existing = patient.ask("schema", _schema) or (None, None)
+    newest_day, probes = probe_all(patient, existing)
+    is_current = schema is SchemaState.CURRENT
+    sessions = connections = sqlite = None
+    if file is None:
+        driver = f"psycopg {psycopg.__version__}"
+        connections = patient.ask("connections", doctor_postgres.connections)
+        timeouts = patient.ask("timeouts", doctor_postgres.timeouts)
+        tables = patient.ask("tables", doctor_postgres.table_sizes)
+        sessions = patient.ask("sessions", lambda connection: doctor_postgres.sessions(connection, limits))
+    else:
+        driver = f"sqlite3 of Python {platform.python_version()}"
+        timeouts = doctor_sqlite.TIMEOUTS
+        tables = patient.ask("tables", doctor_sqlite.table_sizes)
+        sqlite = patient.ask("sqlite", lambda connection: doctor_sqlite.file_facts(connection, file, wal_bytes))
+    health = Health(
+        database=Database(
+            address=shown(engine.url),
+            engine=engine.dialect.name,
+            driver=driver,
+            server_version=patient.ask("server_version", _server_version),
+            schema=schema,
+            missing_tables=tuple(sorted(set(metadata.tables) - existing)) if is_current and existing else (),
+            newest_day=newest_day,
+            connect_ms=connect.latency_ms,
+            error=patient.error,
+        ),
+        probes=(connect, *probes),
+        pool=_pool(engine),
+        connections=connections,
+        timeouts=timeouts,
+        sqlite=sqlite,
+        tables=tuple(tables or ()),
+        indexes=tuple(patient.ask("indexes", index_faults) or ()) if is_current else (),
+        sessions=sessions,
+        disks=tuple(_disks(database=file.parent if file else None, dagster_home=settings.dagster_home)),
+        elexon=doctor_sources.elexon(settings, newest_day or london_day(now) - timedelta(days=1), limits),
+        mempool=doctor_sources.mempool(settings, limits),
+        unread=patient.unread,
+    )
+    patient.dispose()
+    return replace(health, advice=tuple(advise(health)))
+
+
+def _schema(connection: Connection) -> tuple[SchemaState, frozenset[str]]:
+    return schema_state(connection), frozenset(inspect(connection).get_table_names())
+
+
+def _server_version(connection: Connection) -> str:
+    return ".".join(str(part) for part in connection.dialect.server_version_info or ())
+
+
+def _pool(engine: Engine) -> Pool | None:
+    pool = engine.pool
+    if not isinstance(pool, QueuePool):
+        return None
+    # The overflow counts up from minus the size.
+    return Pool(pool.size(), pool.checkedout(), pool.checkedin(), max(0, pool.overflow()))
+
+
+def _disks(**folders: Path | None) -> Iterator[Disk]:
+    for what, folder in folders.items():
+        if folder is not None and folder.is_dir():
+            usage = shutil.disk_usage(folder)
+            yield Disk(what, str(folder), free_bytes=usage.free, total_bytes=usage.total)

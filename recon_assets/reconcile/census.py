@@ -1,0 +1,253 @@
+"""The census: the reconciled state of a long history, by value, within seconds.
+
+Belongs here: reading the whole history once, in pieces side by side, from one snapshot. Does not: what the words mean
+(state.py), and the rules of the layers (layers.py), which are the same as for a repair.
+
+Three years (1,009,482 records, 1,514,223 calculations) on two cores: the general audit of the calculations, which makes
+a row for every triple and model, took 5.3 s on SQLite and 7.8 s on PostgreSQL; joining the models side by side to each
+triple takes 2.3 s and 1.7 s.
+"""
+
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from datetime import date, datetime
+from math import fsum
+from queue import SimpleQueue
+
+from sqlalchemy import Connection, Engine, FromClause, and_, func, insert, select
+
+from recon_assets import database
+from recon_assets.reconcile.audit import Tally, audit, contradicted_days, count_if
+from recon_assets.reconcile.layering import YEAR, Layer, in_days, in_scope, is_first_of_key, is_key_unique
+from recon_assets.reconcile.layers import (
+    CALCULATIONS,
+    CURTAILMENT,
+    SUMMARIES,
+    bitcoin_by_day,
+    curtailed_energy,
+    day_bitcoin,
+    day_energy,
+    energy_by_day,
+)
+from recon_assets.reconcile.scope import Scope, load_rewards, period_rewards, plan_for_merges, plan_for_sets
+from recon_assets.reconcile.state import DayState, State, day_states
+from recon_assets.settlement import Days
+from recon_assets.tables import curtailment_records, historical_bitcoin_calculations, proof_of_fetch
+
+READERS = min(4, os.cpu_count() or 1)
+"""Connections that read side by side. One query keeps one core busy, on either engine."""
+
+DAYS_A_PIECE = 183
+"""Days that one query speaks of: enough to be worth its start, few enough that two cores end at about the same time."""
+
+
+@dataclass
+class _Rows:
+    """What the half-hourly tables of some days hold."""
+
+    records: dict[date, Tally] = field(default_factory=dict)
+    calculations: dict[tuple[date, str], Tally] = field(default_factory=dict)
+    contradicted: frozenset[date] = frozenset()
+
+
+@dataclass
+class _Sums:
+    """Rows and sums by day."""
+
+    bitcoin: dict[tuple[date, str], tuple[float, int]] = field(default_factory=dict)
+    energy: dict[date, tuple[float, float | None, int]] = field(default_factory=dict)
+
+
+Task = Callable[[Connection], _Rows | _Sums]
+
+
+def reconciled_state(engine: Engine, scope: Scope, now: datetime, summaries: Sequence[Layer] = SUMMARIES) -> State:
+    """The reconciled state of the scope, from the rows as they are at this moment."""
+    whole = scope.of(_widest(summaries, scope.days))
+    pieces, spans = list(scope.days.cut(DAYS_A_PIECE)), list(whole.days.cut(DAYS_A_PIECE))
+    with database.snapshots(engine, min(READERS, len(pieces))) as connections:
+        for connection in connections:
+            plan_for_sets(connection)
+        # The comparisons first: they take longest.
+        work: list[Task] = [_task(_compare, scope.of(piece)) for piece in pieces]
+        work += [_task(_sum, whole.of(span)) for span in spans]
+        found = _side_by_side(connections, work)
+        rows = [part for part in found if isinstance(part, _Rows)]
+        sums = [part for part in found if isinstance(part, _Sums)]
+        bitcoin = {key: total for part in sums for key, total in part.bitcoin.items()}
+        energy = {key: total for part in sums for key, total in part.energy.items()}
+        contradicted = frozenset[date]().union(*(part.contradicted for part in rows))
+        days = day_states(connections[0], scope, now, contradicted)
+        _load_sums(connections[0], bitcoin, energy)
+        stale = {layer.name: _stale(connections[0], layer, scope) for layer in summaries}
+    known = [day for day, state in days.items() if state not in (DayState.NOT_INGESTED, DayState.INCOMPLETE)]
+    latest = max(known, default=None)
+    calculations = {key: tally for part in rows for key, tally in part.calculations.items()}
+    for key, (_, count) in bitcoin.items():
+        if key[0] in scope.days:
+            calculations[key] = calculations.get(key, Tally()) + Tally(surplus=count)
+    return State(
+        scope=scope,
+        days=days,
+        curtailment={day: tally for part in rows for day, tally in part.records.items() if day not in contradicted},
+        calculations=calculations,
+        stale_summaries=stale,
+        bitcoin={
+            model: fsum(total for (day, name), (total, _) in bitcoin.items() if name == model and day in scope.days)
+            for model in scope.models
+        },
+        curtailment_records=sum(count for day, (_, _, count) in energy.items() if day in scope.days),
+        latest_ingested=latest,
+        days_behind=(scope.days.last - latest).days if latest else len(scope.days),
+        contradicted=contradicted,
+    )
+
+
+def _widest(summaries: Sequence[Layer], days: Days) -> Days:
+    """The days whose rows the summaries of some days are made of."""
+    return YEAR.whole(days) if any(layer.grain is YEAR for layer in summaries) else days
+
+
+def _task(query: Callable[[Connection, Scope], _Rows | _Sums], scope: Scope) -> Task:
+    return lambda connection: query(connection, scope)
+
+
+def _side_by_side(connections: Sequence[Connection], work: Iterable[Task]) -> list[_Rows | _Sums]:
+    """Does the work on as many threads as there are connections; the first error ends it."""
+    if len(connections) == 1:
+        return [task(connections[0]) for task in work]
+    free: SimpleQueue[Connection] = SimpleQueue()
+    for connection in connections:
+        free.put(connection)
+
+    def do(task: Task) -> _Rows | _Sums:
+        connection = free.get()
+        try:
+            return task(connection)
+        finally:
+            free.put(connection)
+
+    with ThreadPoolExecutor(len(connections)) as pool:
+        return list(pool.map(do, work))
+
+
+def _compare(connection: Connection, scope: Scope) -> _Rows:
+    """Records with their bids, calculations with the records, bids with their proofs."""
+    load_rewards(connection, scope.days)
+    try:
+        with plan_for_merges(connection):
+            return _Rows(
+                records=_compare_records(connection, scope),
+                calculations=_compare_calculations(connection, scope),
+                contradicted=contradicted_days(connection, scope),
+            )
+    finally:
+        period_rewards.drop(connection)
+
+
+def _compare_records(connection: Connection, scope: Scope) -> dict[date, Tally]:
+    """The records of proven periods, by day."""
+    if not is_key_unique(connection, CURTAILMENT):
+        return {day: tally for (day,), tally in audit(connection, CURTAILMENT, scope, "settlement_date").items()}
+    expected = CURTAILMENT.expected(scope).subquery("expected")
+    matched = curtailment_records.c.settlement_date.is_not(None)
+    compared = (
+        select(
+            expected.c.settlement_date,
+            func.count(),
+            count_if(matched),
+            count_if(and_(matched, CURTAILMENT.differs(expected))),
+        )
+        .select_from(CURTAILMENT.below(expected, scope))
+        .group_by(expected.c.settlement_date)
+    )
+    # Counted by period, because counting the rows of proven periods one by one took as long as comparing them.
+    records, proofs = curtailment_records.c, proof_of_fetch.c
+    period = (records.settlement_date, records.settlement_period)
+    held = select(*period, func.count().label("rows")).where(in_scope(records, scope)).group_by(*period).subquery()
+    same = and_(held.c.settlement_date == proofs.settlement_date, held.c.settlement_period == proofs.settlement_period)
+    stored = (
+        select(held.c.settlement_date, func.sum(held.c.rows))
+        .select_from(held)
+        .join(proof_of_fetch, same)
+        .where(in_days(proofs.settlement_date, scope))
+        .group_by(held.c.settlement_date)
+    )
+    tallies = {
+        day: Tally(count, actual, -actual, 0, wrong) for day, count, actual, wrong in connection.execute(compared)
+    }
+    for day, rows in connection.execute(stored):
+        tallies[day] = tallies.get(day, Tally()) + Tally(surplus=int(rows))
+    return tallies
+
+
+def _compare_calculations(connection: Connection, scope: Scope) -> dict[tuple[date, str], Tally]:
+    """Each triple with curtailed energy beside its row of each model, by day; surplus rows are counted by `_sum`."""
+    unique = is_key_unique(connection, CALCULATIONS)
+    energy, rewards = curtailed_energy(scope).subquery("energy"), period_rewards.c
+    known = and_(
+        energy.c.settlement_date == rewards.settlement_date, energy.c.settlement_period == rewards.settlement_period
+    )
+    joined: FromClause = energy.outerjoin(period_rewards, known)
+    counts = []
+    for model in scope.models.values():
+        stored = historical_bitcoin_calculations.alias(f"of_{model.name.lower()}")
+        same_triple = (stored.c[name] == energy.c[name] for name in CALCULATIONS.key if name != "miner_model")
+        of_model = [*same_triple, stored.c.miner_model == model.name, in_days(stored.c.settlement_date, scope)]
+        # Where the database forbids duplicates nobody needs to look for them.
+        joined = joined.outerjoin(stored, and_(*of_model, *([] if unique else [is_first_of_key(CALCULATIONS, stored)])))
+        matched = stored.c.miner_model.is_not(None)
+        expected = {
+            "bitcoin_mined": energy.c.curtailed_mwh * model.hashes_per_mwh * rewards.bitcoin_per_hash,
+            "difficulty": rewards.difficulty,
+        }
+        counts += [count_if(matched), count_if(and_(matched, CALCULATIONS.differs_in(stored.c, expected)))]
+    by_day = select(energy.c.settlement_date, func.count(), *counts).select_from(joined)
+    tallies: dict[tuple[date, str], Tally] = {}
+    for day, triples, *found in connection.execute(by_day.group_by(energy.c.settlement_date)):
+        for name, actual, wrong in zip(scope.models, found[::2], found[1::2], strict=True):
+            tallies[day, name] = Tally(triples, actual, -actual, 0, wrong)
+    if not unique:
+        key = (historical_bitcoin_calculations.c.settlement_date, historical_bitcoin_calculations.c.miner_model)
+        duplicates = select(*key, func.count()).where(CALCULATIONS.judged(scope), ~is_first_of_key(CALCULATIONS))
+        for *group, count in connection.execute(duplicates.group_by(*key)):
+            tallies[group[0], group[1]] = tallies.get((group[0], group[1]), Tally()) + Tally(0, 0, -count, count, 0)
+    return tallies
+
+
+def _sum(connection: Connection, scope: Scope) -> _Sums:
+    return _Sums(
+        bitcoin={
+            (day, model): (float(total), count)
+            for day, model, total, count in connection.execute(bitcoin_by_day(scope))
+        },
+        energy={
+            day: (float(mwh), None if gbp is None else float(gbp), count)
+            for day, mwh, gbp, count in connection.execute(energy_by_day(scope))
+        },
+    )
+
+
+def _load_sums(
+    connection: Connection,
+    bitcoin: Mapping[tuple[date, str], tuple[float, int]],
+    energy: Mapping[date, tuple[float, float | None, int]],
+) -> None:
+    """Fills the temporary tables that summaries are made from where the scope says `summed`."""
+    for table in (day_bitcoin, day_energy):
+        table.create(connection, checkfirst=False)
+    if bitcoin:
+        rows = [{"settlement_date": d, "miner_model": m, "bitcoin_mined": b} for (d, m), (b, _) in bitcoin.items()]
+        connection.execute(insert(day_bitcoin), rows)
+    if energy:
+        rows = [{"settlement_date": d, "curtailed_mwh": mwh, "payment_gbp": p} for d, (mwh, p, _) in energy.items()]
+        connection.execute(insert(day_energy), rows)
+
+
+def _stale(connection: Connection, layer: Layer, scope: Scope) -> frozenset[str]:
+    """The keys of the summary rows that differ from their base rows, lack them or are lacking, as text."""
+    wider = replace(scope.of(layer.grain.whole(scope.days)), summed=True)
+    tallies = audit(connection, layer, wider, *layer.key)
+    return frozenset(" ".join(str(part) for part in key) for key, tally in tallies.items() if tally.faults)

@@ -1,0 +1,169 @@
+"""What a layer is: a table, its grain, the rows that it must hold, and how far a stored value may be from them.
+
+Belongs here: the machinery that all layers share. Does not: the layers themselves (layers.py).
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from typing import Any
+
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    Connection,
+    Double,
+    FromClause,
+    Join,
+    Select,
+    Table,
+    Text,
+    and_,
+    case,
+    cast,
+    exists,
+    false,
+    func,
+    inspect,
+    or_,
+    true,
+)
+from sqlalchemy.sql.base import ReadOnlyColumnCollection
+
+from recon_assets.reconcile.scope import Scope
+from recon_assets.settlement import Days
+
+Written = Callable[[ColumnElement[Any]], ColumnElement[Any]]
+Columns = Mapping[str, ColumnElement[Any]] | ReadOnlyColumnCollection[str, Any]
+Differs = Callable[[ColumnElement[Any], ColumnElement[Any]], ColumnElement[bool]]
+
+
+def beyond(*, relative: float, absolute: float = 0.0) -> Differs:
+    """Says that a stored number differs from the expected one by more than **both** tolerances, or is NULL alone."""
+
+    def differs(stored: ColumnElement[Any], expected: ColumnElement[Any]) -> ColumnElement[bool]:
+        number = cast(stored, Double)
+        gap = func.abs(number - expected)
+        # Inside a CASE both databases stop at the first that holds, which of most rows is the first.
+        within = or_(
+            gap <= absolute if absolute else number == expected,
+            gap <= relative * func.abs(expected),
+            and_(stored.is_(None), expected.is_(None)),
+        )
+        return case((within, false()), else_=true())
+
+    return differs
+
+
+def distinct_from(stored: ColumnElement[Any], expected: ColumnElement[Any]) -> ColumnElement[bool]:
+    """Says that a stored text or flag is not the expected one; NULL equals NULL."""
+    return stored.is_distinct_from(expected)
+
+
+@dataclass(frozen=True)
+class Grain:
+    """Days, months or years: the summary column that holds one, and how much of an ISO date names it."""
+
+    column: str
+    length: int
+
+    def of(self, day: ColumnElement[Any]) -> ColumnElement[Any]:
+        """The period that a date column falls in (dates are ISO text on SQLite)."""
+        return day if self is DAY else func.substr(cast(day, Text), 1, self.length)
+
+    def label(self, day: date) -> str:
+        """The period that a date falls in, for example '2025-06'."""
+        return day.isoformat()[: self.length]
+
+    def whole(self, days: Days) -> Days:
+        """The days widened to whole periods."""
+        if self is MONTH:
+            return Days(days.first.replace(day=1), Days.of_month(MONTH.label(days.last)).last)
+        if self is YEAR:
+            return Days(days.first.replace(month=1, day=1), days.last.replace(month=12, day=31))
+        return days
+
+
+DAY = Grain("summary_date", 10)
+MONTH = Grain("year_month", 7)
+YEAR = Grain("year", 4)
+
+
+@dataclass(frozen=True, eq=False)
+class Layer:
+    """One table of the chain.
+
+    `period` is the column that says which day, month or year (the grain) a row is of. `compared` columns make a row
+    wrong; `carried` ones only follow a correction; `written` says how an expected value is stored when it is not stored
+    as it is compared. `judged` are the stored rows that the layer speaks of; those with no expected row are removed
+    where `removable`; `near` narrows the stored rows that an expected one can be, so that a join reads no others.
+    """
+
+    table: Table
+    grain: Grain
+    period: str
+    key: tuple[str, ...]
+    compared: Mapping[str, Differs]
+    expected: Callable[[Scope], Select[Any]]
+    judged: Callable[[Scope], ColumnElement[bool]]
+    near: Callable[[Scope], ColumnElement[bool]]
+    removable: Callable[[Scope], ColumnElement[bool]] = lambda scope: true()
+    carried: tuple[str, ...] = ()
+    written: Mapping[str, Written] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """The table's name, which is the asset's name too."""
+        return self.table.name
+
+    def stored(self, expected: FromClause, name: str) -> ColumnElement[Any]:
+        """The expected value of a column in the form that is stored."""
+        return self.written[name](expected.c[name]) if name in self.written else expected.c[name]
+
+    def differs(self, expected: FromClause) -> ColumnElement[bool]:
+        """Whether a stored row's values are wrong."""
+        return self.differs_in(self.table.c, expected.c)
+
+    def differs_in(self, stored: Columns, expected: Columns) -> ColumnElement[bool]:
+        """Whether any compared column of `stored` is not what is expected."""
+        return or_(*(rule(stored[name], expected[name]) for name, rule in self.compared.items()))
+
+    def below(self, expected: FromClause, scope: Scope, *only: ColumnElement[bool]) -> Join:
+        """Every expected row with its stored row, which is NULL when it is missing."""
+        same_key = (self.table.c[name] == expected.c[name] for name in self.key)
+        return expected.outerjoin(self.table, and_(*same_key, self.near(scope), *only))
+
+
+def in_days(day: ColumnElement[Any], scope: Scope) -> ColumnElement[bool]:
+    """Whether a date lies in the scope's days."""
+    within = day.between(scope.days.first, scope.days.last)
+    return and_(within, day.not_in(sorted(scope.without))) if scope.without else within
+
+
+def in_scope(columns: ReadOnlyColumnCollection[str, Column[Any]], scope: Scope) -> ColumnElement[bool]:
+    """Whether a row of a half-hourly table lies in the scope's days, and in its periods and farm where it has them."""
+    within = [in_days(columns.settlement_date, scope)]
+    if scope.periods:
+        within.append(columns.settlement_period.between(*scope.periods))
+    farm = columns.get("farm_id", columns.get("bm_unit_id"))
+    if scope.farm and farm is not None:
+        within.append(farm == scope.farm)
+    return and_(*within)
+
+
+def is_key_unique(connection: Connection, layer: Layer) -> bool:
+    """Whether the database itself forbids two rows of one key. An adopted table may lack the key."""
+    inspector, name = inspect(connection), layer.name
+    keys: list[Sequence[str | None]] = [inspector.get_pk_constraint(name)["constrained_columns"]]
+    keys += [index["column_names"] for index in inspector.get_indexes(name) if index["unique"]]
+    keys += [constraint["column_names"] for constraint in inspector.get_unique_constraints(name)]
+    return any(set(key) == set(layer.key) for key in keys)
+
+
+def is_first_of_key(layer: Layer, rows: FromClause | None = None) -> ColumnElement[bool]:
+    """Whether a stored row (of the table or an alias of it) is the oldest of its key; the others are duplicates."""
+    (identity,) = layer.table.primary_key.columns
+    stored = (layer.table if rows is None else rows).c
+    twin = layer.table.alias("twin")
+    same_key = (twin.c[name] == stored[name] for name in layer.key)
+    return ~exists().where(*same_key, twin.c[identity.name] < stored[identity.name])

@@ -1,0 +1,181 @@
+"""The reconciled state: its vocabulary, and what can be read off it.
+
+Belongs here: the words that checks, sensors, commands and reports share, and the state of a settlement day. Does not:
+queries over the layers (audit.py, census.py), and words for people (report.py).
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from enum import StrEnum
+
+from sqlalchemy import BigInteger, Connection, Table, cast, func, literal, select
+
+from recon_assets.reconcile.audit import Tally
+from recon_assets.reconcile.layering import Layer, in_days
+from recon_assets.reconcile.layers import BITCOIN_DAILY, ENERGY_DAILY
+from recon_assets.reconcile.scope import Scope
+from recon_assets.settlement import due_periods
+from recon_assets.tables import curtailment_records, historical_bitcoin_calculations, proof_of_fetch
+
+
+class DayState(StrEnum):
+    """How a settlement day stands."""
+
+    NOT_INGESTED = "not_ingested"
+    INCOMPLETE = "incomplete"
+    INGESTED = "ingested"
+    ADOPTED = "adopted"
+    ADOPTED_EMPTY = "adopted_empty"
+
+
+@dataclass(frozen=True)
+class State:
+    """The reconciled state of a span of days; see DayState and Tally for the words."""
+
+    scope: Scope
+    days: Mapping[date, DayState]
+    curtailment: Mapping[date, Tally]
+    calculations: Mapping[tuple[date, str], Tally]
+    stale_summaries: Mapping[str, frozenset[str]]
+    bitcoin: Mapping[str, float]
+    curtailment_records: int
+    latest_ingested: date | None
+    days_behind: int
+    contradicted: frozenset[date] = field(default_factory=frozenset)
+
+    def days_in(self, state: DayState) -> list[date]:
+        """The days in one state, oldest first."""
+        return sorted(day for day, found in self.days.items() if found is state)
+
+    @property
+    def total(self) -> Tally:
+        """All calculations."""
+        return sum(self.calculations.values(), Tally())
+
+    @property
+    def records(self) -> Tally:
+        """All curtailment records of ingested days."""
+        return sum(self.curtailment.values(), Tally())
+
+    def of_model(self, model: str) -> Tally:
+        """The calculations of one miner model."""
+        return sum((tally for (_, name), tally in self.calculations.items() if name == model), Tally())
+
+    def of_day(self, day: date) -> Tally:
+        """The calculations of one day, all models."""
+        return sum((tally for (found, _), tally in self.calculations.items() if found == day), Tally())
+
+    @property
+    def summary_faults(self) -> int:
+        """Summary rows that differ from their base rows, lack them or are lacking."""
+        return sum(len(keys) for keys in self.stale_summaries.values())
+
+    @property
+    def unready_days(self) -> list[date]:
+        """Days that the source still has to give: never ingested, or in part."""
+        return sorted([*self.days_in(DayState.NOT_INGESTED), *self.days_in(DayState.INCOMPLETE)])
+
+    @property
+    def faulty_days(self) -> list[date]:
+        """Days whose records, calculations or daily summaries are not right."""
+        faulty = {day for day, tally in self.curtailment.items() if tally.faults}
+        faulty |= {day for (day, _), tally in self.calculations.items() if tally.faults}
+        daily = (self.stale_summaries.get(layer.name, ()) for layer in (BITCOIN_DAILY, ENERGY_DAILY))
+        return sorted(faulty | {date.fromisoformat(key.split()[0]) for keys in daily for key in keys})
+
+    def right_periods(self, layer: Layer, model: str | None = None) -> set[str]:
+        """The periods of a layer (of one miner model) that hold what they must, above layers that do so too.
+
+        A layer is only right above right layers: without records no calculation is missing.
+        """
+        present = {day for day, found in self.days.items() if found is not DayState.NOT_INGESTED}
+        unfit = {day for day, tally in self.curtailment.items() if tally.faults} | self.contradicted
+        if "miner_model" in layer.key:
+            faulty = {key for key, tally in self.calculations.items() if tally.faults}
+            unfit |= {day for day, of_model in faulty if model in (None, of_model)}
+        stale = {key.split()[0] for key in self.stale_summaries.get(layer.name, ())}
+        return {layer.grain.label(day) for day in present} - {layer.grain.label(day) for day in unfit} - stale
+
+    @property
+    def is_right(self) -> bool:
+        """Whether nothing is missing, wrong, stale or behind."""
+        faults = self.total.faults + self.records.faults + self.summary_faults
+        return not faults and not self.unready_days and not self.days_behind
+
+
+def day_states(
+    connection: Connection, scope: Scope, now: datetime, contradicted: frozenset[date]
+) -> dict[date, DayState]:
+    """The state of every day of the scope, by the proofs and the records that it has."""
+    recorded = frozenset(distinct_days(connection, curtailment_records))
+    proven = proven_periods(connection, scope)
+    without_proof = recorded.difference(distinct_days(connection, proof_of_fetch))
+    adopted = (min(without_proof), max(without_proof)) if without_proof else None
+    return {
+        day: _day_state(day, proven.get(day, frozenset()), day in recorded, day in contradicted, adopted, now)
+        for day in scope.days
+    }
+
+
+def proven_periods(connection: Connection, scope: Scope) -> dict[date, frozenset[int]]:
+    """The settlement periods of every day with proof that have one, read as one bit mask for each day."""
+    proofs = proof_of_fetch.c
+    # Period numbers are a key of their day, so that the sum of their powers of two is the set of them.
+    mask = func.sum(cast(literal(1), BigInteger).op("<<")(proofs.settlement_period))
+    masks = select(proofs.settlement_date, mask).where(in_days(proofs.settlement_date, scope))
+    return {
+        day: frozenset(period for period in range(1, int(bits).bit_length()) if int(bits) >> period & 1)
+        for day, bits in connection.execute(masks.group_by(proofs.settlement_date))
+    }
+
+
+def distinct_days(connection: Connection, table: Table) -> list[date]:
+    """The settlement dates of a table, oldest first, one index look-up for each."""
+    # SELECT DISTINCT reads every row: 0.2 s of three years, where this takes 0.01 s.
+    day = table.c.settlement_date
+    days = select(func.min(day).label("day")).cte("days", recursive=True)
+    following = select(func.min(day)).where(day > days.c.day).scalar_subquery()
+    days = days.union_all(select(following).where(days.c.day.is_not(None)))
+    return list(connection.execute(select(days.c.day).where(days.c.day.is_not(None))).scalars())
+
+
+def first_day(connection: Connection) -> date | None:
+    """The first day with a proof, a record or a calculation; None when there is none."""
+    tables = (proof_of_fetch, curtailment_records, historical_bitcoin_calculations)
+    firsts = [connection.execute(select(func.min(table.c.settlement_date))).scalar() for table in tables]
+    return min((first for first in firsts if first is not None), default=None)
+
+
+def _day_state(
+    day: date,
+    proven: frozenset[int],
+    recorded: bool,
+    contradicted: bool,
+    adopted: tuple[date, date] | None,
+    now: datetime,
+) -> DayState:
+    if proven:
+        due = frozenset(due_periods(day, now))
+        return DayState.INCOMPLETE if contradicted or due - proven else DayState.INGESTED
+    if recorded:
+        return DayState.ADOPTED
+    if adopted and adopted[0] < day < adopted[1]:
+        return DayState.ADOPTED_EMPTY
+    return DayState.NOT_INGESTED
+
+
+def state_counts(states: Iterable[DayState]) -> dict[str, int]:
+    """How many days are in each state, all states named."""
+    counts = Counter(states)
+    return {
+        state.value: counts[state]
+        for state in (
+            DayState.INGESTED,
+            DayState.INCOMPLETE,
+            DayState.NOT_INGESTED,
+            DayState.ADOPTED,
+            DayState.ADOPTED_EMPTY,
+        )
+    }
