@@ -21,6 +21,8 @@ from sqlalchemy.engine import URL, make_url
 from recon_assets.errors import ConfigurationError
 
 BUSY_TIMEOUT_SECONDS = 30
+INSTRUCTIONS_A_LOOK = 1_000_000
+"""SQLite's virtual instructions between two looks at the clock: about 10 ms."""
 MAPPED_BYTES = 2**31
 LOCK_TIMEOUT = "10min"
 LOCK_CLASS = 0x7265636F
@@ -101,11 +103,14 @@ def _data_version(connection: Connection) -> int:
 
 
 @contextmanager
-def writing(engine: Engine, days: Iterable[date] = ()) -> Iterator[Connection]:
-    """A transaction of one snapshot under the locks of the days; committed at the end, rolled back by any error."""
+def writing(engine: Engine, days: Iterable[date] = (), *, timeout_seconds: float | None = None) -> Iterator[Connection]:
+    """A transaction of one snapshot under the locks of the days; committed at the end, rolled back by any error.
+
+    With a time-out no statement may take longer (on SQLite: nor all of them together, once the file is locked).
+    """
     with _connected(engine) as connection:
         if connection.dialect.name != "postgresql":
-            with connection.execution_options(immediate=True).begin():
+            with connection.execution_options(immediate=True).begin(), _deadline(connection, timeout_seconds):
                 yield connection
             return
         connection.execution_options(isolation_level="AUTOCOMMIT")
@@ -113,6 +118,8 @@ def writing(engine: Engine, days: Iterable[date] = ()) -> Iterator[Connection]:
             _lock(connection, days)
             connection.execution_options(isolation_level="REPEATABLE READ")
             with connection.begin():
+                if timeout_seconds is not None:
+                    connection.exec_driver_sql(f"SET LOCAL statement_timeout = {round(timeout_seconds * 1000)}")
                 yield connection
         finally:
             if not connection.invalidated:
@@ -120,6 +127,21 @@ def writing(engine: Engine, days: Iterable[date] = ()) -> Iterator[Connection]:
                 connection.execution_options(isolation_level="AUTOCOMMIT")
                 connection.execute(text("SELECT pg_advisory_unlock_all()"))
                 connection.commit()
+
+
+@contextmanager
+def _deadline(connection: Connection, timeout_seconds: float | None) -> Iterator[None]:
+    """SQLite has no time-out for statements; a handler that it calls as it works ends what is late."""
+    if timeout_seconds is None:
+        yield
+        return
+    raw: Any = connection.connection.driver_connection
+    end = time.monotonic() + timeout_seconds
+    raw.set_progress_handler(lambda: time.monotonic() > end, INSTRUCTIONS_A_LOOK)
+    try:
+        yield
+    finally:
+        raw.set_progress_handler(None, 0)
 
 
 @contextmanager

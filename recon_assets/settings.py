@@ -14,6 +14,7 @@ from sqlalchemy.exc import ArgumentError
 
 from recon_assets.curtailment import CurtailmentRule
 from recon_assets.errors import ConfigurationError
+from recon_assets.pace import Pace
 
 ELEXON_LIVE_URL = "https://data.elexon.co.uk/bmrs/api/v1"
 MEMPOOL_LIVE_URL = "https://mempool.space/api"
@@ -37,6 +38,7 @@ class Settings:
     elexon_requests_in_flight: int
     elexon_attempts: int
     elexon_timeout_seconds: float
+    pace: Pace
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str], folder: Path) -> "Settings":
@@ -55,6 +57,14 @@ class Settings:
             elexon_requests_in_flight=_positive_whole(given, "ELEXON_REQUESTS_IN_FLIGHT", 8),
             elexon_attempts=_positive_whole(given, "ELEXON_ATTEMPTS", 5),
             elexon_timeout_seconds=_positive(given, "ELEXON_TIMEOUT_SECONDS", 30),
+            pace=Pace(
+                batch_size=_positive_whole(given, "RECON_BATCH_SIZE", Pace.batch_size),
+                pause_seconds=_positive(given, "RECON_PAUSE_SECONDS", Pace.pause_seconds, or_zero=True),
+                concurrency=_positive_whole(given, "RECON_CONCURRENCY", Pace.concurrency),
+                statement_timeout_seconds=_positive(
+                    given, "RECON_STATEMENT_TIMEOUT_SECONDS", Pace.statement_timeout_seconds
+                ),
+            ),
         )
 
     @property
@@ -130,13 +140,13 @@ def _rule(text: str) -> CurtailmentRule:
         raise ConfigurationError(f"CURTAILMENT_RULE: {text!r} is not a rule: write {choices}") from None
 
 
-def _positive(given: Mapping[str, str], variable: str, default: float) -> float:
+def _positive(given: Mapping[str, str], variable: str, default: float, *, or_zero: bool = False) -> float:
     text = given.get(variable, str(default))
     try:
         value = float(text)
     except ValueError:
         raise ConfigurationError(f"{variable}: {text!r} is not a number") from None
-    if not 0 < value < float("inf"):
+    if not (0 < value < float("inf") or (or_zero and value == 0)):
         raise ConfigurationError(f"{variable}: {text} is not a positive number")
     return value
 

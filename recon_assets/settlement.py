@@ -13,6 +13,8 @@ from zoneinfo import ZoneInfo
 from recon_assets.errors import UsageError
 
 LONDON = ZoneInfo("Europe/London")
+MOST_PERIODS = 50
+"""Of a day: the one on which the clocks go back."""
 PERIOD = timedelta(minutes=30)
 FIRST_DAY = date(2022, 1, 1)
 """The first settlement day that this project keeps."""
@@ -122,6 +124,21 @@ def parse_day(text: str) -> date:
     recon_assets.errors.UsageError: '2025-06-31' is not a date: write YYYY-MM-DD, for example 2025-06-28
     """
     return _parse(text, f"{text!r} is not a date: write YYYY-MM-DD, for example 2025-06-28")
+
+
+def parse_periods(text: str) -> tuple[int, int]:
+    """The first and the last of settlement periods written A-B, or A alone; UsageError when that makes no sense.
+
+    >>> parse_periods("44-48"), parse_periods("7")
+    ((44, 48), (7, 7))
+    """
+    first, dash, last = text.partition("-")
+    if not (first.isdecimal() and (last.isdecimal() if dash else True)):
+        raise UsageError(f"{text!r} are no settlement periods: write A-B, for example 44-48")
+    periods = int(first), int(last or first)
+    if not 1 <= periods[0] <= periods[1] <= MOST_PERIODS:
+        raise UsageError(f"{text!r} are no settlement periods: a day has 46, 48 or 50 of them, the first is 1")
+    return periods
 
 
 def contiguous(days: list[date]) -> list[Days]:

@@ -210,3 +210,28 @@ proof_of_fetch = Table(
     Column("fingerprint", Text, nullable=False),
 )
 """One row per settlement period that was read whole. Row count and sums of its bids prove that they are still there."""
+
+
+PROGRESS_TABLES = ("recon_progress", "reconciliation_progress")
+"""The progress table's names, ours first: the second is the user's, and where it has another shape it is left alone."""
+
+
+def progress_table(name: str) -> Table:
+    """The progress of reconciliation, a row per month; not in `metadata`, because its name depends on the database."""
+    return Table(
+        name,
+        MetaData(),
+        Column("id", Integer, primary_key=True),
+        Column("time_period", Text, nullable=False, unique=True),
+        Column("status", Text, nullable=False),
+        Column("percentage_complete", AMOUNT),
+        Column("last_updated", DateTime),
+        Column("total_records", Integer),
+        Column("processed_records", Integer),
+        Column("error_details", Text),
+        Column("failed_records", Integer),
+        Column("timeouts", Integer),
+        Column("phase", Text),
+        Column("worker", Text),
+        Column("started_at", DateTime),
+    )

@@ -13,9 +13,9 @@ import pytest
 from sqlalchemy import Engine, make_url
 
 from recon_assets.database import open_engine, writing
-from recon_assets.doctor import examine
-from recon_assets.doctor_advice import advise
-from recon_assets.doctor_facts import (
+from recon_assets.doctor.advice import advise
+from recon_assets.doctor.examination import examine
+from recon_assets.doctor.facts import (
     Connections,
     Disk,
     Fault,

@@ -130,7 +130,7 @@ def rows(engine: Engine, table: str, columns: str) -> list[tuple[Any, ...]]:
 def test_a_migration_creates_every_table(empty: Engine) -> None:
     done = migrate(empty)
 
-    assert done == sorted(f"table {name}" for name in {*metadata.tables, VERSION_TABLE})
+    assert done == sorted(f"table {name}" for name in {*metadata.tables, VERSION_TABLE, "reconciliation_progress"})
     assert state(empty) is SchemaState.CURRENT
 
 

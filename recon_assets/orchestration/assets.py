@@ -18,6 +18,7 @@ from recon_assets import database
 from recon_assets.bm_units import packaged_bm_units
 from recon_assets.errors import ReconError
 from recon_assets.ingest import ingest_day
+from recon_assets.journal import Phase
 from recon_assets.orchestration import events
 from recon_assets.orchestration.catalogue import (
     NETWORK_DIFFICULTY_SPEC,
@@ -28,12 +29,13 @@ from recon_assets.orchestration.catalogue import (
     LayerAsset,
     layer_assets,
 )
+from recon_assets.orchestration.pacing import Pacing, journal_of, works_of
 from recon_assets.orchestration.partitions import DAYS, DAYS_A_RUN, PARTITIONS, days_of
 from recon_assets.orchestration.workbench import WORKBENCH, Workbench
 from recon_assets.reconcile.layering import DAY, MONTH, YEAR, Grain
-from recon_assets.reconcile.repair import Repair, repair
+from recon_assets.reconcile.repair import Repair
 from recon_assets.reference import read_tail, store_bm_units, store_retargets
-from recon_assets.settlement import Days, contiguous
+from recon_assets.settlement import Days, contiguous, due_periods
 
 RESOURCES = {WORKBENCH}
 RANGES = dg.BackfillPolicy.multi_run(max_partitions_per_run=DAYS_A_RUN)
@@ -107,13 +109,20 @@ def wind_bids(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResul
     with _at_work(context) as workbench:
         failures: dict[date, str] = {}
         logged: list[dg.AssetMaterialization] = []
-        for key in context.partition_keys:
-            day = date.fromisoformat(key)
+        days = [date.fromisoformat(key) for key in context.partition_keys]
+        journal = journal_of(workbench, context.run)
+        periods = {day: len(due_periods(day, workbench.now())) for day in days}
+        months = dict.fromkeys((MONTH.label(day) for day in days), 0)
+        for day, count in periods.items():
+            months[MONTH.label(day)] += count
+        journal.begin(Phase.READING, months)
+        for day in days:
             provenance = events.Provenance(context.instance, {WIND_BM_UNITS: events.event_pointer(context.instance)})
             try:
                 ingested = ingest_day(workbench.engine, workbench.elexon, day, workbench.now())
             except ReconError as error:
                 failures[day] = str(error)
+                journal.fail(MONTH.label(day), periods[day], str(error))
                 workbench.observer.failed(day, str(error))
                 context.log.error(str(error))
                 continue
@@ -125,7 +134,9 @@ def wind_bids(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResul
                 context.log.warning(
                     f"{day}: accepted bids of BM units in no list: {', '.join(sorted(ingested.unlisted))}"
                 )
+            journal.advance(MONTH.label(day), periods[day])
             workbench.observer.ingested(ingested)
+        journal.end(months)
         _fail_for(failures, len(context.partition_keys))
         if set(context.op_execution_context.job_def.graph.node_dict) != {WIND_BIDS.to_user_string()}:
             # Steps below only run when this one yields. Dagster then adds events with one data version for the whole
@@ -147,23 +158,25 @@ def _layers_asset(grain: Grain, name: str) -> dg.AssetsDefinition:
         backfill_policy=RANGES,
         required_resource_keys=RESOURCES,
     )
-    def converge_layers(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult[Any]]:
+    def converge_layers(context: dg.AssetExecutionContext, config: Pacing) -> Iterator[dg.MaterializeResult[Any]]:
         with _at_work(context) as workbench:
             selected = [asset for asset in assets if asset.key in context.selected_asset_keys]
             failures: dict[date, str] = {}
-            for span in _spans(grain, context.partition_keys):
-                before = events.event_pointer(context.instance)
-                done = repair_assets(workbench, selected, span)
-                for asset in selected:
-                    # Rows of an upstream asset in this same step were read after its repair, not before.
-                    logged = events.event_pointer(context.instance)
-                    pointers = {key: logged if key in context.selected_asset_keys else before for key in asset.upstream}
-                    provenance = events.Provenance(context.instance, pointers)
-                    for event in repair_events(asset, done, provenance):
-                        context.log_event(event)
-                for reasons in done.unfit.values():
-                    failures |= reasons
-                workbench.observer.repaired(span, done)
+            before = events.event_pointer(context.instance)
+            for done in works_of(workbench, selected, config, context.run).run(_spans(grain, context.partition_keys)):
+                if done.repair is not None:
+                    for asset in selected:
+                        # Rows of an upstream asset in this same step were read after its repair, not before.
+                        logged = events.event_pointer(context.instance)
+                        chosen = context.selected_asset_keys
+                        pointers = {key: logged if key in chosen else before for key in asset.upstream}
+                        provenance = events.Provenance(context.instance, pointers)
+                        for event in repair_events(asset, done.repair, provenance):
+                            context.log_event(event)
+                    for reasons in done.repair.unfit.values():
+                        failures |= reasons
+                    workbench.observer.repaired(done.days, done.repair)
+                failures |= {day: "; ".join(reasons) for day, reasons in done.failures.items()}
             for day, reason in failures.items():
                 workbench.observer.failed(day, reason)
             _fail_for(failures, len(context.partition_keys))
@@ -172,20 +185,11 @@ def _layers_asset(grain: Grain, name: str) -> dg.AssetsDefinition:
     return converge_layers
 
 
-def _spans(grain: Grain, partition_keys: Sequence[str]) -> Iterator[Days]:
-    """The work of a run, a transaction each: the days of a month, or whole months and years one by one."""
+def _spans(grain: Grain, partition_keys: Sequence[str]) -> list[Days]:
+    """The days of a run's partitions: contiguous spans of days, or whole months and years one by one."""
     if grain is not DAY:
-        yield from (days_of(grain, key) for key in partition_keys)
-        return
-    for span in contiguous([date.fromisoformat(key) for key in partition_keys]):
-        yield from span.by_month()
-
-
-def repair_assets(workbench: Workbench, assets: Sequence[LayerAsset], span: Days) -> Repair:
-    """Converges the assets' layers for a span, for the miner models that are among the assets."""
-    layers = list(dict.fromkeys(asset.layer for asset in assets))
-    models = {asset.model for asset in assets if asset.model is not None}
-    return repair(workbench.engine, layers, workbench.scope(span), workbench.now(), only=models)
+        return [days_of(grain, key) for key in partition_keys]
+    return contiguous([date.fromisoformat(key) for key in partition_keys])
 
 
 def repair_events(asset: LayerAsset, done: Repair, provenance: events.Provenance) -> Iterator[dg.AssetMaterialization]:

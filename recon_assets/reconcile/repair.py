@@ -14,7 +14,7 @@ from typing import Any
 from sqlalchemy import Connection, Engine, select
 
 from recon_assets.mining import MODELS
-from recon_assets.reconcile.audit import contradicted_days
+from recon_assets.reconcile.audit import audit, contradicted_days
 from recon_assets.reconcile.converge import Changes, converge_by, damaged_days
 from recon_assets.reconcile.layering import DAY, Layer, in_days
 from recon_assets.reconcile.layers import CALCULATIONS, CURTAILMENT, curtailed_energy
@@ -62,13 +62,22 @@ class Repair:
 
 
 def repair(
-    engine: Engine, layers: Sequence[Layer], scope: Scope, now: datetime, *, only: Collection[str] = MODELS
+    engine: Engine,
+    layers: Sequence[Layer],
+    scope: Scope,
+    now: datetime,
+    *,
+    only: Collection[str] = MODELS,
+    converging: Collection[Layer] | None = None,
+    with_evidence: bool = True,
+    timeout_seconds: float | None = None,
 ) -> Repair:
     """Makes the layers right, bottom up, in one transaction under the days' locks; calculations of the models `only`.
 
-    Days that cannot be made right are left as they are and named in `unfit`, per layer, with the reason.
+    Days that cannot be made right are left as they are and named in `unfit`, per layer, with the reason. With
+    `converging`, the other layers are only looked at: their days that are not right are unfit.
     """
-    with writing(engine, scope.days) as connection:
+    with writing(engine, scope.days, timeout_seconds) as connection:
         contradicted = contradicted_days(connection, scope)
         states = day_states(connection, scope, now, contradicted)
         unfit: dict[str, dict[date, str]] = {}
@@ -77,12 +86,17 @@ def repair(
             unfit[layer.name] = _unfit_days(connection, layer, scope, states, contradicted)
             left_out = frozenset(unfit[layer.name]) if layer in (CURTAILMENT, CALCULATIONS) else frozenset()
             fit = _for_layer(layer, scope, only).leaving_out(left_out)
+            if converging is not None and layer not in converging:
+                for (day,), tally in audit(connection, layer, fit, layer.period).items():
+                    if tally.faults:
+                        unfit[layer.name][day] = f"{day}: not all settlement periods of {layer.name} are right"
+                continue
             by = (layer.period, "miner_model") if "miner_model" in layer.key else (layer.period,)
             for (period, *model), made in converge_by(connection, layer, fit, *by).items():
                 changes[layer.name, model[0] if model else None, str(period)] = made
         evidence = {
             key: found
-            for layer in layers
+            for layer in (layers if with_evidence else ())
             for key, found in evidence_of(connection, layer, _for_layer(layer, scope, only))
         }
     return Repair(states, unfit, changes, evidence)

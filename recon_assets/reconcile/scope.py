@@ -98,9 +98,9 @@ def reading(engine: Engine, days: Days) -> Iterator[Connection]:
 
 
 @contextmanager
-def writing(engine: Engine, days: Days) -> Iterator[Connection]:
+def writing(engine: Engine, days: Days, timeout_seconds: float | None = None) -> Iterator[Connection]:
     """A transaction under the days' locks with the rewards of the days at hand; it commits at the end."""
-    with database.writing(engine, days) as connection:
+    with database.writing(engine, days, timeout_seconds=timeout_seconds) as connection:
         plan_for_sets(connection)
         load_rewards(connection, days)
         yield connection

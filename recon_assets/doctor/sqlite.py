@@ -13,7 +13,7 @@ from pathlib import Path
 from sqlalchemy import Connection, Engine, create_engine, text
 
 from recon_assets.database import BUSY_TIMEOUT_SECONDS
-from recon_assets.doctor_facts import Limits, SqliteFile, TableSize, Timeouts
+from recon_assets.doctor.facts import Limits, SqliteFile, TableSize, Timeouts
 from recon_assets.tables import metadata
 
 RECON_JOURNAL_MODE, RECON_SYNCHRONOUS = "wal", "normal"

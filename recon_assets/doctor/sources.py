@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import requests
 
-from recon_assets.doctor_facts import Limits, Source
+from recon_assets.doctor.facts import Limits, Source
 from recon_assets.errors import ConfigurationError, first_line
 from recon_assets.settings import Settings
 from recon_assets.sources import RecordingSource

@@ -1,7 +1,7 @@
 """Asking a database under time-outs, and the probes: queries of growing weight.
 
 Belongs here: connecting, measuring, and keeping the reason of what was not answered, so that the next question can be
-asked. Does not: how an engine is given a time-out (doctor_postgres.py, doctor_sqlite.py).
+asked. Does not: how an engine is given a time-out (postgres.py, sqlite.py).
 """
 
 import sqlite3
@@ -15,9 +15,9 @@ from typing import Any, NamedTuple, TypeVar
 from sqlalchemy import Connection, Executable, Row, and_, exc, func, literal, select
 from sqlalchemy.engine import URL
 
-from recon_assets import doctor_postgres, doctor_sqlite
 from recon_assets.database import open_engine, sqlite_file
-from recon_assets.doctor_facts import Limits, Probe, Verdict
+from recon_assets.doctor import postgres, sqlite
+from recon_assets.doctor.facts import Limits, Probe, Verdict
 from recon_assets.errors import first_line
 from recon_assets.settlement import FIRST_DAY
 from recon_assets.tables import curtailment_records as records
@@ -100,8 +100,8 @@ class Patient:
         self.unread: dict[str, str] = {}
         self._file = sqlite_file(url)
         self._limits = limits
-        self._engine = doctor_sqlite.open_to_look(self._file, limits) if self._file else open_engine(url)
-        self._limited = doctor_sqlite.limited if self._file else doctor_postgres.limited
+        self._engine = sqlite.open_to_look(self._file, limits) if self._file else open_engine(url)
+        self._limited = sqlite.limited if self._file else postgres.limited
 
     def connect(self) -> Probe:
         """How long new connections take."""

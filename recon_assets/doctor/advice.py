@@ -6,7 +6,7 @@ advised is for a person to do; the doctor does none of it.
 
 from collections.abc import Iterator
 
-from recon_assets.doctor_facts import Fault, Health, Probe, Session, Source, SqliteFile, TableSize, Verdict
+from recon_assets.doctor.facts import Fault, Health, Probe, Session, Source, SqliteFile, TableSize, Verdict
 from recon_assets.schema import SchemaState
 
 MB = 1_000_000

@@ -1,7 +1,7 @@
 """What the doctor found: values, and the one dictionary of all of them.
 
-Belongs here: the shape of the findings, and whether they are healthy. Does not: finding them (doctor.py and
-the modules that it names) and what to do about them (doctor_advice.py).
+Belongs here: the shape of the findings, and whether they are healthy. Does not: finding them (examination.py and
+the modules that it names) and what to do about them (advice.py).
 """
 
 import json

@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection, Inspector, Table, inspect
 
-from recon_assets.doctor_facts import Fault, IndexFault
-from recon_assets.doctor_postgres import invalid_indexes
+from recon_assets.doctor.facts import Fault, IndexFault
+from recon_assets.doctor.postgres import invalid_indexes
 from recon_assets.tables import metadata
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import Connection, Engine, text
 
 from recon_assets.database import LOCK_CLASS, LOCK_TIMEOUT
-from recon_assets.doctor_facts import (
+from recon_assets.doctor.facts import (
     Connections,
     DayLocks,
     Fault,

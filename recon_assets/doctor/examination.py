@@ -1,7 +1,7 @@
 """The health of the database and of the sources, measured without changing anything.
 
-Belongs here: what is examined, and on which engine. Does not: asking (doctor_probes.py, doctor_indexes.py,
-doctor_postgres.py, doctor_sqlite.py, doctor_sources.py), what to change (doctor_advice.py), printing.
+Belongs here: what is examined, and on which engine. Does not: asking (probes.py, indexes.py,
+postgres.py, sqlite.py, sources.py), what to change (advice.py), printing.
 
 No session is ended, nothing is written, a file that is not there is not created. What fails is a finding: nothing
 raises but a bug.
@@ -18,12 +18,12 @@ import psycopg
 from sqlalchemy import Connection, Engine, inspect
 from sqlalchemy.pool import QueuePool
 
-from recon_assets import doctor_postgres, doctor_sources, doctor_sqlite
 from recon_assets.database import shown, sqlite_file
-from recon_assets.doctor_advice import advise
-from recon_assets.doctor_facts import DEFAULT_LIMITS, Database, Disk, Health, Limits, Pool
-from recon_assets.doctor_indexes import index_faults
-from recon_assets.doctor_probes import Patient, probe_all
+from recon_assets.doctor import postgres, sources, sqlite
+from recon_assets.doctor.advice import advise
+from recon_assets.doctor.facts import DEFAULT_LIMITS, Database, Disk, Health, Limits, Pool
+from recon_assets.doctor.indexes import index_faults
+from recon_assets.doctor.probes import Patient, probe_all
 from recon_assets.schema import SchemaState, schema_state
 from recon_assets.settings import Settings
 from recon_assets.settlement import london_day
@@ -36,24 +36,24 @@ def examine(engine: Engine, settings: Settings, now: datetime, limits: Limits = 
     The engine itself is only looked at, for its address and its pool: the doctor connects on its own.
     """
     file = sqlite_file(engine.url)
-    wal_bytes = doctor_sqlite.wal_bytes(file) if file else 0
+    wal_bytes = sqlite.wal_bytes(file) if file else 0
     patient = Patient(engine.url, limits)
     connect = patient.connect()
     schema, existing = patient.ask("schema", _schema) or (None, None)
     newest_day, probes = probe_all(patient, existing)
     is_current = schema is SchemaState.CURRENT
-    sessions = connections = sqlite = None
+    sessions = connections = file_facts = None
     if file is None:
         driver = f"psycopg {psycopg.__version__}"
-        connections = patient.ask("connections", doctor_postgres.connections)
-        timeouts = patient.ask("timeouts", doctor_postgres.timeouts)
-        tables = patient.ask("tables", doctor_postgres.table_sizes)
-        sessions = patient.ask("sessions", lambda connection: doctor_postgres.sessions(connection, limits))
+        connections = patient.ask("connections", postgres.connections)
+        timeouts = patient.ask("timeouts", postgres.timeouts)
+        tables = patient.ask("tables", postgres.table_sizes)
+        sessions = patient.ask("sessions", lambda connection: postgres.sessions(connection, limits))
     else:
         driver = f"sqlite3 of Python {platform.python_version()}"
-        timeouts = doctor_sqlite.TIMEOUTS
-        tables = patient.ask("tables", doctor_sqlite.table_sizes)
-        sqlite = patient.ask("sqlite", lambda connection: doctor_sqlite.file_facts(connection, file, wal_bytes))
+        timeouts = sqlite.TIMEOUTS
+        tables = patient.ask("tables", sqlite.table_sizes)
+        file_facts = patient.ask("sqlite", lambda connection: sqlite.file_facts(connection, file, wal_bytes))
     health = Health(
         database=Database(
             address=shown(engine.url),
@@ -70,13 +70,13 @@ def examine(engine: Engine, settings: Settings, now: datetime, limits: Limits = 
         pool=_pool(engine),
         connections=connections,
         timeouts=timeouts,
-        sqlite=sqlite,
+        sqlite=file_facts,
         tables=tuple(tables or ()),
         indexes=tuple(patient.ask("indexes", index_faults) or ()) if is_current else (),
         sessions=sessions,
         disks=tuple(_disks(database=file.parent if file else None, dagster_home=settings.dagster_home)),
-        elexon=doctor_sources.elexon(settings, newest_day or london_day(now) - timedelta(days=1), limits),
-        mempool=doctor_sources.mempool(settings, limits),
+        elexon=sources.elexon(settings, newest_day or london_day(now) - timedelta(days=1), limits),
+        mempool=sources.mempool(settings, limits),
         unread=patient.unread,
     )
     patient.dispose()

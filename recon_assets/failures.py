@@ -1,0 +1,47 @@
+"""What kind of failure an error is: whether trying again, or trying less at once, may help.
+
+Belongs here: reading the errors of both databases. Does not: trying again (reconcile/chunks.py).
+"""
+
+from dataclasses import dataclass
+
+from sqlalchemy import exc
+
+from recon_assets.errors import ConfigurationError, ReconError, SchemaError, UsageError, first_line
+
+TIMED_OUT = {"57014", "55P03"}
+"""PostgreSQL: query_canceled (by statement_timeout), lock_not_available (by lock_timeout)."""
+
+SQLITE_TIMED_OUT = ("interrupted", "locked", "busy")
+"""SQLite: our deadline (database.py), and other writers."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a piece of work failed, in one line.
+
+    `is_everywhere`: no other piece of work would fare better, and trying again would not help.
+    """
+
+    reason: str
+    is_timeout: bool = False
+    is_everywhere: bool = False
+
+
+def failure_of(error: Exception) -> Failure:
+    """What an error says about trying again."""
+    if isinstance(error, ConfigurationError | SchemaError | UsageError):
+        return Failure(str(error), is_everywhere=True)
+    if isinstance(error, ReconError):
+        return Failure(str(error))
+    if not isinstance(error, exc.DBAPIError):
+        return Failure(first_line(error), is_everywhere=True)
+    reason = first_line(error)
+    state = getattr(error.orig, "sqlstate", None)
+    if state in TIMED_OUT or (state is None and any(word in reason for word in SQLITE_TIMED_OUT)):
+        return Failure(f"timed out: {reason}", is_timeout=True)
+    # A lost connection may come back. A statement that the database does not understand stays so, and so does a file
+    # that SQLite cannot write.
+    misunderstood = isinstance(error, exc.ProgrammingError | exc.NotSupportedError)
+    broken = state is None and isinstance(error, exc.OperationalError) and not error.connection_invalidated
+    return Failure(reason, is_everywhere=misunderstood or broken)

@@ -1,0 +1,198 @@
+"""Work in chunks: how much at once, what to do with a chunk that fails, and how to cut it.
+
+Belongs here: cutting settlement days into chunks, trying, splitting, adapting. Does not: what is done with a chunk
+(repair.py), and which failures there are (failures.py).
+
+A chunk is at most a month of days. One that fails is tried again with exponential backoff and jitter, then split in
+halves, down to one settlement period; what still fails is handed back with its reason, and the rest is done.
+"""
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+from datetime import date
+from typing import Generic, TypeVar
+
+import tenacity
+
+from recon_assets.failures import Failure, failure_of
+from recon_assets.pace import Pace
+from recon_assets.settlement import Days, periods_in
+
+T = TypeVar("T")
+Sizes = Mapping[date, Mapping[int, int]]
+"""Rows per settlement date and settlement period."""
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Some days, or some settlement periods of one day, with the rows that they are about."""
+
+    days: Days
+    periods: tuple[int, int] | None = None
+    rows: int = 0
+
+    def __str__(self) -> str:
+        if self.periods is None:
+            return str(self.days)
+        first, last = self.periods
+        return f"{self.days} period {first}" if first == last else f"{self.days} periods {first}-{last}"
+
+    def halves(self, sizes: Sizes) -> tuple["Chunk", "Chunk"] | None:
+        """The chunk in two; None when it is one settlement period."""
+        if len(self.days) > 1:
+            first, second = self.days.cut((len(self.days) + 1) // 2)
+            return chunk_of(first, sizes), chunk_of(second, sizes)
+        low, high = self.periods or (1, periods_in(self.days.first))
+        if low == high:
+            return None
+        middle = (low + high) // 2
+        return part_of(self.days.first, low, middle, sizes), part_of(self.days.first, middle + 1, high, sizes)
+
+
+def chunk_of(days: Days, sizes: Sizes) -> Chunk:
+    """A chunk of whole days."""
+    return Chunk(days, None, sum(sum(sizes.get(day, {}).values()) for day in days))
+
+
+def part_of(day: date, first: int, last: int, sizes: Sizes) -> Chunk:
+    """A chunk of some settlement periods of a day."""
+    of_day = sizes.get(day, {})
+    return Chunk(Days(day, day), (first, last), sum(of_day.get(period, 0) for period in range(first, last + 1)))
+
+
+@dataclass(frozen=True)
+class Done(Generic[T]):
+    """A chunk that was worked off: the result, or the failure that remained after everything was tried."""
+
+    chunk: Chunk
+    result: T | None = None
+    failure: Failure | None = None
+
+
+def attempt(
+    chunk: Chunk,
+    do: Callable[[Chunk], T],
+    pace: Pace,
+    tried: Callable[[Chunk, Failure], None] = lambda chunk, failure: None,
+    sleep: Callable[[float], None] = time.sleep,
+    clock: Callable[[], float] = time.monotonic,
+) -> tuple[Done[T], float]:
+    """Tries a chunk as often as the pace says; with the seconds that the last try took.
+
+    A failure that no other chunk would escape (no connection, no right to write) is raised.
+    """
+    started = clock()
+
+    def once() -> T:
+        nonlocal started
+        started = clock()
+        return do(chunk)
+
+    def may_pass(error: BaseException) -> bool:
+        if not isinstance(error, Exception):
+            return False
+        failure = failure_of(error)
+        tried(chunk, failure)
+        return not failure.is_everywhere
+
+    retrying = tenacity.Retrying(
+        retry=tenacity.retry_if_exception(may_pass),
+        stop=tenacity.stop_after_attempt(pace.attempts),
+        wait=tenacity.wait_exponential(pace.backoff_seconds) + tenacity.wait_random(0, pace.backoff_seconds),
+        sleep=sleep,
+        reraise=True,
+    )
+    try:
+        result = retrying(once)
+    except Exception as error:
+        failure = failure_of(error)
+        if failure.is_everywhere:
+            raise
+        return Done(chunk, failure=failure), clock() - started
+    return Done(chunk, result), clock() - started
+
+
+@dataclass
+class Course(Generic[T]):
+    """The working off of spans of days, in their order."""
+
+    spans: Iterable[Days]
+    sizes: Sizes
+    do: Callable[[Chunk], T]
+    pace: Pace = field(default_factory=Pace)
+    periods: tuple[int, int] | None = None
+    tried: Callable[[Chunk, Failure], None] = lambda chunk, failure: None
+    sleep: Callable[[float], None] = time.sleep
+    clock: Callable[[], float] = time.monotonic
+
+    def __post_init__(self) -> None:
+        self._rows = float(self.pace.batch_size)
+        self._waiting = deque(self._first_chunks())
+
+    def run(self) -> Iterator[Done[T]]:
+        """Every chunk as it ends. A failure that no smaller chunk would escape (no connection, no right) is raised."""
+        if self.pace.concurrency == 1:
+            # In this thread, so that Ctrl-C ends the statement that is under way.
+            while self._waiting:
+                yield from self._ended(*self._tried(self._next()))
+            return
+        with ThreadPoolExecutor(self.pace.concurrency) as pool:
+            working: set[Future[tuple[Done[T], float]]] = set()
+            while self._waiting or working:
+                while self._waiting and len(working) < self.pace.concurrency:
+                    working.add(pool.submit(self._tried, self._next()))
+                ended, working = wait(working, return_when=FIRST_COMPLETED)
+                for future in ended:
+                    yield from self._ended(*future.result())
+
+    def _first_chunks(self) -> Iterator[Chunk]:
+        for span in self.spans:
+            whole = self.periods is None and self.pace.periods_at_first is None
+            for days in span.by_month() if whole else span.cut(1):
+                if whole:
+                    yield chunk_of(days, self.sizes)
+                    continue
+                first, last = self.periods or (1, periods_in(days.first))
+                step = self.pace.periods_at_first or last - first + 1
+                for low in range(first, last + 1, step):
+                    yield part_of(days.first, low, min(last, low + step - 1), self.sizes)
+
+    def _next(self) -> Chunk:
+        """The next chunk, cut down to what may be done at once."""
+        chunk = self._waiting.popleft()
+        limit = min(self._rows, self.pace.batch_size)
+        while chunk.rows > limit and (parts := chunk.halves(self.sizes)):
+            # Only the maximum divides a day: a day's summaries wait for all of it.
+            if len(chunk.days) == 1 and chunk.rows <= self.pace.batch_size:
+                break
+            chunk = parts[0]
+            self._waiting.appendleft(parts[1])
+        return chunk
+
+    def _tried(self, chunk: Chunk) -> tuple[Done[T], float]:
+        return attempt(chunk, self.do, self.pace, self.tried, self.sleep, self.clock)
+
+    def _ended(self, done: Done[T], seconds: float) -> Iterator[Done[T]]:
+        if done.failure is None:
+            self._adapt(done.chunk, seconds)
+            yield done
+        elif parts := done.chunk.halves(self.sizes):
+            self._waiting.extendleft(reversed(parts))
+        else:
+            yield done
+        if self._waiting and self.pace.pause_seconds:
+            self.sleep(self.pace.pause_seconds)
+
+    def _adapt(self, chunk: Chunk, seconds: float) -> None:
+        """Fewer rows at once when the last took longer than the target, more when it would have taken more."""
+        if not chunk.rows or seconds <= 0:
+            return
+        fitting = chunk.rows * self.pace.target_seconds / seconds
+        if seconds > self.pace.target_seconds:
+            self._rows = max(1.0, fitting)
+        else:
+            # A chunk of few rows is all start: it says nothing against larger ones.
+            self._rows = min(self.pace.batch_size, max(self._rows, min(fitting, self._rows * 2)))
