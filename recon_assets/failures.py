@@ -12,6 +12,10 @@ from recon_assets.errors import ConfigurationError, ReconError, SchemaError, Usa
 TIMED_OUT = {"57014", "55P03"}
 """PostgreSQL: query_canceled (by statement_timeout), lock_not_available (by lock_timeout)."""
 
+SAME_FOR_ALL = ("0A", "25006", "3D", "3F", "42")
+"""PostgreSQL: not supported; a read-only transaction, as on a standby; no such database; no such schema; syntax or
+access. The driver's classes do not tell: it files what a trigger raised about one row under ProgrammingError."""
+
 SQLITE_TIMED_OUT = ("interrupted", "locked", "busy")
 """SQLite: our deadline (database.py), and other writers."""
 
@@ -40,8 +44,10 @@ def failure_of(error: Exception) -> Failure:
     state = getattr(error.orig, "sqlstate", None)
     if state in TIMED_OUT or (state is None and any(word in reason for word in SQLITE_TIMED_OUT)):
         return Failure(f"timed out: {reason}", is_timeout=True)
+    if state is not None:
+        return Failure(reason, is_everywhere=state.startswith(SAME_FOR_ALL))
     # A lost connection may come back. A statement that the database does not understand stays so, and so does a file
     # that SQLite cannot write.
     misunderstood = isinstance(error, exc.ProgrammingError | exc.NotSupportedError)
-    broken = state is None and isinstance(error, exc.OperationalError) and not error.connection_invalidated
+    broken = isinstance(error, exc.OperationalError) and not error.connection_invalidated
     return Failure(reason, is_everywhere=misunderstood or broken)

@@ -10,7 +10,7 @@ import os
 import socket
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from enum import StrEnum
 
 from sqlalchemy import Connection, Engine, Table, func, insert, inspect, select, update
@@ -18,6 +18,9 @@ from sqlalchemy import Connection, Engine, Table, func, insert, inspect, select,
 from recon_assets import database
 from recon_assets.tables import PROGRESS_TABLES, progress_table
 
+JOURNAL_LOCK = date.max
+"""No settlement day has this date: under its lock, which is taken before the snapshot, writers of one row add up. Without
+it PostgreSQL would refuse the second of two threads that note something of one month ("could not serialize access")."""
 COUNTED = ("processed_records", "failed_records", "timeouts")
 
 
@@ -67,7 +70,7 @@ class Journal:
 
     def begin(self, phase: Phase, totals: Mapping[str, int]) -> None:
         """Work on some months starts, on so many records each."""
-        with database.writing(self.engine) as connection:
+        with database.writing(self.engine, [JOURNAL_LOCK]) as connection:
             table = _table(connection)
             known = set(connection.execute(select(table.c.time_period)).scalars())
             for month, total in totals.items():
@@ -104,11 +107,12 @@ class Journal:
         self._note(month, {"failed_records": records}, reason)
 
     def _note(self, month: str, more: Mapping[str, int], reason: str | None) -> None:
-        with database.writing(self.engine) as connection:
+        with database.writing(self.engine, [JOURNAL_LOCK]) as connection:
             table = _table(connection)
             counted = {name: table.c[name] + more.get(name, 0) for name in COUNTED}
             handled = counted["processed_records"] + counted["failed_records"]
-            share = func.round(100.0 * handled / func.nullif(table.c.total_records, 0))
+            # A month may have no records, and the user's column may forbid NULL.
+            share = func.coalesce(func.round(100.0 * handled / func.nullif(table.c.total_records, 0)), 0)
             values: dict[str, object] = {**counted, "percentage_complete": share, "last_updated": _utc(self.now())}
             if reason:
                 values["error_details"] = reason
@@ -117,7 +121,7 @@ class Journal:
 
     def end(self, months: Iterable[str]) -> None:
         """The work on some months is over."""
-        with database.writing(self.engine) as connection:
+        with database.writing(self.engine, [JOURNAL_LOCK]) as connection:
             table = _table(connection)
             for month in months:
                 values = {

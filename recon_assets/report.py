@@ -3,7 +3,7 @@
 Belongs here: read-only presentation. Does not: queries, Dagster.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import date
 from typing import Any, Protocol
 
@@ -14,6 +14,7 @@ from recon_assets.reconcile.audit import Tally
 from recon_assets.reconcile.converge import Changes
 from recon_assets.reconcile.plan import Plan, spell_days
 from recon_assets.reconcile.state import State, state_counts
+from recon_assets.reconcile.triple import Triple
 
 WORST_DATES = 10
 PIPE_WIDTH = 100
@@ -47,6 +48,51 @@ def state_facts(state: State) -> dict[str, Any]:
         },
         "worst_dates": worst_dates(state),
     }
+
+
+def brief_facts(state: State) -> dict[str, Any]:
+    """A state in a few numbers, for logs."""
+    names = ("settlement_days", "stale_summaries", "days_behind")
+    facts = state_facts(state)
+    return {"days": str(state.scope.days), **_calculation_facts(state.total), **{name: facts[name] for name in names}}
+
+
+def triple_facts(before: Triple, after: Triple) -> dict[str, Any]:
+    """What `recon spot-fix` found and left."""
+    return {
+        "settlement_date": before.day.isoformat(),
+        "settlement_period": before.period,
+        "farm_id": before.farm,
+        "curtailment_records": before.records,
+        "curtailed_mwh": before.curtailed_mwh,
+        "models": {
+            model: {
+                "expected": None if now.expected is None else now.expected[0],
+                "difficulty": None if now.expected is None else now.expected[1],
+                "before": [bitcoin for bitcoin, _ in before.calculations[model].stored],
+                "after": [bitcoin for bitcoin, _ in now.stored],
+                "was_right": before.calculations[model].is_right,
+                "is_right": now.is_right,
+            }
+            for model, now in after.calculations.items()
+        },
+    }
+
+
+def print_triple(console: Console, facts: Mapping[str, Any]) -> None:
+    """The triple as a table."""
+    where = f"{facts['settlement_date']} period {facts['settlement_period']} {facts['farm_id']}"
+    records = _plural(facts["curtailment_records"], "record")
+    console.print(f"[bold]{where}[/]: {facts['curtailed_mwh']:,.3f} MWh curtailed in {records}")
+    table = Table("model", "expected BTC", "before", "after", "", box=None, header_style="bold underline")
+    for name, model in facts["models"].items():
+        verdict = "right" if model["was_right"] else "mended" if model["is_right"] else "[red]not right[/]"
+        table.add_row(name, _bitcoin([model["expected"]]), _bitcoin(model["before"]), _bitcoin(model["after"]), verdict)
+    console.print(table)
+
+
+def _bitcoin(values: Sequence[float | None]) -> str:
+    return ", ".join(f"{value:.12f}" for value in values if value is not None) or "none"
 
 
 def _calculation_facts(tally: Tally) -> dict[str, Any]:

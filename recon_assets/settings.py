@@ -39,6 +39,7 @@ class Settings:
     elexon_attempts: int
     elexon_timeout_seconds: float
     pace: Pace
+    log_folder: Path
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str], folder: Path) -> "Settings":
@@ -52,6 +53,7 @@ class Settings:
             elexon_api_url=elexon,
             mempool_api_url=None if mempool == NO_TAIL else _http_url("MEMPOOL_API_URL", mempool),
             curtailment_rule=_rule(given.get("CURTAILMENT_RULE", CurtailmentRule.SO_FLAGGED)),
+            log_folder=folder.absolute() / STATE_FOLDER / "logs",
             dagster_home=_dagster_home(given.get("DAGSTER_HOME"), folder),
             elexon_requests_per_second=_positive(given, "ELEXON_REQUESTS_PER_SECOND", 8),
             elexon_requests_in_flight=_positive_whole(given, "ELEXON_REQUESTS_IN_FLIGHT", 8),

@@ -34,6 +34,9 @@ JUNE_7 = date(2025, 6, 7)
 """A smaller day: 14 wind bids, all flagged."""
 SMALL_DAYS = Days(JUNE_6, JUNE_7)
 
+ENDLESS = "WITH RECURSIVE endless(n) AS (SELECT 1 UNION ALL SELECT n % 7 + 1 FROM endless) SELECT count(*) FROM endless"
+"""A query that never ends, on either engine."""
+
 INVISIBLE = {"id", "created_at", "updated_at", "last_updated", "calculated_at"}
 """Columns in which a repaired row may differ from the one that was lost."""
 

@@ -17,10 +17,16 @@ from recon_assets_tests.steps import JUNE
 
 PACKAGE = Path(recon_assets.__file__).parent
 PROJECT = PACKAGE.parent
-RING = ("recon_assets.orchestration", "recon_assets.definitions", "recon_assets.cli", "recon_assets.progress")
+RING = (
+    "recon_assets.orchestration",
+    "recon_assets.definitions",
+    "recon_assets.cli",
+    "recon_assets.progress",
+    "recon_assets.unattended",
+)
 """What may know Dagster. Everything else is the domain with its use cases, and knows none of these."""
 
-FRONT = ("recon_assets.definitions", "recon_assets.cli", "recon_assets.progress")
+FRONT = ("recon_assets.definitions", "recon_assets.cli", "recon_assets.progress", "recon_assets.unattended")
 """What people and Dagster call; no module of the ring knows these."""
 
 OUTSIDE = {"environ", "getenv", "now", "today", "utcnow", "cwd", "time", "monotonic", "urlopen", "connect"}

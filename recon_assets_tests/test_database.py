@@ -5,14 +5,14 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, nullcontext
 from datetime import date
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Engine, exc, text
+from sqlalchemy import Connection, Engine, event, exc, text
 
-from recon_assets.database import open_engine, reading, shown, writing
+from recon_assets.database import open_engine, reading, shown, snapshots, writing
 from recon_assets.errors import ConfigurationError
 from recon_assets.settings import Settings
 from recon_assets_tests.postgres import PostgresServer
@@ -260,3 +260,151 @@ def test_an_address_in_print_has_no_password_and_no_options() -> None:
     url = open_engine("postgresql+psycopg://ann:s3cret@db/wind?password=s3cret&sslmode=require").url
 
     assert shown(url) == "postgresql+psycopg://ann:***@db/wind"
+
+
+A_WHILE = "WITH RECURSIVE few(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM few WHERE n < {}) SELECT max(n) FROM few"
+"""Counting so far: a million takes about 0.2 s."""
+ENDLESS = A_WHILE.format(10**15).replace("SELECT 1", "SELECT CAST(1 AS bigint)")
+
+
+def seen_by(connection: Connection) -> int:
+    return int(connection.execute(text("SELECT n FROM counter")).scalar_one())
+
+
+def write_within(engine: Engine, timeout_seconds: float, *statements: str) -> None:
+    with writing(engine, [JUNE_1], timeout_seconds=timeout_seconds) as connection:
+        for statement in statements:
+            connection.execute(text(statement))
+
+
+def test_one_snapshot_is_a_reader(counter: Engine) -> None:
+    with snapshots(counter, 1) as (connection,):
+        connection.execute(text("UPDATE counter SET n = 7"))
+
+    assert count(counter) == 0
+
+
+def test_snapshots_do_not_see_what_is_written_beside_them(counter: Engine) -> None:
+    url = counter.url.render_as_string(hide_password=False)
+
+    with snapshots(counter, 3) as connections:
+        before = seen_by(connections[0])
+        count_up(url, 1)
+        after = [seen_by(connection) for connection in connections]
+
+    assert (before, after) == (0, [0, 0, 0])
+    assert count(counter) == 1
+    with snapshots(counter, 3) as connections:
+        assert [seen_by(connection) for connection in connections] == [1, 1, 1]
+
+
+def test_snapshots_see_the_same_though_others_write_while_they_are_taken(counter: Engine) -> None:
+    # given: another process, which writes before each of the first statements with which they are taken
+    url = counter.url.render_as_string(hide_password=False)
+    written: list[int] = []
+
+    def write(*_: object) -> None:
+        if len(written) < 8:
+            written.append(1)
+            count_up(url, 1)
+
+    event.listen(counter, "before_cursor_execute", write)
+    with snapshots(counter, 3) as connections:
+        event.remove(counter, "before_cursor_execute", write)
+        seen = [seen_by(connection) for connection in connections]
+
+    assert len(set(seen)) == 1
+    assert len(written) >= 3
+    assert count(counter) == len(written)
+
+
+def test_snapshots_are_read_side_by_side(counter: Engine) -> None:
+    met, seen = threading.Barrier(3), []
+
+    def look(connection: Connection) -> None:
+        met.wait(10)
+        seen.append(seen_by(connection))
+        met.wait(10)
+
+    with snapshots(counter, 3) as connections:
+        run_together(*(lambda connection=connection: look(connection) for connection in connections))
+
+    assert seen == [0, 0, 0]
+
+
+def test_a_statement_that_takes_too_long_is_ended_and_leaves_no_trace(counter: Engine) -> None:
+    started = time.monotonic()
+
+    with pytest.raises(exc.OperationalError, match=r"interrupted|statement timeout"):
+        write_within(counter, 0.2, "UPDATE counter SET n = 7", ENDLESS)
+
+    assert 0.2 <= time.monotonic() - started < 5
+    assert count(counter) == 0
+
+
+def test_a_write_that_takes_too_long_is_ended_and_leaves_no_trace(counter: Engine) -> None:
+    """SQLite rolls back by itself when it ends a statement that writes."""
+    with pytest.raises(exc.OperationalError, match=r"interrupted|statement timeout"):
+        write_within(counter, 0.2, "UPDATE counter SET n = 7", f"UPDATE counter SET n = ({ENDLESS})")
+
+    assert count(counter) == 0
+    count_up(counter.url.render_as_string(hide_password=False), 1)
+
+
+@pytest.mark.parametrize("fails", [True, False])
+def test_a_time_out_ends_with_its_transaction(counter: Engine, fails: bool) -> None:
+    with pytest.raises(exc.OperationalError) if fails else nullcontext():
+        write_within(counter, 0.05, ENDLESS if fails else "UPDATE counter SET n = 1")
+
+    # then: what takes longer is not ended, on the same connection to the database
+    started = time.monotonic()
+    with writing(counter) as connection:
+        connection.execute(text(A_WHILE.format(1_000_000)))
+    assert time.monotonic() - started > 0.05
+
+
+def test_work_within_its_time_is_committed(counter: Engine) -> None:
+    write_within(counter, 30, "UPDATE counter SET n = 7")
+
+    assert count(counter) == 7
+
+
+def test_on_sqlite_all_statements_of_a_transaction_share_the_time(tmp_path: Path) -> None:
+    engine = open_engine(f"sqlite:///{tmp_path / 'recon.db'}")
+    started = time.monotonic()
+
+    with pytest.raises(exc.OperationalError, match="interrupted"):
+        write_within(engine, 0.3, *[A_WHILE.format(200_000)] * 200)
+
+    assert time.monotonic() - started >= 0.3
+    engine.dispose()
+
+
+def test_on_sqlite_the_time_begins_when_the_file_is_locked(tmp_path: Path) -> None:
+    engine = open_engine(f"sqlite:///{tmp_path / 'recon.db'}")
+    other = sqlite3.connect(tmp_path / "recon.db", isolation_level=None, check_same_thread=False)
+    other.execute("CREATE TABLE theirs (n INTEGER)")
+    other.execute("BEGIN IMMEDIATE")
+    threading.Timer(0.5, other.execute, ["COMMIT"]).start()
+
+    with closing(other), writing(engine, timeout_seconds=0.4) as connection:
+        connection.execute(text(A_WHILE.format(200_000)))
+    engine.dispose()
+
+
+def test_on_postgresql_each_statement_has_the_time_and_the_wait_for_the_days_has_none(postgres_engine: Engine) -> None:
+    with writing(postgres_engine, [JUNE_1]):
+        done = threading.Event()
+
+        def write() -> None:
+            with writing(postgres_engine, [JUNE_1], timeout_seconds=0.3) as connection:
+                for _ in range(3):
+                    connection.execute(text("SELECT pg_sleep(0.15)"))
+            done.set()
+
+        thread = threading.Thread(target=write)
+        thread.start()
+        time.sleep(0.5)
+
+    assert done.wait(10)
+    thread.join()

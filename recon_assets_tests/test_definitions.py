@@ -91,6 +91,7 @@ def test_the_jobs_hold_their_assets_and_say_what_they_do() -> None:
         "converge_days": of(10),
         "converge_months": of(7),
         "converge_years": of(4),
+        "audit_history": set(),
     }
     assert all(job.description for job in jobs.values())
     assert set().union(*selected.values()) == set(SPECS)

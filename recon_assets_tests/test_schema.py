@@ -4,16 +4,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.migration import MigrationContext
-from sqlalchemy import Engine, inspect, text
+from sqlalchemy import Engine, MetaData, inspect, text
+from sqlalchemy.exc import IntegrityError
 
-from recon_assets.database import open_engine, reading
+from recon_assets.database import open_engine, reading, writing
 from recon_assets.errors import SchemaError
-from recon_assets.schema import VERSION_TABLE, SchemaState, migrate, require_schema, schema_state
+from recon_assets.schema import MIGRATIONS, VERSION_TABLE, SchemaState, migrate, require_schema, schema_state
 from recon_assets.settings import Settings
-from recon_assets.tables import metadata
-from recon_assets_tests.steps import execute, scalar
+from recon_assets.tables import metadata, progress_table
+from recon_assets_tests.steps import contents, execute, scalar
 
 BITCOIN_SUMMARY = "id {serial}, {period} NOT NULL, miner_model text NOT NULL, bitcoin_mined numeric NOT NULL"
 ENERGY_SUMMARY = """total_curtailed_energy numeric, total_payment numeric, total_wind_generation numeric,
@@ -146,11 +149,14 @@ def test_a_second_migration_does_nothing(empty: Engine) -> None:
 def test_the_migrated_schema_is_the_one_that_the_queries_expect(empty: Engine) -> None:
     migrate(empty)
 
+    wanted = MetaData()
+    for table in (*metadata.tables.values(), progress_table("reconciliation_progress")):
+        table.to_metadata(wanted)
     with reading(empty) as connection:
         context = MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE, "compare_type": True})
-        assert compare_metadata(context, metadata) == []
+        assert compare_metadata(context, wanted) == []
     inspector = inspect(empty)
-    for table in metadata.tables.values():
+    for table in wanted.tables.values():
         found = {column["name"]: column["nullable"] for column in inspector.get_columns(table.name)}
         assert found == {column.name: column.nullable for column in table.columns}
 
@@ -197,7 +203,7 @@ def test_migrations_at_the_same_time_do_not_disturb_each_other(empty: Engine) ->
     for thread in threads:
         thread.join()
 
-    assert sorted(done) == [0, 0, 0, len(metadata.tables) + 1]
+    assert sorted(done) == [0, 0, 0, len(metadata.tables) + 2]
 
 
 def test_an_adoption_loses_and_changes_no_row(old: Engine) -> None:
@@ -346,3 +352,112 @@ def test_a_schema_of_a_newer_version_is_refused(empty: Engine) -> None:
     for refuse in (lambda: require_schema(empty, create=True), lambda: migrate(empty)):
         with pytest.raises(SchemaError, match="made by a newer version of recon: install that version"):
             refuse()
+
+
+THEIR_PROGRESS = """CREATE TABLE reconciliation_progress (id {serial}, time_period varchar(50) UNIQUE,
+    status varchar(20), percentage_complete numeric, last_updated timestamp, total_records integer,
+    processed_records integer, error_details text)"""
+"""The user's progress table as DOMAIN.md, section 6, tells it."""
+PROGRESS_COLUMNS = (
+    "time_period, status, percentage_complete, last_updated, total_records, processed_records, error_details"
+)
+THEIR_MONTH = (
+    f"INSERT INTO reconciliation_progress ({PROGRESS_COLUMNS}) VALUES ('2023-06', 'completed', 100, NULL, 9, 9, 'x')"
+)
+ADDED_TO_PROGRESS = {"failed_records", "timeouts", "phase", "worker", "started_at"}
+
+
+def migrate_to(engine: Engine, revision: str) -> None:
+    """Brings the schema to an earlier revision, as an earlier version of recon did."""
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    config.set_main_option("path_separator", "os")
+    with writing(engine) as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, revision)
+
+
+def create_their_progress(engine: Engine) -> None:
+    serial = "serial PRIMARY KEY" if engine.dialect.name == "postgresql" else "integer PRIMARY KEY"
+    execute(engine, THEIR_PROGRESS.format(serial=serial), THEIR_MONTH)
+
+
+def test_a_database_of_the_first_revision_gets_the_progress_table_and_keeps_its_rows(empty: Engine) -> None:
+    migrate_to(empty, "0001")
+    execute(empty, *INSERTS_OF_THE_LISTED_COLUMNS)
+    before = shape(empty)
+    content = contents(empty, *metadata.tables.values())
+    assert "reconciliation_progress" not in before
+    assert state(empty) is SchemaState.OLDER
+    with pytest.raises(SchemaError, match="has an older schema: run 'recon migrate'"):
+        require_schema(empty, create=True)
+
+    done = migrate(empty)
+
+    assert done == ["table reconciliation_progress"]
+    assert state(empty) is SchemaState.CURRENT
+    assert {name: shape(empty)[name] for name in before} == before
+    assert contents(empty, *metadata.tables.values()) == content
+    assert migrate(empty) == []
+
+
+def test_the_progress_table_that_is_made_has_a_row_per_month(empty: Engine) -> None:
+    migrate(empty)
+
+    assert execute(empty, THEIR_MONTH) == [1]
+
+    _, key, _, uniques = shape(empty)["reconciliation_progress"]
+    assert key == ["id"]
+    assert [constraint["column_names"] for constraint in uniques] == [["time_period"]]
+    with pytest.raises(IntegrityError):
+        execute(empty, THEIR_MONTH)
+
+
+@pytest.mark.parametrize("revision", [None, "0001"])
+def test_the_progress_table_of_the_user_is_adopted_with_its_rows(empty: Engine, revision: str | None) -> None:
+    if revision:
+        migrate_to(empty, revision)
+    create_their_progress(empty)
+    before = shape(empty)["reconciliation_progress"]
+    content = rows(empty, "reconciliation_progress", PROGRESS_COLUMNS)
+
+    told = migrate(empty, dry_run=True)
+    done = migrate(empty)
+
+    assert told == done
+    added = {f"nullable column {name} of reconciliation_progress" for name in ADDED_TO_PROGRESS}
+    assert {line for line in done if "progress" in line} == added
+    columns, key, indexes, uniques = shape(empty)["reconciliation_progress"]
+    assert {name: column for name, column in columns.items() if name not in ADDED_TO_PROGRESS} == before[0]
+    assert columns.keys() - before[0].keys() == ADDED_TO_PROGRESS
+    assert (key, indexes, uniques) == before[1:]
+    assert rows(empty, "reconciliation_progress", PROGRESS_COLUMNS) == content
+    assert len(content) == 1
+    # and: their scripts go on writing what they know
+    assert execute(empty, THEIR_MONTH.replace("2023-06", "2023-07")) == [1]
+    assert migrate(empty) == []
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        "somebody text",
+        "time_period text PRIMARY KEY, status text",
+        # One column more than is known, which an insert of ours might not fill.
+        THEIR_PROGRESS.partition("(")[2].rpartition(")")[0].replace("id {serial}", "id int, owner text NOT NULL"),
+        # All but one.
+        THEIR_PROGRESS.partition("(")[2].rpartition(")")[0].replace("id {serial}, ", ""),
+    ],
+    ids=["another", "fewer", "more", "without id"],
+)
+def test_a_progress_table_of_another_shape_is_left_alone_and_another_is_made(empty: Engine, columns: str) -> None:
+    execute(empty, f"CREATE TABLE reconciliation_progress ({columns})")
+    before = shape(empty)["reconciliation_progress"]
+
+    done = migrate(empty)
+
+    assert "table recon_progress" in done
+    assert not [line for line in done if "reconciliation_progress" in line]
+    assert shape(empty)["reconciliation_progress"] == before
+    assert shape(empty)["recon_progress"][0].keys() == {column.name for column in progress_table("").columns}
+    assert migrate(empty) == []

@@ -29,6 +29,7 @@ from recon_assets.orchestration.catalogue import (
     LayerAsset,
     layer_assets,
 )
+from recon_assets.orchestration.checks import evaluate, specs_of
 from recon_assets.orchestration.pacing import Pacing, journal_of, works_of
 from recon_assets.orchestration.partitions import DAYS, DAYS_A_RUN, PARTITIONS, days_of
 from recon_assets.orchestration.workbench import WORKBENCH, Workbench
@@ -97,16 +98,21 @@ def network_difficulty(context: dg.AssetExecutionContext) -> dg.MaterializeResul
         )
 
 
-@dg.asset(
-    **WIND_BIDS_SPEC,
+@dg.multi_asset(
+    name=WIND_BIDS.to_user_string(),
+    specs=[WIND_BIDS_SPEC],
+    check_specs=specs_of([WIND_BIDS]),
+    can_subset=True,
     partitions_def=DAYS,
     backfill_policy=RANGES,
-    output_required=False,
     required_resource_keys=RESOURCES,
 )
-def wind_bids(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult[Any]]:
+def wind_bids(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult[Any] | dg.AssetCheckResult]:
     """Reads each day whole from Elexon; a day that fails does not stop the others."""
     with _at_work(context) as workbench:
+        if not context.selected_asset_keys:
+            yield from evaluate(workbench, context.selected_asset_check_keys)
+            return
         failures: dict[date, str] = {}
         logged: list[dg.AssetMaterialization] = []
         days = [date.fromisoformat(key) for key in context.partition_keys]
@@ -137,11 +143,12 @@ def wind_bids(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResul
             journal.advance(MONTH.label(day), periods[day])
             workbench.observer.ingested(ingested)
         journal.end(months)
+        yield from evaluate(workbench, context.selected_asset_check_keys)
         _fail_for(failures, len(context.partition_keys))
         if set(context.op_execution_context.job_def.graph.node_dict) != {WIND_BIDS.to_user_string()}:
             # Steps below only run when this one yields. Dagster then adds events with one data version for the whole
             # range; the days' own versions are logged again after them.
-            yield dg.MaterializeResult()
+            yield dg.MaterializeResult(asset_key=WIND_BIDS)
             for event in logged:
                 context.log_event(event)
 
@@ -153,13 +160,17 @@ def _layers_asset(grain: Grain, name: str) -> dg.AssetsDefinition:
     @dg.multi_asset(
         name=name,
         specs=[asset.spec for asset in assets],
+        check_specs=specs_of([asset.key for asset in assets]),
         can_subset=True,
         partitions_def=PARTITIONS[grain],
         backfill_policy=RANGES,
         required_resource_keys=RESOURCES,
     )
-    def converge_layers(context: dg.AssetExecutionContext, config: Pacing) -> Iterator[dg.MaterializeResult[Any]]:
+    def converge_layers(context: dg.AssetExecutionContext, config: Pacing) -> Iterator[dg.AssetCheckResult]:
         with _at_work(context) as workbench:
+            if not context.selected_asset_keys:
+                yield from evaluate(workbench, context.selected_asset_check_keys)
+                return
             selected = [asset for asset in assets if asset.key in context.selected_asset_keys]
             failures: dict[date, str] = {}
             before = events.event_pointer(context.instance)
@@ -179,8 +190,8 @@ def _layers_asset(grain: Grain, name: str) -> dg.AssetsDefinition:
                 failures |= {day: "; ".join(reasons) for day, reasons in done.failures.items()}
             for day, reason in failures.items():
                 workbench.observer.failed(day, reason)
+            yield from evaluate(workbench, context.selected_asset_check_keys)
             _fail_for(failures, len(context.partition_keys))
-            yield from ()
 
     return converge_layers
 

@@ -11,7 +11,7 @@ import dagster as dg
 from sqlalchemy import Table
 
 from recon_assets.mining import MODELS
-from recon_assets.orchestration.partitions import PARTITIONS
+from recon_assets.orchestration.partitions import DAYS, PARTITIONS
 from recon_assets.reconcile import layers as l
 from recon_assets.reconcile.layering import Grain, Layer
 from recon_assets.reconcile.layers import LAYERS
@@ -151,13 +151,15 @@ NETWORK_DIFFICULTY_SPEC: dict[str, Any] = {
     "metadata": table_metadata(network_difficulty),
     "description": "Every difficulty retarget since 2017: the packaged table and mempool.space's live tail.",
 }
-WIND_BIDS_SPEC: dict[str, Any] = {
-    "key": WIND_BIDS,
-    "deps": [WIND_BM_UNITS],
-    "group_name": "elexon",
-    "owners": OWNERS,
-    "kinds": {"python", "table"},
-    "metadata": table_metadata(wind_bids),
-    "description": "Every accepted bid of a wind unit as Elexon published it, flagged or not, with the proof that each "
+WIND_BIDS_SPEC = dg.AssetSpec(
+    key=WIND_BIDS,
+    deps=[WIND_BM_UNITS],
+    group_name="elexon",
+    owners=OWNERS,
+    kinds={"python", "table"},
+    metadata=table_metadata(wind_bids),
+    description="Every accepted bid of a wind unit as Elexon published it, flagged or not, with the proof that each "
     "settlement period was fetched whole.",
-}
+    partitions_def=DAYS,
+    skippable=True,
+)

@@ -1,4 +1,7 @@
-"""The jobs of the launchpad: each materializes the assets of one partitioning."""
+"""The jobs of the launchpad: each materializes the assets of one partitioning, or runs the checks.
+
+Checks speak of the whole history, so that jobs which are run month by month leave them to one run at the end.
+"""
 
 import dagster as dg
 
@@ -17,13 +20,13 @@ DIFFICULTY_JOB = dg.define_asset_job(
 )
 INGEST_JOB = dg.define_asset_job(
     "ingest_days",
-    selection=dg.AssetSelection.assets(WIND_BIDS),
+    selection=dg.AssetSelection.assets(WIND_BIDS).without_checks(),
     description="Wind bids of the days, read from Elexon.",
 )
 LAYER_JOBS = {
     grain: dg.define_asset_job(
         name,
-        selection=dg.AssetSelection.assets(*(asset.key for asset in layer_assets(grain))),
+        selection=dg.AssetSelection.assets(*(asset.key for asset in layer_assets(grain))).without_checks(),
         description=description,
     )
     for grain, name, description in (
@@ -32,4 +35,9 @@ LAYER_JOBS = {
         (YEAR, "converge_years", "Yearly summaries."),
     )
 }
-JOBS = [BM_UNITS_JOB, DIFFICULTY_JOB, INGEST_JOB, *LAYER_JOBS.values()]
+AUDIT_JOB = dg.define_asset_job(
+    "audit_history",
+    selection=dg.AssetSelection.all_asset_checks(),
+    description="Every check on the whole history, without changing anything.",
+)
+JOBS = [BM_UNITS_JOB, DIFFICULTY_JOB, INGEST_JOB, *LAYER_JOBS.values(), AUDIT_JOB]

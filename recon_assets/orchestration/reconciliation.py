@@ -3,27 +3,32 @@
 Belongs here: the order of runs. Does not: what is right (reconcile/) and words for people (report.py).
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from datetime import date
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import date, timedelta
+from typing import Any
 
 import dagster as dg
+from sqlalchemy import Engine
 
 from recon_assets import database
 from recon_assets.difficulty import DifficultyHistory
-from recon_assets.errors import first_line
+from recon_assets.errors import ConfigurationError, first_line
 from recon_assets.orchestration.assembly import build_defs
 from recon_assets.orchestration.assets import process_tags
+from recon_assets.orchestration.catalogue import layer_assets
 from recon_assets.orchestration.instance import tell_what_is_right
-from recon_assets.orchestration.jobs import BM_UNITS_JOB, DIFFICULTY_JOB, INGEST_JOB, LAYER_JOBS
+from recon_assets.orchestration.jobs import AUDIT_JOB, BM_UNITS_JOB, DIFFICULTY_JOB, INGEST_JOB, LAYER_JOBS
 from recon_assets.orchestration.workbench import Workbench
 from recon_assets.reconcile.census import reconciled_state
-from recon_assets.reconcile.layering import DAY, MONTH, YEAR, Layer
+from recon_assets.reconcile.layering import DAY, MONTH, YEAR, Grain, Layer
 from recon_assets.reconcile.layers import BITCOIN_DAILY, ENERGY_DAILY, SUMMARIES
 from recon_assets.reconcile.plan import Plan, plan
-from recon_assets.reconcile.state import State
+from recon_assets.reconcile.scope import Scope
+from recon_assets.reconcile.state import DayState, State
 from recon_assets.reference import stored_retargets
-from recon_assets.settlement import Days, contiguous
+from recon_assets.settlement import Days, contiguous, london_day
+from recon_assets.sources import RecordingSource
 
 DAILY_SUMMARIES = (BITCOIN_DAILY, ENERGY_DAILY)
 RANGE_TAGS = ("dagster/asset_partition_range_start", "dagster/asset_partition_range_end")
@@ -33,11 +38,15 @@ QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
 @dataclass(frozen=True)
 class Options:
-    """How to reconcile: whether to read from Elexon, at most how many days, the worst day first or the newest month."""
+    """How to reconcile: whether to read from Elexon (with `force`, days that were read before too), at most how many
+    days, the worst day first or the newest month, and the run config of the convergence (pacing.py).
+    """
 
     ingest: bool = True
+    force: bool = False
     limit: int | None = None
     worst_first: bool = False
+    pacing: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -54,12 +63,38 @@ class Outcome:
 class Reconciliation:
     """Brings days to right by Dagster runs in this process, which the UI shows."""
 
-    def __init__(self, workbench: Workbench, instance: dg.DagsterInstance, command: str) -> None:
+    def __init__(
+        self,
+        workbench: Workbench,
+        instance: dg.DagsterInstance,
+        command: str,
+        raise_if_interrupted: Callable[[], None] = lambda: None,
+    ) -> None:
         self._workbench = workbench
         self._instance = instance
         self._command = command
+        self._raise_if_interrupted = raise_if_interrupted
         self._defs = build_defs(workbench)
         self.runs = 0
+
+    @property
+    def engine(self) -> Engine:
+        """The database."""
+        return self._workbench.engine
+
+    def scope(self, days: Days) -> Scope:
+        """Days under the rule that is set."""
+        return self._workbench.scope(days)
+
+    def newest_day(self) -> date:
+        """The newest day that the source should have whole: yesterday, or the newest recording."""
+        recordings = self._workbench.settings.recordings
+        if recordings is not None:
+            recorded = RecordingSource(recordings).span()
+            if recorded is None:
+                raise ConfigurationError(f"ELEXON_API_URL: {recordings} holds no recordings")
+            return recorded.last
+        return london_day(self._workbench.now()) - timedelta(days=1)
 
     def state(self, days: Days, summaries: Sequence[Layer] = SUMMARIES) -> State:
         """The reconciled state of the days now."""
@@ -68,7 +103,14 @@ class Reconciliation:
     def plan(self, state: State, options: Options) -> Plan:
         """The work that a state asks for."""
         can_have = self._workbench.elexon.source.can_have if options.ingest else (lambda day: False)
-        return plan(state, can_have, self._workbench.now(), limit=options.limit, worst_first=options.worst_first)
+        return plan(
+            state,
+            can_have,
+            self._workbench.now(),
+            limit=options.limit,
+            worst_first=options.worst_first,
+            force=options.force,
+        )
 
     def reconcile(self, days: Days, options: Options) -> Outcome:
         """Reads what the source can have, converges every layer; does only what is not right."""
@@ -84,14 +126,47 @@ class Reconciliation:
         if not self._is_difficulty_known([day for chunk in work.chunks for day in chunk]):
             self._run(DIFFICULTY_JOB.name)
         for chunk in work.chunks:
-            self._reconcile_days(chunk, set(work.ingest))
-        summaries = self.plan(self.state(days), replace(options, ingest=False, limit=None))
-        for key in reversed(summaries.months):
+            self._reconcile_days(chunk, set(work.ingest), options.pacing)
+        summaries = self.plan(self.state(days), replace(options, ingest=False, force=False, limit=None))
+        return self._sum_up(days, before, work, told, summaries.months, summaries.years)
+
+    def summarise(self, days: Days) -> Outcome:
+        """Makes the summaries of the days, their months and years again, from the rows below them."""
+        before = self.state(days)
+        stored = [day for day, state in before.days.items() if state is not DayState.NOT_INGESTED]
+        spans = [month for span in contiguous(stored) for month in span.by_month()]
+        work = Plan([list(span) for span in reversed(spans)], [], _labels(MONTH, stored), _labels(YEAR, stored), [], 0)
+        self._workbench.observer.planned(work)
+        told = tell_what_is_right(self._instance, self._workbench, before)
+        keys = [asset.key for asset in layer_assets(DAY) if asset.layer in DAILY_SUMMARIES]
+        for span in reversed(spans):
+            self._run(LAYER_JOBS[DAY].name, str(span.first), str(span.last), assets=keys)
+        return self._sum_up(days, before, work, told, work.months, work.years)
+
+    def spot_fix(self, day: date, period: int, farm: str) -> Outcome:
+        """Makes the calculations of one farm in one settlement period right, and the sums above them."""
+        days = Days(day, day)
+        before = self.state(days)
+        months, years = [MONTH.label(day)], [YEAR.label(day)]
+        work = Plan([[day]], [], months, years, [], 0)
+        self._workbench.observer.planned(work)
+        told = tell_what_is_right(self._instance, self._workbench, before)
+        narrow = {"periods": str(period), "farm": farm}
+        self._run(LAYER_JOBS[DAY].name, str(day), str(day), config=narrow)
+        return self._sum_up(days, before, work, told, months, years)
+
+    def _sum_up(
+        self, days: Days, before: State, work: Plan, told: int, months: Sequence[str], years: Sequence[str]
+    ) -> Outcome:
+        """Converges the months and years, then has every check evaluated, and says what came of it all."""
+        for key in reversed(months):
             self._run(LAYER_JOBS[MONTH].name, key, key)
-        for key in reversed(summaries.years):
+        for key in reversed(years):
             self._run(LAYER_JOBS[YEAR].name, key, key)
         after = self.state(days)
         told += tell_what_is_right(self._instance, self._workbench, after)
+        if self.runs:
+            self._run(AUDIT_JOB.name)
         return Outcome(before, work, after, self.runs, told)
 
     def _is_difficulty_known(self, days: Sequence[date]) -> bool:
@@ -99,29 +174,45 @@ class Reconciliation:
             known = stored_retargets(connection)
         return bool(known) and all(DifficultyHistory(known).covers(day) for day in days)
 
-    def _reconcile_days(self, chunk: Sequence[date], to_ingest: set[date]) -> None:
+    def _reconcile_days(self, chunk: Sequence[date], to_ingest: set[date], pacing: Mapping[str, Any]) -> None:
         """Reads the days of a chunk that are to be read, then converges those that are not right after that."""
         for span in reversed(contiguous([day for day in chunk if day in to_ingest])):
             self._run(INGEST_JOB.name, str(span.first), str(span.last))
         state = self.state(Days(min(chunk), max(chunk)), DAILY_SUMMARIES)
         faulty = [day for day in state.faulty_days if day in chunk]
         for span in reversed(contiguous(faulty)):
-            self._run(LAYER_JOBS[DAY].name, str(span.first), str(span.last))
+            self._run(LAYER_JOBS[DAY].name, str(span.first), str(span.last), config=pacing)
 
-    def _run(self, job: str, *ends: str) -> None:
+    def _run(
+        self,
+        job: str,
+        *ends: str,
+        config: Mapping[str, Any] | None = None,
+        assets: Sequence[dg.AssetKey] | None = None,
+    ) -> None:
         """One run; what fails in it is recorded in Dagster and reported by the observer."""
         tags = {**process_tags(), "recon/command": self._command}
         if ends:
             tags |= dict(zip(RANGE_TAGS, ends, strict=True))
         self.runs += 1
         try:
-            self._defs.resolve_job_def(job).execute_in_process(instance=self._instance, tags=tags, run_config=QUIET)
+            self._defs.resolve_job_def(job).execute_in_process(
+                instance=self._instance,
+                tags=tags,
+                run_config={**QUIET, "ops": {"settlement_day_layers": {"config": dict(config)}}} if config else QUIET,
+                asset_selection=assets,
+            )
         except dg.DagsterExecutionInterruptedError:
             raise KeyboardInterrupt from None
         except dg.Failure as failure:
             self._workbench.observer.run_failed(job, failure.description or job)
         except Exception as error:
             self._workbench.observer.run_failed(job, first_line(error))
+        self._raise_if_interrupted()
+
+
+def _labels(grain: Grain, days: Sequence[date]) -> list[str]:
+    return sorted({grain.label(day) for day in days})
 
 
 def read_state(workbench: Workbench, days: Days, summaries: Sequence[Layer] = SUMMARIES) -> State:

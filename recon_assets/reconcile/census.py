@@ -32,7 +32,7 @@ from recon_assets.reconcile.layers import (
     energy_by_day,
 )
 from recon_assets.reconcile.scope import Scope, load_rewards, period_rewards, plan_for_merges, plan_for_sets
-from recon_assets.reconcile.state import DayState, State, day_states
+from recon_assets.reconcile.state import DayState, State, day_states, unproven_periods
 from recon_assets.settlement import Days
 from recon_assets.tables import curtailment_records, historical_bitcoin_calculations, proof_of_fetch
 
@@ -80,6 +80,7 @@ def reconciled_state(engine: Engine, scope: Scope, now: datetime, summaries: Seq
         energy = {key: total for part in sums for key, total in part.energy.items()}
         contradicted = frozenset[date]().union(*(part.contradicted for part in rows))
         days = day_states(connections[0], scope, now, contradicted)
+        unproven = unproven_periods(connections[0], scope, now)
         _load_sums(connections[0], bitcoin, energy)
         stale = {layer.name: _stale(connections[0], layer, scope) for layer in summaries}
     known = [day for day, state in days.items() if state not in (DayState.NOT_INGESTED, DayState.INCOMPLETE)]
@@ -102,6 +103,7 @@ def reconciled_state(engine: Engine, scope: Scope, now: datetime, summaries: Seq
         latest_ingested=latest,
         days_behind=(scope.days.last - latest).days if latest else len(scope.days),
         contradicted=contradicted,
+        unproven=unproven,
     )
 
 

@@ -19,7 +19,7 @@ import tenacity
 
 from recon_assets.failures import Failure, failure_of
 from recon_assets.pace import Pace
-from recon_assets.settlement import Days, periods_in
+from recon_assets.settlement import MOST_PERIODS, Days, periods_in
 
 T = TypeVar("T")
 Sizes = Mapping[date, Mapping[int, int]]
@@ -78,7 +78,7 @@ def attempt(
     pace: Pace,
     tried: Callable[[Chunk, Failure], None] = lambda chunk, failure: None,
     sleep: Callable[[float], None] = time.sleep,
-    clock: Callable[[], float] = time.monotonic,
+    clock: Callable[[], float] = lambda: time.monotonic(),
 ) -> tuple[Done[T], float]:
     """Tries a chunk as often as the pace says; with the seconds that the last try took.
 
@@ -126,7 +126,7 @@ class Course(Generic[T]):
     periods: tuple[int, int] | None = None
     tried: Callable[[Chunk, Failure], None] = lambda chunk, failure: None
     sleep: Callable[[float], None] = time.sleep
-    clock: Callable[[], float] = time.monotonic
+    clock: Callable[[], float] = lambda: time.monotonic()
 
     def __post_init__(self) -> None:
         self._rows = float(self.pace.batch_size)
@@ -155,8 +155,9 @@ class Course(Generic[T]):
                 if whole:
                     yield chunk_of(days, self.sizes)
                     continue
-                first, last = self.periods or (1, periods_in(days.first))
-                step = self.pace.periods_at_first or last - first + 1
+                first, last = self.periods or (1, MOST_PERIODS)
+                last = min(last, periods_in(days.first))
+                step = self.pace.periods_at_first or MOST_PERIODS
                 for low in range(first, last + 1, step):
                     yield part_of(days.first, low, min(last, low + step - 1), self.sizes)
 

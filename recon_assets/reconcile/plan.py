@@ -37,13 +37,15 @@ def plan(
     *,
     limit: int | None = None,
     worst_first: bool = False,
+    force: bool = False,
 ) -> Plan:
     """The exact work for a state, given which days the source can have.
 
     Chunks are months, newest first; with `worst_first` single days, the one with most faults first. `limit` days are
-    worked on at most.
+    worked on at most; with `force`, days that were read before are read again.
     """
-    reachable = [day for day in state.unready_days if can_have(day) and due_periods(day, now)]
+    to_read = list(state.days) if force else state.unready_days
+    reachable = [day for day in to_read if can_have(day) and due_periods(day, now)]
     faulty = {*state.faulty_days, *reachable}
     newest = sorted(faulty, reverse=True)
     days = sorted(newest, key=lambda day: -state.of_day(day).faults) if worst_first else newest

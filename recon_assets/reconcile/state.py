@@ -32,7 +32,11 @@ class DayState(StrEnum):
 
 @dataclass(frozen=True)
 class State:
-    """The reconciled state of a span of days; see DayState and Tally for the words."""
+    """The reconciled state of a span of days; see DayState and Tally for the words.
+
+    `contradicted` are days whose bids are not those that their proofs speak of, `unproven` the due settlement periods
+    without proof of days that have some.
+    """
 
     scope: Scope
     days: Mapping[date, DayState]
@@ -44,6 +48,7 @@ class State:
     latest_ingested: date | None
     days_behind: int
     contradicted: frozenset[date] = field(default_factory=frozenset)
+    unproven: Mapping[date, tuple[int, ...]] = field(default_factory=dict)
 
     def days_in(self, state: DayState) -> list[date]:
         """The days in one state, oldest first."""
@@ -84,6 +89,13 @@ class State:
         faulty |= {day for (day, _), tally in self.calculations.items() if tally.faults}
         daily = (self.stale_summaries.get(layer.name, ()) for layer in (BITCOIN_DAILY, ENERGY_DAILY))
         return sorted(faulty | {date.fromisoformat(key.split()[0]) for keys in daily for key in keys})
+
+    @property
+    def worst_day(self) -> date | None:
+        """The day with most faulty calculations and records, the newest of equals; None where no day is faulty."""
+        faulty = self.faulty_days
+        faults = {day: self.of_day(day).faults + self.curtailment.get(day, Tally()).faults for day in faulty}
+        return max(faulty, key=lambda day: (faults[day], day), default=None)
 
     def right_periods(self, layer: Layer, model: str | None = None) -> set[str]:
         """The periods of a layer (of one miner model) that hold what they must, above layers that do so too.
@@ -146,6 +158,20 @@ def first_day(connection: Connection) -> date | None:
     tables = (proof_of_fetch, curtailment_records, historical_bitcoin_calculations)
     firsts = [connection.execute(select(func.min(table.c.settlement_date))).scalar() for table in tables]
     return min((first for first in firsts if first is not None), default=None)
+
+
+def last_day(connection: Connection) -> date | None:
+    """The last day with a proof, a record or a calculation; None when there is none."""
+    tables = (proof_of_fetch, curtailment_records, historical_bitcoin_calculations)
+    lasts = [connection.execute(select(func.max(table.c.settlement_date))).scalar() for table in tables]
+    return max((last for last in lasts if last is not None), default=None)
+
+
+def unproven_periods(connection: Connection, scope: Scope, now: datetime) -> dict[date, tuple[int, ...]]:
+    """The due settlement periods without proof, of days that have some proof."""
+    proven = proven_periods(connection, scope)
+    missing = {day: set(due_periods(day, now)) - periods for day, periods in proven.items()}
+    return {day: tuple(sorted(periods)) for day, periods in missing.items() if periods}
 
 
 def _day_state(

@@ -20,7 +20,7 @@ from recon_assets.reconcile.layering import DAY, MONTH, Layer, in_scope
 from recon_assets.reconcile.layers import CALCULATIONS, CURTAILMENT
 from recon_assets.reconcile.repair import Repair, repair
 from recon_assets.reconcile.scope import Scope
-from recon_assets.settlement import Days
+from recon_assets.settlement import MOST_PERIODS, Days
 from recon_assets.tables import curtailment_records, wind_bids
 
 
@@ -49,19 +49,20 @@ class Works:
 
     def run(self, spans: Sequence[Days]) -> Iterator[Finished]:
         """Converges the spans in their order; yields what is finished as it is."""
-        months = {MONTH.label(day): 0 for span in spans for day in span}
         if self.layers[0].grain is not DAY:
-            self.journal.begin(Phase.CONVERGING, months)
+            # Without the journal: its rows tell of the records and calculations of a month, which came before.
             for span in spans:
                 yield self._finish(span, [attempt(chunk_of(span, {}), self._do, self.pace)[0]])
-            self.journal.end(months)
             return
+        months = {MONTH.label(day): 0 for span in spans for day in span}
         sizes = self._sizes(spans)
         for day, periods in sizes.items():
             months[MONTH.label(day)] += sum(periods.values())
         self.journal.begin(Phase.CONVERGING, months)
         torn: dict[date, list[Done[Repair]]] = {}
-        course = Course(spans, sizes, self._do, self.pace, self.periods, self._tried)
+        # Work on a farm is narrow too: a chunk of whole days would be about every farm.
+        periods = self.periods or ((1, MOST_PERIODS) if self.farm else None)
+        course = Course(spans, sizes, self._do, self.pace, periods, self._tried)
         for done in course.run():
             self._advance(done)
             if done.chunk.periods is None and done.failure is None:
@@ -104,6 +105,7 @@ class Works:
         summed, _ = attempt(Chunk(days), sum_up, self.pace, self._tried)
         if summed.failure:
             failures.append(f"{days} summaries: {summed.failure.reason}")
+            self.journal.fail(MONTH.label(days.first), 0, failures[-1])
         found = summed.result
         if found is not None:
             changes = dict(found.changes)

@@ -12,7 +12,7 @@ import click
 
 from recon_assets.errors import UsageError
 from recon_assets.settings import Settings
-from recon_assets.settlement import Days, london_day, parse_day
+from recon_assets.settlement import Days, london_day, parse_day, parse_periods
 
 
 class DayParameter(click.ParamType[date]):
@@ -30,7 +30,23 @@ class DayParameter(click.ParamType[date]):
             self.fail(str(error), param, ctx)
 
 
+class PeriodsParameter(click.ParamType[tuple[int, int]]):
+    """Settlement periods written A-B."""
+
+    name = "A-B"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
+        """The first and the last; a usage error when that makes no sense."""
+        if isinstance(value, tuple):
+            return value
+        try:
+            return parse_periods(value)
+        except UsageError as error:
+            self.fail(str(error), param, ctx)
+
+
 DAY = DayParameter()
+PERIODS = PeriodsParameter()
 
 
 def period_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -88,3 +104,29 @@ def format_option(command: Callable[..., Any]) -> Callable[..., Any]:
     return click.option(
         "--format", "style", type=click.Choice(["table", "json"]), default="table", show_default=True, help="Output."
     )(command)
+
+
+def pace_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options that override the pace, handed to the command as `pacing`: what is not given adapts."""
+
+    @click.option(
+        "--batch-size",
+        type=click.IntRange(min=1),
+        metavar="N",
+        help="Rows that one transaction may touch at most  [default: RECON_BATCH_SIZE or 200000, less when it is slow]",
+    )
+    @click.option(
+        "--pause", type=click.FloatRange(min=0), metavar="SECONDS", help="Pause after each chunk  [default: none]"
+    )
+    @click.option(
+        "--concurrency",
+        type=click.IntRange(1, 16),
+        metavar="N",
+        help="Chunks at once  [default: 1; more made nothing faster on two cores]",
+    )
+    @wraps(command)
+    def with_pace(*args: Any, batch_size: int | None, pause: float | None, concurrency: int | None, **rest: Any) -> Any:
+        given = {"batch_size": batch_size, "pause_seconds": pause, "concurrency": concurrency}
+        return command(*args, pacing={name: value for name, value in given.items() if value is not None}, **rest)
+
+    return with_pace

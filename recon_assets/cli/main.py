@@ -1,0 +1,68 @@
+"""The command `recon`: its group, and how every command ends.
+
+Belongs here: exit codes and errors. Does not: commands (looking.py, working.py, routines.py); each of them calls one
+function. Dagster is imported only by commands that write, so that reading commands start fast.
+
+Exit codes: 0 done and right; 1 something is missing, wrong, behind or failed; 2 wrong usage or configuration;
+130 interrupted.
+"""
+
+import logging
+import os
+import sys
+from pathlib import Path
+
+import click
+
+from recon_assets.cli.looking import COMMANDS as LOOKING
+from recon_assets.cli.routines import COMMANDS as ROUTINES
+from recon_assets.cli.shared import INTERRUPTED, NOT_RIGHT, RIGHT
+from recon_assets.cli.working import COMMANDS as WORKING
+from recon_assets.errors import ReconError, first_line
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="recon")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+def recon(debug: bool) -> None:
+    """Keeps GB wind-curtailment data and its bitcoin-mining potential reconciled.
+
+    DATABASE_URL names the database, ELEXON_API_URL the source; .env.example lists every variable.
+    """
+
+
+for command in (*WORKING, *LOOKING, *ROUTINES):
+    recon.add_command(command)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Runs the command and exits; no error shows a traceback unless --debug is given."""
+    from dotenv import load_dotenv
+
+    load_dotenv(Path.cwd() / ".env")
+    # SQLAlchemy would print a traceback when Ctrl-C comes while it closes a connection.
+    logging.getLogger("sqlalchemy.pool").addHandler(logging.NullHandler())
+    words = sys.argv[1:] if arguments is None else arguments
+    try:
+        sys.exit(recon.main(words, prog_name="recon", standalone_mode=False) or RIGHT)
+    except click.ClickException as error:
+        command = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else "recon"
+        _complain(f"{error.format_message()} ('{command} --help' shows how)")
+        sys.exit(error.exit_code)
+    except (KeyboardInterrupt, click.Abort):
+        _complain("Interrupted: what was committed stays; the same command does the rest.")
+        sys.stdout.flush()
+        os._exit(INTERRUPTED)  # not sys.exit, which waits for requests that are still under way
+    except Exception as error:
+        if "--debug" in words:
+            raise
+        _complain(str(error) if isinstance(error, ReconError) else f"{first_line(error)} (--debug shows where)")
+        sys.exit(error.exit_code if isinstance(error, ReconError) else NOT_RIGHT)
+
+
+def _complain(line: str) -> None:
+    click.echo(f"Error: {line}" if not line.startswith("Interrupted") else line, err=True)
+
+
+if __name__ == "__main__":
+    main()

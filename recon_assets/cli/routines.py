@@ -1,0 +1,82 @@
+"""Commands that run by themselves: the unattended routines, the demo, the Dagster UI."""
+
+import os
+import shutil
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import click
+
+from recon_assets.cli.options import Period, format_option, period_options
+from recon_assets.cli.shared import first_day_of, read_settings
+from recon_assets.cli.through_dagster import reconcile_through_dagster, run_routine
+from recon_assets.settlement import Days
+
+ABOUT_THE_RECORDINGS = """\
+The packaged recordings of June 2025 are rebuilt, not raw: units, half-hourly volumes, day totals and
+prices are real and public (NESO wind bid volumes via nlpfd/uk-wind-curtailment-app, per-unit day totals
+via richardjlyon/subsidy-clock, both MIT; contains BMRS data © Elexon Limited copyright and database
+right); the split into acceptances, the flags and the non-wind rows are made up.
+"""
+
+
+@click.command("daily-check")
+@click.option("--days", type=click.IntRange(1, 30), default=2, show_default=True, help="Check at least so many days.")
+@click.option("--force", is_flag=True, help="Read the days from Elexon again, those that are right too.")
+@format_option
+def daily_check(days: int, force: bool, style: str) -> int:
+    """Check and mend the newest days, unattended.
+
+    From the last ingested day to yesterday: at least --days, at most 30, so that an outage of a week is made good.
+    The log is .recon/logs/daily-check.jsonl.
+    """
+    return run_routine("daily-check", style, days=days, force=force)
+
+
+@click.command()
+@period_options
+@click.option("--no-ingest", is_flag=True, help="Do not read from Elexon; converge from what is stored.")
+@format_option
+def auto(period: Period, no_ingest: bool, style: str) -> int:
+    """Bring everything to right, unattended: newest month first, then days that failed in small chunks.
+
+    The log is .recon/logs/auto.jsonl.
+    """
+    return run_routine(
+        "auto", style, ingest=not no_ingest, resolve=lambda settings: period.resolve(settings, first_day_of(settings))
+    )
+
+
+@click.command()
+def demo() -> int:
+    """Ingest, calculate, sum and verify June 2025 from the packaged recordings, through Dagster."""
+    from importlib.resources import files
+
+    recordings = Path(str(files("recon_assets.data") / "recordings"))
+    click.echo(ABOUT_THE_RECORDINGS)
+    settings = replace(read_settings(), elexon_api_url=recordings.as_uri(), mempool_api_url=None)
+    code = reconcile_through_dagster(lambda _: Days.of_month("2025-06"), None, "table", settings=settings)
+    command = "recon" if shutil.which("recon") else os.path.relpath(sys.argv[0])
+    click.echo(
+        f"\nNext:\n"
+        f"  {command} ui                        the Dagster UI: assets, partitions and the runs of this demo\n"
+        f"  {command} status --month 2025-06    the same state again, from the rows\n"
+        f"  {command} --help"
+    )
+    return code
+
+
+@click.command()
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address that the webserver listens on.")
+@click.option("--port", type=click.IntRange(1, 65535), default=3000, show_default=True, help="Port of the webserver.")
+def ui(host: str, port: int) -> int:
+    """Serve the Dagster UI, with the daemon that runs backfills and sensors, until Ctrl-C."""
+    from recon_assets.orchestration.server import serve
+
+    settings = read_settings()
+    click.echo(f"Dagster UI on http://{host}:{port} (Ctrl-C stops it); state in {settings.dagster_home}")
+    return serve(settings.dagster_home, host, port)
+
+
+COMMANDS = (daily_check, auto, demo, ui)

@@ -1,0 +1,77 @@
+"""What several commands share: settings, the state of a period, the exit code that a state asks for."""
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from recon_assets.settings import Settings
+
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
+
+    from recon_assets.cli.options import Period
+    from recon_assets.reconcile.state import State
+
+RIGHT, NOT_RIGHT, INTERRUPTED = 0, 1, 130
+
+
+def read_settings() -> Settings:
+    """The settings of this process."""
+    return Settings.from_environment(os.environ, Path.cwd())
+
+
+def first_day_of(settings: Settings) -> date | None:
+    """The first day with data in the database, None when there is none (or no database)."""
+    from recon_assets import database, schema
+    from recon_assets.reconcile.state import first_day
+
+    engine = database.open_engine(settings.database_url)
+    file = database.sqlite_file(settings.database_url)
+    if file is not None and not file.exists():
+        return None
+    with database.reading(engine) as connection:
+        current = schema.schema_state(connection) is schema.SchemaState.CURRENT
+        found = first_day(connection) if current else None
+    engine.dispose()
+    return found
+
+
+@contextmanager
+def reading_engine(settings: Settings) -> Iterator["Engine"]:
+    """The engine of a database with a current schema, which is not created."""
+    from recon_assets import database, schema
+
+    engine = database.open_engine(settings.database_url)
+    try:
+        schema.require_schema(engine, create=False)
+        yield engine
+    finally:
+        engine.dispose()
+
+
+def read_state(engine: "Engine", settings: Settings, period: "Period") -> "State":
+    """The reconciled state of a period now."""
+    from recon_assets import database
+    from recon_assets.reconcile.census import reconciled_state
+    from recon_assets.reconcile.scope import Scope
+    from recon_assets.reconcile.state import first_day
+
+    with database.reading(engine) as connection:
+        days = period.resolve(settings, first_day(connection))
+    return reconciled_state(engine, Scope(days, settings.curtailment_rule), datetime.now(UTC))
+
+
+def exit_code(right: bool) -> int:
+    """0 when everything is right, else 1."""
+    return RIGHT if right else NOT_RIGHT
+
+
+def echo_json(facts: Any) -> None:
+    """Prints facts for programs."""
+    click.echo(json.dumps(facts, indent=2))

@@ -1,0 +1,152 @@
+"""Reconciling through Dagster in this process, with a progress bar, and what is shown in the end."""
+
+import logging
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import date
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from recon_assets.cli.shared import echo_json, exit_code, read_settings
+from recon_assets.errors import UsageError
+from recon_assets.settings import Settings
+from recon_assets.settlement import FIRST_DAY, Days
+
+if TYPE_CHECKING:
+    from recon_assets.orchestration.reconciliation import Outcome, Reconciliation
+    from recon_assets.progress import TerminalObserver
+
+
+def reconcile_through_dagster(
+    resolve: Callable[[Settings], Days],
+    options: Mapping[str, Any] | None,
+    style: str,
+    *,
+    settings: Settings | None = None,
+    dry_run: bool = False,
+    only_summaries: bool = False,
+) -> int:
+    """Reconciles the days and shows what was done and the state after it."""
+    # Before the imports, which take two seconds: what is set wrongly is said at once.
+    settings = settings or read_settings()
+    days = _kept(resolve(settings))
+    from recon_assets import report
+    from recon_assets.orchestration.reconciliation import Options
+    from recon_assets.progress import TerminalObserver
+
+    chosen = Options(**(options or {}))
+    observer = TerminalObserver()
+    with _reconciliation(settings, observer, reads=chosen.ingest) as work:
+        if dry_run:
+            planned = work.plan(work.state(days), chosen)
+            if style == "json":
+                echo_json(report.plan_facts(planned))
+            else:
+                report.print_plan(report.open_console(), planned)
+            return exit_code(planned.is_empty and not planned.out_of_reach)
+        with observer:
+            outcome = work.summarise(days) if only_summaries else work.reconcile(days, chosen)
+    right = not outcome.after.summary_faults if only_summaries else outcome.after.is_right
+    return _show(outcome, observer, style, right)
+
+
+def spot_fix_through_dagster(day: date, period: int, farm: str, style: str) -> int:
+    """Makes one triple right and shows it before and after."""
+    settings = read_settings()
+    _kept(Days(day, day))
+    from recon_assets import report
+    from recon_assets.progress import TerminalObserver
+    from recon_assets.reconcile.triple import look_at
+
+    observer = TerminalObserver()
+    with _reconciliation(settings, observer, reads=False) as work:
+        scope = work.scope(Days(day, day))
+        before = look_at(work.engine, scope, day, period, farm)
+        if not before.is_right:
+            with observer:
+                work.spot_fix(day, period, farm)
+        after = look_at(work.engine, scope, day, period, farm)
+    for reason in observer.reasons:
+        click.echo(f"Failed: {reason}", err=True)
+    facts = report.triple_facts(before, after)
+    if style == "json":
+        echo_json(facts)
+    else:
+        report.print_triple(report.open_console(), facts)
+    return exit_code(after.is_right)
+
+
+def run_routine(
+    name: str,
+    style: str,
+    *,
+    days: int = 2,
+    force: bool = False,
+    ingest: bool = True,
+    resolve: Callable[[Settings], Days] | None = None,
+) -> int:
+    """Runs an unattended routine, which also writes its log."""
+    settings = read_settings()
+    span = None if resolve is None else _kept(resolve(settings))
+    from recon_assets.orchestration.routines import auto, daily_check
+    from recon_assets.progress import TerminalObserver
+    from recon_assets.unattended import LogObserver, open_log
+
+    observer = TerminalObserver()
+    with open_log(settings.log_folder, name) as log:
+        both = LogObserver(log, observer)
+        with _reconciliation(settings, both, reads=ingest) as work, observer:
+            outcome = daily_check(work, days, force) if span is None else auto(work, span, ingest)
+        _log_end(log, outcome, observer)
+    return _show(outcome, observer, style, outcome.after.is_right)
+
+
+def _log_end(log: logging.Logger, outcome: "Outcome", observer: "TerminalObserver") -> None:
+    from recon_assets import report
+
+    done = report.done_facts(outcome.runs, outcome.told, observer)
+    level = logging.INFO if outcome.after.is_right and not observer.reasons else logging.ERROR
+    before, after = report.brief_facts(outcome.before), report.brief_facts(outcome.after)
+    log.log(level, "finished", extra={"before": before, "after": after, "done": done, "failures": observer.reasons})
+
+
+def _kept(days: Days) -> Days:
+    if days.first < FIRST_DAY:
+        raise UsageError(f"{days.first} is before {FIRST_DAY}, the first day that is kept")
+    return days
+
+
+@contextmanager
+def _reconciliation(settings: Settings, observer: Any, *, reads: bool) -> Iterator["Reconciliation"]:
+    from recon_assets.interrupts import noticed_interrupts
+    from recon_assets.orchestration.instance import open_instance
+    from recon_assets.orchestration.reconciliation import Reconciliation
+    from recon_assets.orchestration.workbench import open_source, open_workbench
+
+    if reads:
+        # A source that is not there is said before anything is created.
+        open_source(settings)
+    command = f"recon {' '.join(sys.argv[1:])}"
+    with (
+        open_workbench(settings, observer) as workbench,
+        open_instance(settings.dagster_home) as instance,
+        noticed_interrupts() as raise_if_interrupted,
+    ):
+        yield Reconciliation(workbench, instance, command, raise_if_interrupted)
+
+
+def _show(outcome: "Outcome", observer: "TerminalObserver", style: str, right: bool) -> int:
+    from recon_assets import report
+
+    for reason in observer.reasons:
+        click.echo(f"Failed: {reason}", err=True)
+    done = report.done_facts(outcome.runs, outcome.told, observer)
+    if style == "json":
+        echo_json(report.state_facts(outcome.after) | {"done": done})
+    else:
+        console = report.open_console()
+        report.print_done(console, done, outcome.before, outcome.plan)
+        report.print_state(console, outcome.after)
+    return exit_code(right and not observer.reasons)

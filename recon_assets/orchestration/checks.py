@@ -1,0 +1,105 @@
+"""The asset checks: what each is called, which verdict it shows, and how it looks in the UI.
+
+Belongs here: declarations and presentation. Does not: judging (reconcile/verdicts.py).
+
+They are unpartitioned and speak of the whole history, from one stock for all checks of a step. They run with every run
+that includes their asset, and alone (job `audit_history`). None is blocking; verdicts.py says why.
+"""
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from datetime import timedelta
+from typing import Any
+
+import dagster as dg
+
+from recon_assets import database
+from recon_assets.mining import MODELS
+from recon_assets.orchestration.catalogue import WIND_BIDS, calculations_key
+from recon_assets.orchestration.workbench import Workbench
+from recon_assets.reconcile import verdicts as v
+from recon_assets.reconcile.layering import DAY, MONTH, Layer
+from recon_assets.reconcile.layers import BITCOIN_DAILY, CURTAILMENT, SUMMARIES
+from recon_assets.reconcile.state import first_day, last_day
+from recon_assets.reconcile.stock import take_stock
+from recon_assets.settlement import Days, london_day
+
+
+def _name_of_sums(layer: Layer) -> str:
+    return (
+        "days_equal_their_rows"
+        if layer.grain is DAY
+        else ("months_equal_their_days" if layer.grain is MONTH else "years_equal_their_months")
+    )
+
+
+CHECKS: Mapping[dg.AssetCheckKey, v.Judge] = {
+    dg.AssetCheckKey(key, name): judge
+    for key, name, judge in (
+        (WIND_BIDS, "every_period_has_proof", v.every_period_has_proof),
+        (dg.AssetKey(CURTAILMENT.name), "records_equal_bids", v.records_equal_bids),
+        (dg.AssetKey(CURTAILMENT.name), "payments_follow_volume_and_price", v.payments_follow_volume_and_price),
+        *((calculations_key(m), "every_expected_row_exists", v.every_expected_row_exists(m)) for m in MODELS),
+        *((calculations_key(m), "every_value_is_right", v.every_value_is_right(m)) for m in MODELS),
+        *((calculations_key(m), "no_orphan_no_duplicate", v.no_orphan_no_duplicate(m)) for m in MODELS),
+        (dg.AssetKey(BITCOIN_DAILY.name), "models_have_equal_counts", v.models_have_equal_counts),
+        (dg.AssetKey(BITCOIN_DAILY.name), "settlement_periods_match", v.settlement_periods_match),
+        *((dg.AssetKey(layer.name), _name_of_sums(layer), v.sums_equal_their_rows(layer)) for layer in SUMMARIES),
+    )
+}
+"""Every check with its verdict."""
+
+
+def specs_of(keys: Collection[dg.AssetKey]) -> Sequence[dg.AssetCheckSpec]:
+    """The declarations of the checks of some assets."""
+    return [
+        dg.AssetCheckSpec(check.name, asset=check.asset_key, description=_first_line(judge), blocking=False)
+        for check, judge in CHECKS.items()
+        if check.asset_key in keys
+    ]
+
+
+def evaluate(workbench: Workbench, chosen: Collection[dg.AssetCheckKey]) -> Iterator[dg.AssetCheckResult]:
+    """The results of some checks, from the rows as they are now."""
+    if not chosen:
+        return
+    now = workbench.now()
+    with database.reading(workbench.engine) as connection:
+        first, last = first_day(connection), last_day(connection)
+    if first is None or last is None:
+        for check in chosen:
+            yield _result(check, v.NOTHING_STORED)
+        return
+    # Yesterday too, which should be there; today only as far as it has been read.
+    days = Days(first, max(last, first, london_day(now) - timedelta(days=1)))
+    stock = take_stock(workbench.engine, workbench.scope(days), now)
+    for check in chosen:
+        yield _result(check, CHECKS[check](stock))
+
+
+def _result(check: dg.AssetCheckKey, verdict: v.Verdict) -> dg.AssetCheckResult:
+    metadata: dict[str, Any] = {name: _number(count) for name, count in verdict.counts.items()}
+    metadata |= {f"threshold: {name}": dg.MetadataValue.text(text) for name, text in verdict.thresholds.items()}
+    if verdict.offenders:
+        records = [dg.TableRecord(dict(offender)) for offender in verdict.offenders]
+        columns = [dg.TableColumn(name, _type(value)) for name, value in verdict.offenders[0].items()]
+        metadata["worst"] = dg.MetadataValue.table(records, dg.TableSchema(columns))
+    return dg.AssetCheckResult(
+        asset_key=check.asset_key,
+        check_name=check.name,
+        passed=verdict.holds,
+        severity=dg.AssetCheckSeverity.WARN if verdict.is_warning else dg.AssetCheckSeverity.ERROR,
+        description=verdict.summary,
+        metadata=metadata,
+    )
+
+
+def _number(count: float) -> dg.MetadataValue[Any]:
+    return dg.MetadataValue.int(count) if isinstance(count, int) else dg.MetadataValue.float(count)
+
+
+def _type(value: object) -> str:
+    return {int: "int", float: "float"}.get(type(value), "string")
+
+
+def _first_line(judge: v.Judge) -> str:
+    return (judge.__doc__ or "").splitlines()[0]
