@@ -19,8 +19,8 @@ from recon_assets import database
 from recon_assets.tables import PROGRESS_TABLES, progress_table
 
 JOURNAL_LOCK = date.max
-"""No settlement day has this date: under its lock, which is taken before the snapshot, writers of one row add up. Without
-it PostgreSQL would refuse the second of two threads that note something of one month ("could not serialize access")."""
+"""No settlement day has this date. Its lock, which is taken before the snapshot, keeps writers apart: PostgreSQL would
+else refuse the second of two threads that note something of one month ("could not serialize access")."""
 COUNTED = ("processed_records", "failed_records", "timeouts")
 
 

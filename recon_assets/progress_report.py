@@ -4,6 +4,7 @@ Belongs here: from a state and the journal's rows to facts, and printing them. D
 of every single date (analysis.py).
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime
 from typing import Any
@@ -102,7 +103,7 @@ def _stale_by_period(state: State, length: int) -> dict[str, int]:
     """Stale summary rows by month (daily ones among them) or by year (yearly ones alone)."""
     periods = [key.split()[0] for keys in state.stale_summaries.values() for key in keys]
     counted = [period[:length] for period in periods if (len(period) == YEAR.length) == (length == YEAR.length)]
-    return {period: counted.count(period) for period in sorted(set(counted))}
+    return dict(sorted(Counter(counted).items()))
 
 
 def _not_due(state: State, now: datetime) -> list[date]:

@@ -267,6 +267,17 @@ def test_after_a_slow_chunk_fast_ones_grow_at_most_twofold_up_to_whole_months() 
     assert rows[-1] == 31_000
 
 
+def test_one_fast_chunk_after_a_slow_one_lets_the_next_be_twice_as_large() -> None:
+    # given: a month of 30,000 rows that takes 60 seconds, so that 2,500 take 5, and a fast day
+    bench = Bench(seconds=lambda chunk: 60 if chunk.days == JUNE_DAYS else 0.001)
+    day = Days(date(2025, 5, 1), date(2025, 5, 1))
+    sizes = {**evenly(JUNE_DAYS, 1000), **evenly(day, 2000), **evenly(JULY_DAYS, 1000)}
+
+    bench.run(JUNE_DAYS, day, JULY_DAYS, sizes=sizes, pace=Pace(target_seconds=5))
+
+    assert names(bench.tries)[:3] == ["2025-06-01..2025-06-30", "2025-05-01", "2025-07-01..2025-07-04"]
+
+
 def test_a_chunk_of_few_rows_says_nothing_against_larger_ones() -> None:
     # given: a month of 30 rows that takes almost the target, and one without rows that takes far longer
     bench = Bench(seconds=lambda chunk: {30: 4.9, 0: 60.0}.get(chunk.rows, 0.1))

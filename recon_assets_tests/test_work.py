@@ -1,5 +1,6 @@
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import date
 from typing import Any
 
@@ -26,7 +27,9 @@ from recon_assets_tests.steps import (
     NOW,
     SMALL_DAYS,
     contents,
+    converge_layers,
     execute,
+    ingest,
     scalar,
     state_of,
 )
@@ -35,19 +38,23 @@ TABLE = historical_bitcoin_calculations.name
 TABLES = tuple(layer.table for layer in LAYERS)
 DERIVED = ("curtailment_records", TABLE, "bitcoin_daily_summaries", "daily_summaries")
 TOTAL = 97 * 4
-"""Rows of the small days that converging may touch: at most a record for every wind bid, and a calculation per model."""
+"""Rows of the small days that converging may touch: a record for every wind bid, and a calculation per model."""
 BAD_PERIOD, BIDS_OF_BAD_PERIOD, RECORDS_OF_BAD_PERIOD, FARMS_OF_BAD_PERIOD = 11, 27, 24, 12
 """Of 2025-06-06: its largest settlement period."""
-HASTY = Pace(statement_timeout_seconds=0.5, attempts=1, backoff_seconds=0)
+HASTY = Pace(statement_timeout_seconds=0.4, attempts=1, backoff_seconds=0)
 """A tenth of it is more than what any transaction on the small days takes."""
 only_postgres = pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
 
 
 def works(engine: Engine, **more: Any) -> Works:
     """The work on all layers of days, as a run does it."""
-    rule = CurtailmentRule.SO_FLAGGED
-    given = {"layers": DAILY_LAYERS, "journal": Journal(engine, "ann"), "pace": Pace(backoff_seconds=0)}
-    return Works(engine=engine, scope=lambda days: Scope(days, rule), now=lambda: NOW, **{**given, **more})
+    given: dict[str, Any] = {
+        "layers": DAILY_LAYERS,
+        "scope": lambda days: Scope(days, CurtailmentRule.SO_FLAGGED),
+        "journal": Journal(engine, "ann"),
+        "pace": Pace(backoff_seconds=0),
+    }
+    return Works(engine=engine, now=lambda: NOW, **{**given, **more})
 
 
 def run(engine: Engine, *spans: Days, **more: Any) -> list[Finished]:
@@ -137,14 +144,15 @@ def test_days_are_converged_month_by_month_and_finished_as_they_are(small_days: 
     assert contents(small_days, *TABLES) == before
 
 
-def test_a_settlement_period_that_never_ends_is_named_and_everything_else_is_done(small_days: Engine) -> None:
+def test_a_settlement_period_that_never_ends_is_named_and_done_when_the_fault_is_gone(small_days: Engine) -> None:
     # given
     before = contents(small_days, *TABLES)
     empty_layers(small_days)
     make_endless(small_days, JUNE_6, BAD_PERIOD)
+    work = works(small_days, pace=HASTY)
 
     # when
-    finished = run(small_days, pace=HASTY)
+    finished = list(work.run([SMALL_DAYS]))
 
     # then: every row is there but those of the period
     good = {row: n for row, n in before[TABLE].items() if row[:2] != (JUNE_6, BAD_PERIOD)}
@@ -172,17 +180,11 @@ def test_a_settlement_period_that_never_ends_is_named_and_everything_else_is_don
     assert june.timeouts == 8
     assert june.error_details == reason
 
-
-def test_when_the_fault_is_gone_the_same_work_finishes_what_was_left(small_days: Engine) -> None:
-    before = contents(small_days, *TABLES)
-    empty_layers(small_days)
-    make_endless(small_days, JUNE_6, BAD_PERIOD)
-    work = works(small_days, pace=HASTY)
-    list(work.run([SMALL_DAYS]))
+    # when: the fault is gone
     drop_trigger(small_days)
-
     finished = list(work.run([SMALL_DAYS]))
 
+    # then: the same work finishes what was left, and nothing tells of the fault any more
     assert [(end.days, end.failures) for end in finished] == [(SMALL_DAYS, {})]
     assert changes_of(finished).inserted == FARMS_OF_BAD_PERIOD * len(MODELS)
     assert contents(small_days, *TABLES) == before
@@ -228,15 +230,20 @@ def test_summaries_that_fail_are_named_though_every_calculation_is_made(small_da
 
 
 def test_what_fails_everything_ends_the_work(small_days: Engine) -> None:
-    execute(small_days, f"ALTER TABLE {TABLE} RENAME TO elsewhere")
+    execute(small_days, "ALTER TABLE proof_of_fetch RENAME TO elsewhere")
+    began: list[Days] = []
 
-    with pytest.raises(exc.DBAPIError, match=TABLE):
-        run(small_days)
+    def scope(days: Days) -> Scope:
+        began.append(days)
+        return Scope(days, CurtailmentRule.SO_FLAGGED)
 
+    with pytest.raises(exc.DBAPIError, match="proof_of_fetch"):
+        run(small_days, scope=scope)
+
+    assert began == [SMALL_DAYS, SMALL_DAYS], "asked for the sizes, then tried once"
     june = progress(small_days)["2025-06"]
-    assert (june.status, june.processed_records) == ("in_progress", 0)
-    assert june.error_details is not None
-    assert TABLE in june.error_details
+    assert june.processed_records == 0
+    assert "proof_of_fetch" in (june.error_details or "")
 
 
 @only_postgres
@@ -293,45 +300,43 @@ def test_difficult_days_that_begin_with_few_periods_end_the_same(small_days: Eng
 
 @only_postgres
 def test_faults_beside_work_that_goes_on_do_not_disturb_it(small_days: Engine) -> None:
-    """Three at once, all of which note their time-outs of the same month in the journal."""
+    """Three at once, which all note their time-outs of the same month in the journal."""
     before = contents(small_days, *TABLES)
     empty_layers(small_days)
-    where = f"NEW.settlement_date = '{JUNE_6}' AND NEW.settlement_period IN (5, 8, {BAD_PERIOD})"
+    bad = {(JUNE_6, 5), (JUNE_6, BAD_PERIOD), (JUNE_7, 36)}
+    where = " OR ".join(f"NEW.settlement_date = '{day}' AND NEW.settlement_period = {period}" for day, period in bad)
     add_trigger(small_days, TABLE, "PERFORM pg_sleep(600)", "", where)
-    pace = Pace(statement_timeout_seconds=0.5, attempts=2, backoff_seconds=0, concurrency=3, periods_at_first=1)
 
-    finished = run(small_days, pace=pace)
+    finished = run(small_days, pace=replace(HASTY, concurrency=3, periods_at_first=4))
 
-    assert calculations(small_days) == Counter(
-        {row: n for row, n in before[TABLE].items() if row[:2] not in {(JUNE_6, p) for p in (5, 8, BAD_PERIOD)}}
-    )
-    (sixth,) = [end for end in finished if end.failures]
-    assert sorted(reason.partition(":")[0] for reason in sixth.failures[JUNE_6]) == [
-        "2025-06-06 period 11",
-        "2025-06-06 period 5",
-        "2025-06-06 period 8",
-    ]
+    good = {row: n for row, n in before[TABLE].items() if row[:2] not in bad}
+    assert calculations(small_days) == Counter(good)
+    assert changes_of(finished).inserted == sum(good.values())
+    reasons = [reason for end in finished for of_day in end.failures.values() for reason in of_day]
+    assert {reason.partition(": ")[0] for reason in reasons} == {f"{day} period {period}" for day, period in bad}
     june = progress(small_days)["2025-06"]
-    failed = (4 + 5 + BIDS_OF_BAD_PERIOD) * 4
+    failed = (4 + BIDS_OF_BAD_PERIOD + 3) * 4
     assert figures(june) == ("failed", TOTAL, TOTAL - failed, failed)
-    assert june.timeouts == 6
+    assert june.timeouts == 3 * len(bad)
 
 
 @only_postgres
-def test_a_month_is_done_three_chunks_at_once(june: Engine) -> None:
-    before = contents(june, *TABLES)
-    execute(june, f"DELETE FROM {TABLE}")
+def test_several_days_are_done_three_chunks_at_once(small_days: Engine) -> None:
+    days = Days(date(2025, 6, 4), date(2025, 6, 9))
+    ingest(small_days, [day for day in days if day not in SMALL_DAYS])
 
-    finished = run(june, JUNE_DAYS, pace=Pace(batch_size=30_000, concurrency=3))
+    finished = run(small_days, days, pace=Pace(batch_size=3000, concurrency=3))
 
-    assert sorted(day for end in finished for day in end.days) == list(JUNE_DAYS)
-    assert len(finished) > 6
+    assert {day for end in finished for day in end.days} == set(days)
+    assert len(finished) > 3
     assert not any(end.failures for end in finished)
-    assert changes_of(finished).inserted == sum(before[TABLE].values())
-    assert contents(june, *TABLES) == before
-    row = progress(june)["2025-06"]
-    assert row.status == "completed"
-    assert row.processed_records == row.total_records == scalar(june, "SELECT count(*) * 4 FROM wind_bids")
+    row = progress(small_days)["2025-06"]
+    total = scalar(small_days, "SELECT count(*) * 4 FROM wind_bids")
+    assert figures(row) == ("completed", total, total, 0)
+    # and: someone who does all of it in one transaction finds nothing to do
+    made = converge_layers(small_days, days)
+    assert [made[table].total for table in DERIVED] == [0, 0, 0, 0]
+    assert made[TABLE].kept == changes_of(finished).inserted + changes_of(finished).kept
 
 
 def orphan(day: date, period: int) -> str:
@@ -341,13 +346,14 @@ def orphan(day: date, period: int) -> str:
 
 def test_work_on_some_periods_leaves_the_others_alone(small_days: Engine) -> None:
     before = calculations(small_days)
-    execute(small_days, f"DELETE FROM {TABLE}", orphan(JUNE_6, 11), orphan(JUNE_6, 40))
+    execute(small_days, f"DELETE FROM {TABLE} WHERE settlement_date = '{JUNE_6}'")
+    execute(small_days, orphan(JUNE_6, 11), orphan(JUNE_6, 40))
 
     finished = run(small_days, Days(JUNE_6, JUNE_6), periods=(11, 12))
 
     after = calculations(small_days)
     assert {row: n for row, n in after.items() if row[2] != "T_NOSUCH-1"} == {
-        row: n for row, n in before.items() if row[0] == JUNE_6 and row[1] in (11, 12)
+        row: n for row, n in before.items() if row[0] == JUNE_7 or row[1] in (11, 12)
     }
     assert [row[1] for row in after if row[2] == "T_NOSUCH-1"] == [40]
     (sixth,) = finished

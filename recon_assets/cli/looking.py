@@ -1,11 +1,12 @@
 """Commands that only look: they never change the schema, the data or anyone's session."""
 
+from contextlib import suppress
 from datetime import UTC, datetime
 
 import click
 
 from recon_assets.cli.options import Period, format_option, period_options
-from recon_assets.cli.shared import echo_json, exit_code, read_settings, read_state, reading_engine
+from recon_assets.cli.shared import RIGHT, echo_json, exit_code, read_settings, read_state, reading_engine
 
 
 @click.command()
@@ -87,8 +88,10 @@ def watch(interval: float, once: bool, style: str) -> int:
             with database.reading(engine) as connection:
                 echo_json(watch_facts(read_progress(connection), datetime.now(UTC)))
         else:
-            watch_work(engine, open_console(), lambda: datetime.now(UTC), interval, once)
-    return 0
+            # Whoever stops watching interrupts nothing.
+            with suppress(KeyboardInterrupt):
+                watch_work(engine, open_console(), lambda: datetime.now(UTC), interval, once)
+    return RIGHT
 
 
 @click.command()

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from sqlalchemy import (
     Column,
@@ -18,6 +19,7 @@ from sqlalchemy import (
     Select,
     Table,
     Text,
+    Transaction,
     and_,
     case,
     cast,
@@ -151,13 +153,21 @@ def in_scope(columns: ReadOnlyColumnCollection[str, Column[Any]], scope: Scope) 
     return and_(*within)
 
 
+_UNIQUE: WeakKeyDictionary[Transaction, dict[str, bool]] = WeakKeyDictionary()
+"""What a transaction was told about the keys of tables: within one snapshot they stay as they are."""
+
+
 def is_key_unique(connection: Connection, layer: Layer) -> bool:
     """Whether the database itself forbids two rows of one key. An adopted table may lack the key."""
-    inspector, name = inspect(connection), layer.name
-    keys: list[Sequence[str | None]] = [inspector.get_pk_constraint(name)["constrained_columns"]]
-    keys += [index["column_names"] for index in inspector.get_indexes(name) if index["unique"]]
-    keys += [constraint["column_names"] for constraint in inspector.get_unique_constraints(name)]
-    return any(set(key) == set(layer.key) for key in keys)
+    transaction = connection.get_transaction()
+    known = {} if transaction is None else _UNIQUE.setdefault(transaction, {})
+    if layer.name not in known:
+        inspector, name = inspect(connection), layer.name
+        keys: list[Sequence[str | None]] = [inspector.get_pk_constraint(name)["constrained_columns"]]
+        keys += [index["column_names"] for index in inspector.get_indexes(name) if index["unique"]]
+        keys += [constraint["column_names"] for constraint in inspector.get_unique_constraints(name)]
+        known[name] = any(set(key) == set(layer.key) for key in keys)
+    return known[layer.name]
 
 
 def is_first_of_key(layer: Layer, rows: FromClause | None = None) -> ColumnElement[bool]:

@@ -61,8 +61,8 @@ class Works:
         self.journal.begin(Phase.CONVERGING, months)
         torn: dict[date, list[Done[Repair]]] = {}
         # Work on a farm is narrow too: a chunk of whole days would be about every farm.
-        periods = self.periods or ((1, MOST_PERIODS) if self.farm else None)
-        course = Course(spans, sizes, self._do, self.pace, periods, self._tried)
+        narrow = self.periods or ((1, MOST_PERIODS) if self.farm else None)
+        course = Course(spans, sizes, self._do, self.pace, narrow, self._tried)
         for done in course.run():
             self._advance(done)
             if done.chunk.periods is None and done.failure is None:
