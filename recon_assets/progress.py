@@ -27,11 +27,15 @@ from recon_assets.settlement import Days
 
 
 class RateColumn(ProgressColumn):
-    """Days a second, once some are done."""
+    """Days a second, and the share of them that succeeded, once some are done."""
 
     def render(self, task: Task) -> Text:
         """See ProgressColumn."""
-        return Text("days" if task.speed is None else f"days · {task.speed:.1f}/s")
+        if task.speed is None or not task.completed:
+            return Text("days")
+        # Rounded down: 100 % only when nothing failed.
+        success = int(100 * (task.completed - task.fields["failed"]) / task.completed)
+        return Text(f"days · {task.speed:.1f}/s · {success} % ok", style="" if success == 100 else "red")
 
 
 class TerminalObserver(Observer):
@@ -78,7 +82,7 @@ class TerminalObserver(Observer):
         """See Observer."""
         self._waiting = {"Reading": set(work.ingest), "Converging": {day for chunk in work.chunks for day in chunk}}
         self._bars = {
-            name: self._progress.add_task(name, total=len(days), visible=bool(days))
+            name: self._progress.add_task(name, total=len(days), visible=bool(days), failed=0)
             for name, days in self._waiting.items()
         }
 
@@ -98,7 +102,11 @@ class TerminalObserver(Observer):
     def failed(self, day: date, reason: str) -> None:
         """See Observer."""
         self.failures[day] = reason
-        self._advance("Reading", [day])
+        bar = "Reading" if day in self._waiting.get("Reading", ()) else "Converging"
+        if bar in self._bars:
+            task = self._progress.tasks[self._bars[bar]]
+            self._progress.update(task.id, failed=task.fields["failed"] + 1)
+        self._advance(bar, [day])
 
     def run_failed(self, job: str, reason: str) -> None:
         """See Observer."""

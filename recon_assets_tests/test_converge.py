@@ -1,6 +1,7 @@
 from datetime import UTC, date, datetime
 from typing import Any
 
+import pytest
 from sqlalchemy import Engine, delete, update
 
 from recon_assets import database
@@ -8,7 +9,7 @@ from recon_assets.curtailment import CurtailmentRule
 from recon_assets.reconcile.audit import Tally
 from recon_assets.reconcile.converge import Changes, converge, converge_by, damaged_days
 from recon_assets.reconcile.layering import Layer
-from recon_assets.reconcile.layers import CALCULATIONS, CURTAILMENT, DAILY_LAYERS, LAYERS
+from recon_assets.reconcile.layers import CALCULATIONS, CURTAILMENT, DAILY_LAYERS, LAYERS, SUMMARIES
 from recon_assets.reconcile.repair import repair
 from recon_assets.reconcile.scope import Scope, reading, writing
 from recon_assets.reconcile.state import DayState
@@ -369,3 +370,25 @@ def test_a_repair_without_a_known_difficulty_writes_nothing_of_the_day_and_names
     assert "the network difficulty of 2025-06-07 is not known" in made.unfit[TABLE][JUNE_7]
     assert scalar(small_days, f"SELECT count(*) FROM {TABLE} WHERE settlement_date = '2025-06-06'") > 0
     assert scalar(small_days, f"SELECT count(*) FROM {TABLE} WHERE settlement_date = '2025-06-07'") == 0
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)  # SQLite's columns keep what they are given
+def test_columns_that_keep_fewer_decimals_become_right_and_stay_so(small_days: Engine) -> None:
+    # given an old database's columns, in which the smallest sums lose more than the tolerance
+    summaries = [layer.name for layer in SUMMARIES if "miner_model" in layer.key]
+    for table in (TABLE, *summaries):
+        execute(small_days, f"ALTER TABLE {table} ALTER COLUMN bitcoin_mined TYPE numeric(18, 8)")
+    converge_layers(small_days, SMALL_DAYS)
+    kept = rows_of(small_days)
+
+    # when
+    again = converge_layers(small_days, SMALL_DAYS)
+
+    # then
+    assert sum(changes.total for changes in again.values()) == 0
+    assert rows_of(small_days) == kept
+    assert state_of(small_days, SMALL_DAYS).is_right
+
+    # and what is off by more than the column's own rounding is still wrong
+    execute(small_days, f"UPDATE {summaries[0]} SET bitcoin_mined = bitcoin_mined + 0.00000002")
+    assert len(state_of(small_days, SMALL_DAYS).stale_summaries[summaries[0]]) == 6

@@ -111,7 +111,7 @@ def wind_bids(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResul
     """Reads each day whole from Elexon; a day that fails does not stop the others."""
     with _at_work(context) as workbench:
         if not context.selected_asset_keys:
-            yield from evaluate(workbench, context.selected_asset_check_keys)
+            yield from evaluate(workbench, context.selected_asset_check_keys, context.run.run_id)
             return
         failures: dict[date, str] = {}
         logged: list[dg.AssetMaterialization] = []
@@ -169,7 +169,7 @@ def _layers_asset(grain: Grain, name: str) -> dg.AssetsDefinition:
     def converge_layers(context: dg.AssetExecutionContext, config: Pacing) -> Iterator[dg.AssetCheckResult]:
         with _at_work(context) as workbench:
             if not context.selected_asset_keys:
-                yield from evaluate(workbench, context.selected_asset_check_keys)
+                yield from evaluate(workbench, context.selected_asset_check_keys, context.run.run_id)
                 return
             selected = [asset for asset in assets if asset.key in context.selected_asset_keys]
             failures: dict[date, str] = {}

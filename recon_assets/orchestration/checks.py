@@ -58,9 +58,15 @@ def specs_of(keys: Collection[dg.AssetKey]) -> Sequence[dg.AssetCheckSpec]:
     ]
 
 
-def evaluate(workbench: Workbench, chosen: Collection[dg.AssetCheckKey]) -> Iterator[dg.AssetCheckResult]:
-    """The results of some checks, from the rows as they are now."""
+def evaluate(
+    workbench: Workbench, chosen: Collection[dg.AssetCheckKey], run_id: str | None = None
+) -> Iterator[dg.AssetCheckResult]:
+    """The results of some checks, from the rows as they are now; the steps of a run that only checks share a stock."""
     if not chosen:
+        return
+    if run_id is not None and run_id in workbench.stocks:
+        for check in chosen:
+            yield _result(check, CHECKS[check](workbench.stocks[run_id]))
         return
     now = workbench.now()
     with database.reading(workbench.engine) as connection:
@@ -72,6 +78,8 @@ def evaluate(workbench: Workbench, chosen: Collection[dg.AssetCheckKey]) -> Iter
     # Yesterday too, which should be there; today only as far as it has been read.
     days = Days(first, max(last, first, london_day(now) - timedelta(days=1)))
     stock = take_stock(workbench.engine, workbench.scope(days), now)
+    if run_id is not None:
+        workbench.stocks = {run_id: stock}
     for check in chosen:
         yield _result(check, CHECKS[check](stock))
 

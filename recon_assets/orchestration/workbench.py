@@ -20,6 +20,7 @@ from recon_assets.ingest import IngestedDay
 from recon_assets.reconcile.plan import Plan
 from recon_assets.reconcile.repair import Repair
 from recon_assets.reconcile.scope import Scope
+from recon_assets.reconcile.stock import Stock
 from recon_assets.schema import require_schema
 from recon_assets.settings import Settings
 from recon_assets.settlement import Days
@@ -63,11 +64,15 @@ def open_source(settings: Settings) -> Source:
 
 @dataclass
 class Workbench:
-    """Settings with what they open; the source is only opened by work that reads from it."""
+    """Settings with what they open; the source is only opened by work that reads from it.
+
+    `stocks` holds what the latest run that only checks has read, by its run id.
+    """
 
     settings: Settings
     engine: Engine
     observer: Observer = field(default_factory=Observer)
+    stocks: dict[str, Stock] = field(default_factory=dict)
 
     @cached_property
     def elexon(self) -> Elexon:

@@ -74,7 +74,7 @@ def audit(connection: Connection, layer: Layer, scope: Scope, *by: str) -> dict[
     matched = table.c[layer.key[0]].is_not(None)
     groups = [expected.c[name] for name in by]
     below = (
-        select(*groups, func.count(), count_if(matched), count_if(and_(matched, layer.differs(expected))))
+        select(*groups, func.count(), count_if(matched), count_if(and_(matched, layer.differs(connection, expected))))
         .select_from(layer.below(expected, scope, first))
         .group_by(*groups)
     )

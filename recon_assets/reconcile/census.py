@@ -160,7 +160,7 @@ def _compare_records(connection: Connection, scope: Scope) -> dict[date, Tally]:
             expected.c.settlement_date,
             func.count(),
             count_if(matched),
-            count_if(and_(matched, CURTAILMENT.differs(expected))),
+            count_if(and_(matched, CURTAILMENT.differs(connection, expected))),
         )
         .select_from(CURTAILMENT.below(expected, scope))
         .group_by(expected.c.settlement_date)
@@ -205,7 +205,7 @@ def _compare_calculations(connection: Connection, scope: Scope) -> dict[tuple[da
             "bitcoin_mined": energy.c.curtailed_mwh * model.hashes_per_mwh * rewards.bitcoin_per_hash,
             "difficulty": rewards.difficulty,
         }
-        counts += [count_if(matched), count_if(and_(matched, CALCULATIONS.differs_in(stored.c, expected)))]
+        counts += [count_if(matched), count_if(and_(matched, CALCULATIONS.differs_in(connection, stored.c, expected)))]
     by_day = select(energy.c.settlement_date, func.count(), *counts).select_from(joined)
     tallies: dict[tuple[date, str], Tally] = {}
     for day, triples, *found in connection.execute(by_day.group_by(energy.c.settlement_date)):

@@ -112,7 +112,7 @@ def _correct(connection: Connection, layer: Layer, scope: Scope) -> int:
     wrong = (
         select(*(column.label(f"row_{column.name}") for column in identity), *values)
         .select_from(layer.below(expected, scope))
-        .where(table.c[layer.key[0]].is_not(None), layer.differs(expected))
+        .where(table.c[layer.key[0]].is_not(None), layer.differs(connection, expected))
         .subquery("wrong")
     )
     same_row = and_(*(column == wrong.c[f"row_{column.name}"] for column in identity))

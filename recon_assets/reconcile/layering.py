@@ -6,7 +6,7 @@ Belongs here: the machinery that all layers share. Does not: the layers themselv
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
-from typing import Any
+from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
 from sqlalchemy import (
@@ -15,7 +15,9 @@ from sqlalchemy import (
     Connection,
     Double,
     FromClause,
+    Inspector,
     Join,
+    Numeric,
     Select,
     Table,
     Text,
@@ -122,13 +124,24 @@ class Layer:
         """The expected value of a column in the form that is stored."""
         return self.written[name](expected.c[name]) if name in self.written else expected.c[name]
 
-    def differs(self, expected: FromClause) -> ColumnElement[bool]:
+    def differs(self, connection: Connection, expected: FromClause) -> ColumnElement[bool]:
         """Whether a stored row's values are wrong."""
-        return self.differs_in(self.table.c, expected.c)
+        return self.differs_in(connection, self.table.c, expected.c)
 
-    def differs_in(self, stored: Columns, expected: Columns) -> ColumnElement[bool]:
-        """Whether any compared column of `stored` is not what is expected."""
-        return or_(*(rule(stored[name], expected[name]) for name, rule in self.compared.items()))
+    def differs_in(self, connection: Connection, stored: Columns, expected: Columns) -> ColumnElement[bool]:
+        """Whether any compared column of `stored` is not what is expected, as far as the column can hold it."""
+        decimals = kept_decimals(connection, self)
+        return or_(
+            *(
+                and_(
+                    rule(stored[name], expected[name]),
+                    stored[name].is_distinct_from(as_kept(expected[name], decimals[name])),
+                )
+                if name in decimals
+                else rule(stored[name], expected[name])
+                for name, rule in self.compared.items()
+            )
+        )
 
     def below(self, expected: FromClause, scope: Scope, *only: ColumnElement[bool]) -> Join:
         """Every expected row with its stored row, which is NULL when it is missing."""
@@ -153,21 +166,52 @@ def in_scope(columns: ReadOnlyColumnCollection[str, Column[Any]], scope: Scope) 
     return and_(*within)
 
 
-_UNIQUE: WeakKeyDictionary[Transaction, dict[str, bool]] = WeakKeyDictionary()
-"""What a transaction was told about the keys of tables: within one snapshot they stay as they are."""
+_KNOWN: WeakKeyDictionary[Transaction, dict[tuple[str, str], Any]] = WeakKeyDictionary()
+"""What a transaction was told about tables: within one snapshot they stay as they are."""
+
+T = TypeVar("T")
+
+
+def _once(connection: Connection, layer: Layer, what: str, ask: Callable[[Inspector], T]) -> T:
+    transaction = connection.get_transaction()
+    known = {} if transaction is None else _KNOWN.setdefault(transaction, {})
+    if (layer.name, what) not in known:
+        known[layer.name, what] = ask(inspect(connection))
+    answer: T = known[layer.name, what]
+    return answer
 
 
 def is_key_unique(connection: Connection, layer: Layer) -> bool:
     """Whether the database itself forbids two rows of one key. An adopted table may lack the key."""
-    transaction = connection.get_transaction()
-    known = {} if transaction is None else _UNIQUE.setdefault(transaction, {})
-    if layer.name not in known:
-        inspector, name = inspect(connection), layer.name
-        keys: list[Sequence[str | None]] = [inspector.get_pk_constraint(name)["constrained_columns"]]
-        keys += [index["column_names"] for index in inspector.get_indexes(name) if index["unique"]]
-        keys += [constraint["column_names"] for constraint in inspector.get_unique_constraints(name)]
-        known[name] = any(set(key) == set(layer.key) for key in keys)
-    return known[layer.name]
+
+    def ask(inspector: Inspector) -> bool:
+        keys: list[Sequence[str | None]] = [inspector.get_pk_constraint(layer.name)["constrained_columns"]]
+        keys += [index["column_names"] for index in inspector.get_indexes(layer.name) if index["unique"]]
+        keys += [constraint["column_names"] for constraint in inspector.get_unique_constraints(layer.name)]
+        return any(set(key) == set(layer.key) for key in keys)
+
+    return _once(connection, layer, "is_key_unique", ask)
+
+
+def kept_decimals(connection: Connection, layer: Layer) -> dict[str, int]:
+    """The decimals that columns keep, where they keep fewer than they are given: numeric(18,8) of an old database."""
+    if connection.dialect.name != "postgresql":
+        return {}
+
+    def ask(inspector: Inspector) -> dict[str, int]:
+        columns = inspector.get_columns(layer.name)
+        return {
+            column["name"]: column["type"].scale
+            for column in columns
+            if isinstance(column["type"], Numeric) and column["type"].scale is not None
+        }
+
+    return _once(connection, layer, "kept_decimals", ask)
+
+
+def as_kept(value: ColumnElement[Any], decimals: int) -> ColumnElement[Any]:
+    """A number as a column with so many decimals keeps it."""
+    return func.round(cast(value, Numeric), decimals)
 
 
 def is_first_of_key(layer: Layer, rows: FromClause | None = None) -> ColumnElement[bool]:

@@ -71,7 +71,7 @@ def look_at(engine: Engine, scope: Scope, day: date, period: int, farm: str) -> 
                 expected.c.bitcoin_mined,
                 expected.c.difficulty,
                 CALCULATIONS.table.c.id,
-                CALCULATIONS.differs(expected),
+                CALCULATIONS.differs(connection, expected),
             ).select_from(CALCULATIONS.below(expected, narrow))
         ).all()
     stored = {model: tuple((r[1], r[2]) for r in rows if r[0] == model) for model in scope.models}

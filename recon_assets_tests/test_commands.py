@@ -1,0 +1,636 @@
+"""The commands for damage, difficult days and unattended work, as people run them: a process, its output and its exit
+code. test_cli.py has what all commands share."""
+
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine, inspect
+
+from recon_assets.analysis import analysis_facts
+from recon_assets.database import open_engine, reading
+from recon_assets.settings import Settings
+from recon_assets.settlement import Days, parse_day
+from recon_assets.stand_in import Fault, StandInElexon
+from recon_assets_tests.command import Command
+from recon_assets_tests.evidence import rows, runs, stacks_asked
+from recon_assets_tests.steps import (
+    JUNE,
+    JUNE_6,
+    JUNE_7,
+    SMALL_DAYS,
+    contents,
+    converge_layers,
+    execute,
+    ingest,
+    scalar,
+    state_of,
+)
+from recon_assets_tests.test_reconciliation import ALL_TABLES, NOWHERE
+from recon_assets_tests.test_work import BAD_PERIOD, drop_trigger, make_endless
+
+CALCULATIONS = "historical_bitcoin_calculations"
+COLUMNS = "settlement_date, settlement_period, farm_id, miner_model, bitcoin_mined, difficulty"
+SMALL = ("--from", "2025-06-06", "--to", "2025-06-07")
+ON_JUNE_6, ON_JUNE_7 = "settlement_date = '2025-06-06'", "settlement_date = '2025-06-07'"
+FARM = "T_GRGBW-2"
+"""Curtailed on 2025-06-06 in settlement periods 4 and 5, and not in 20."""
+
+on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+on_postgres = pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+
+
+@pytest.fixture
+def recon(database_url: str, tmp_path: Path, recordings: Path) -> Command:
+    """The command on the test's own database; its source are the recordings of the small days."""
+    return Command(tmp_path, DATABASE_URL=database_url, ELEXON_API_URL=recordings.as_uri())
+
+
+@pytest.fixture
+def in_folder(tmp_path: Path, recordings: Path) -> Command:
+    """The command in a folder without a database."""
+    return Command(tmp_path, ELEXON_API_URL=recordings.as_uri())
+
+
+def days(first: str, last: str) -> Days:
+    return Days(parse_day(first), parse_day(last))
+
+
+def log_of(recon: Command, name: str) -> list[dict[str, Any]]:
+    """The lines of a routine's log, each of which must be a JSON object with time, level and event."""
+    lines = (recon.folder / ".recon" / "logs" / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()
+    found: list[dict[str, Any]] = [json.loads(line) for line in lines]
+    assert all({"time", "level", "event"} <= set(line) for line in found)
+    return found
+
+
+def orphan(day: str, period: int, farm: str, model: str) -> str:
+    """SQL that adds a calculation without curtailment."""
+    return f"INSERT INTO {CALCULATIONS} ({COLUMNS}) VALUES ('{day}', {period}, '{farm}', '{model}', 0.5, 1e14)"
+
+
+# analyze
+
+
+def cells(table: str) -> list[list[str]]:
+    """The rows of an analysis: date, why (wrapped lines joined), command."""
+    lines = table.splitlines()[1:]
+    header, last = lines[0], next(n for n, line in enumerate(lines) if "verything is right" in line)
+    why, mend = header.index("why"), header.index("mend it with")
+    found: list[list[str]] = []
+    for line in lines[1:last]:
+        parts = [line[:why].strip(), line[why:mend].strip(), line[mend:].strip()]
+        if parts[0]:
+            found.append(parts)
+        else:
+            found[-1][1] += f" {parts[1]}"
+    return found
+
+
+@on_sqlite
+def test_analyze_names_every_fault_with_its_reason_and_the_command_that_mends_it(
+    recon: Command, small_days: Engine
+) -> None:
+    # given a third day, two that were never read, and damage of every kind
+    recon.environment["ELEXON_API_URL"] = JUNE.as_uri()
+    third = parse_day("2025-06-08")
+    ingest(small_days, [third])
+    converge_layers(small_days, Days(JUNE_6, third))
+    right = contents(small_days, *ALL_TABLES)
+    a_record = "SELECT min(id) FROM curtailment_records WHERE settlement_date = '2025-06-06' AND settlement_period ="
+    record = "settlement_date, settlement_period, farm_id, volume, payment, original_price"
+    changed = execute(
+        small_days,
+        # of 2025-06-06 four periods were not read; a record is gone, one has a wrong payment, one is too many
+        f"DELETE FROM proof_of_fetch WHERE {ON_JUNE_6} AND settlement_period IN (44, 45, 46, 48)",
+        f"DELETE FROM curtailment_records WHERE id = ({a_record} 3)",
+        f"UPDATE curtailment_records SET payment = payment + 100 WHERE id = ({a_record} 10)",
+        f"INSERT INTO curtailment_records ({record}, sequence_number)"
+        f" SELECT {record}, 999 FROM curtailment_records WHERE id = ({a_record} 12)",
+        # one calculation is missing, one wrong, one an orphan, one there twice
+        f"DELETE FROM {CALCULATIONS} WHERE {ON_JUNE_6} AND settlement_period = 4 AND farm_id = '{FARM}'"
+        " AND miner_model = 'S9'",
+        f"UPDATE {CALCULATIONS} SET difficulty = difficulty * 2 WHERE {ON_JUNE_6} AND settlement_period = 5"
+        f" AND farm_id = '{FARM}' AND miner_model = 'M20S'",
+        orphan("2025-06-06", 20, FARM, "S19J_PRO"),
+        f"DROP INDEX {CALCULATIONS}_key",
+        f"INSERT INTO {CALCULATIONS} ({COLUMNS}) SELECT {COLUMNS} FROM {CALCULATIONS}"
+        f" WHERE {ON_JUNE_6} AND settlement_period = 6 AND farm_id = 'T_PNYCW-1' AND miner_model = 'M20S'",
+        # the bids of 2025-06-07 were changed by hand; of 2025-06-08 only a sum is wrong
+        f"DELETE FROM wind_bids WHERE {ON_JUNE_7} AND settlement_period = 36",
+        "UPDATE daily_summaries SET total_payment = 1 WHERE summary_date = '2025-06-08'",
+        "UPDATE yearly_summaries SET total_payment = 1",
+    )
+    assert [count for count in changed if count >= 0] == [4, 1, 1, 1, 1, 1, 1, 1, 3, 1, 1]
+    words = ("analyze", "--from", "2025-06-06", "--to", "2025-06-10")
+
+    # when
+    found, table = recon(*words, "--format", "json"), recon(*words)
+
+    # then
+    assert (found.exit_code, table.exit_code) == (1, 1)
+    facts = found.facts
+    assert (facts["days"], facts["faulty_dates"], facts["is_right"]) == ("2025-06-06..2025-06-10", 5, False)
+    assert facts["findings"] == [
+        {
+            "from": "2025-06-09",
+            "to": "2025-06-10",
+            "why": ["never ingested"],
+            "mend": "recon range 2025-06-09 2025-06-10",
+        },
+        {
+            "from": "2025-06-08",
+            "to": "2025-06-08",
+            "why": ["stale: daily_summaries"],
+            "mend": "recon summaries --from 2025-06-08 --to 2025-06-08",
+        },
+        {
+            "from": "2025-06-07",
+            "to": "2025-06-07",
+            "why": ["the wind bids are not those that were fetched"],
+            "mend": "recon date 2025-06-07",
+        },
+        {
+            "from": "2025-06-06",
+            "to": "2025-06-06",
+            "why": [
+                "not read: settlement periods 44-46, 48",
+                "records: 1 missing, 1 surplus, 1 wrong",
+                "S19J_PRO: 1 orphaned, 2 wrong",
+                "S9: 1 missing, 2 wrong",
+                "M20S: 1 duplicated, 3 wrong",
+                "stale: bitcoin_daily_summaries, daily_summaries",
+            ],
+            "mend": "recon date 2025-06-06",
+        },
+    ]
+    bitcoin = {name: f"bitcoin_{name}_summaries {{}}" for name in ("monthly", "yearly")}
+    assert {entry["period"]: entry["mend"] for entry in facts["stale_periods"]} == {
+        "2025-06": "recon summaries --month 2025-06",
+        "2025": "recon summaries --year 2025",
+    }
+    for (name, of_model), entry in zip(bitcoin.items(), facts["stale_periods"], strict=True):
+        stale = [*(of_model.format(model) for model in ("M20S", "S19J_PRO", "S9")), f"{name}_summaries"]
+        assert entry["why"] == f"stale: {', '.join(stale)}"
+
+    # then the table says the same
+    assert table.stdout.splitlines()[0] == "Analysis 2025-06-06..2025-06-10: 5 dates are not right"
+    assert table.stdout.splitlines()[-1] == "Not everything is right."
+    dates = [f["from"] if f["from"] == f["to"] else f"{f['from']}..{f['to']}" for f in facts["findings"]]
+    assert cells(table.stdout) == [
+        *([date, " ".join(f["why"]), f["mend"]] for date, f in zip(dates, facts["findings"], strict=True)),
+        *([entry["period"], entry["why"], entry["mend"]] for entry in facts["stale_periods"]),
+    ]
+
+    # when each command is run, then it mends what it was named for, whatever else is wrong
+    for number, finding in enumerate(facts["findings"]):
+        mended = recon(*finding["mend"].split()[1:])
+        assert (mended.exit_code, mended.stderr) == (0, ""), (finding, mended)
+        left = analysis_facts(state_of(small_days, days("2025-06-06", "2025-06-10")))
+        assert left["findings"] == facts["findings"][number + 1 :]
+    assert left["is_right"]
+    now = contents(small_days, *ALL_TABLES)
+    for table_name in ("wind_bids", "curtailment_records", CALCULATIONS):
+        assert not right[table_name] - now[table_name]
+
+    # then analyze says so
+    ended = recon(*words)
+    assert (ended.exit_code, ended.stderr) == (0, "")
+    assert ended.stdout.splitlines() == [
+        "Analysis 2025-06-06..2025-06-10: 0 dates are not right",
+        "Everything is right.",
+    ]
+
+
+@on_sqlite
+def test_summaries_are_summed_again_and_nothing_below_them_is_touched(recon: Command, small_days: Engine) -> None:
+    # given sums of every grain that are wrong, too many or gone, above rows of which one is missing
+    recon.environment["ELEXON_API_URL"] = NOWHERE
+    execute(small_days, f"DELETE FROM {CALCULATIONS} WHERE {ON_JUNE_6} AND settlement_period = 4")
+    execute(
+        small_days,
+        "DELETE FROM daily_summaries WHERE summary_date = '2025-06-06'",
+        "UPDATE bitcoin_daily_summaries SET bitcoin_mined = 1 WHERE summary_date = '2025-06-07'",
+        "UPDATE monthly_summaries SET total_curtailed_energy = 1",
+        "DELETE FROM bitcoin_monthly_summaries WHERE miner_model = 'S9'",
+        "UPDATE yearly_summaries SET total_payment = 2",
+        "UPDATE bitcoin_yearly_summaries SET bitcoin_mined = 1 WHERE miner_model = 'M20S'",
+    )
+    before = rows(small_days)
+    named = [entry["mend"] for entry in analysis_facts(state_of(small_days, SMALL_DAYS))["stale_periods"]]
+
+    # when, as analyze names it
+    assert named == ["recon summaries --month 2025-06", "recon summaries --year 2025"]
+    summed = recon(*named[0].split()[1:], "--format", "json")
+
+    # then
+    assert (summed.exit_code, summed.stderr) == (0, "")
+    assert summed.facts["stale_summaries"] == 0
+    assert summed.facts["missing"] > 0
+    state = state_of(small_days, SMALL_DAYS)
+    assert state.summary_faults == 0
+    after = rows(small_days)
+    for table in ("wind_bids", "proof_of_fetch", "curtailment_records", CALCULATIONS):
+        assert after[table] == before[table]
+    mined = "SELECT sum(bitcoin_mined) FROM"
+    for table in ("bitcoin_daily_summaries", "bitcoin_monthly_summaries", "bitcoin_yearly_summaries"):
+        assert scalar(small_days, f"{mined} {table}") == pytest.approx(scalar(small_days, f"{mined} {CALCULATIONS}"))
+
+    # given a year that is wrong, when its command is run
+    execute(small_days, "DELETE FROM yearly_summaries")
+    ended = recon(*named[1].split()[1:])
+
+    # then
+    assert (ended.exit_code, ended.stderr) == (0, "")
+    assert state_of(small_days, SMALL_DAYS).summary_faults == 0
+
+
+# Difficult days
+
+
+def test_a_period_that_never_ends_is_named_and_everything_else_is_done(recon: Command, small_days: Engine) -> None:
+    # given
+    right = contents(small_days, *ALL_TABLES)
+    bad = {row for row in right[CALCULATIONS] if (row[0], row[1]) == (JUNE_6, BAD_PERIOD)}
+    execute(small_days, f"DELETE FROM {CALCULATIONS} WHERE {ON_JUNE_6}")
+    make_endless(small_days, JUNE_6, BAD_PERIOD)
+    hasty = {"RECON_STATEMENT_TIMEOUT_SECONDS": "0.5"}
+
+    # when
+    tried = recon("critical", "2025-06-06", **hasty)
+
+    # then
+    assert tried.exit_code == 1
+    assert tried.complaint.startswith(f"Failed: 2025-06-06 period {BAD_PERIOD}: timed out: ")
+    held = contents(small_days, *ALL_TABLES)
+    assert right[CALCULATIONS] - held[CALCULATIONS] == dict.fromkeys(bad, 1)
+    assert not held[CALCULATIONS] - right[CALCULATIONS]
+    assert state_of(small_days, SMALL_DAYS).summary_faults == 0
+
+    # when more is missing, and it is done with everything else
+    execute(small_days, f"DELETE FROM {CALCULATIONS} WHERE settlement_period = 10", "DELETE FROM daily_summaries")
+    tried = recon("reconcile", *SMALL, "--batch-size", "110", "--format", "json", **hasty)
+
+    # then
+    assert tried.exit_code == 1
+    assert tried.complaint.startswith(f"Failed: 2025-06-06 period {BAD_PERIOD}: timed out: ")
+    assert list(tried.facts["done"]["failed_days"]) == ["2025-06-06"]
+    assert tried.facts["missing"] == len(bad)
+    assert contents(small_days, *ALL_TABLES) == held
+
+    # when the fault is gone
+    drop_trigger(small_days)
+    mended = recon("reconcile", *SMALL)
+
+    # then
+    assert (mended.exit_code, mended.stderr) == (0, "")
+    assert contents(small_days, *ALL_TABLES) == right
+
+
+@on_sqlite
+def test_only_the_named_periods_of_a_difficult_day_are_done(recon: Command, small_days: Engine) -> None:
+    # given
+    right = contents(small_days, *ALL_TABLES)[CALCULATIONS]
+    execute(small_days, f"DELETE FROM {CALCULATIONS} WHERE {ON_JUNE_6}")
+
+    # when
+    tried = recon("critical", "2025-06-06", "--periods", "4-10", "--pause", "0")
+
+    # then the others are still not right
+    assert tried.exit_code == 1
+    held = contents(small_days, *ALL_TABLES)[CALCULATIONS]
+    assert {row[1] for row in held if row[0] == JUNE_6} == {4, 5, 6, 7, 8, 9, 10}
+    assert not held - right
+    assert {row[1] for row in right - held} == {3, 11, 12}
+
+
+@on_sqlite
+def test_the_most_critical_date_is_the_one_with_most_faults(recon: Command, small_days: Engine) -> None:
+    # given
+    right = contents(small_days, *ALL_TABLES)
+    few, many = execute(
+        small_days,
+        f"DELETE FROM {CALCULATIONS} WHERE {ON_JUNE_7} AND settlement_period = 36 AND miner_model = 'S9'",
+        f"UPDATE {CALCULATIONS} SET bitcoin_mined = 1 WHERE {ON_JUNE_6} AND settlement_period = 11",
+    )
+    assert 0 < few < many
+
+    # when
+    first = recon("most-critical", "--format", "json")
+
+    # then
+    assert (first.exit_code, first.complaint) == (0, "The most critical date is 2025-06-06.")
+    assert first.facts["wrong"] == 0
+    state = state_of(small_days, SMALL_DAYS)
+    assert state.faulty_days == [JUNE_7]
+
+    # when
+    second, third = recon("most-critical"), recon("most-critical")
+
+    # then
+    assert (second.exit_code, second.complaint) == (0, "The most critical date is 2025-06-07.")
+    assert contents(small_days, *ALL_TABLES) == right
+    assert (third.exit_code, third.stderr) == (0, "")
+    assert third.stdout == "No date of 2025-06-06..2025-06-07 has a fault.\n"
+    assert recon("most-critical", "--format", "json").facts == {"settlement_date": None}
+
+
+@on_sqlite
+def test_spot_fix_makes_one_triple_right_and_no_other(recon: Command, small_days: Engine) -> None:
+    # given a triple of which a row is missing and one wrong, one that must not be, and damage elsewhere
+    right = contents(small_days, *ALL_TABLES)[CALCULATIONS]
+    of_farm = f"{ON_JUNE_6} AND farm_id = '{FARM}' AND settlement_period"
+    execute(
+        small_days,
+        f"DELETE FROM {CALCULATIONS} WHERE {of_farm} = 4 AND miner_model = 'S9'",
+        f"UPDATE {CALCULATIONS} SET bitcoin_mined = 1 WHERE {of_farm} = 4 AND miner_model = 'M20S'",
+        orphan("2025-06-06", 20, FARM, "S9"),
+        f"DELETE FROM {CALCULATIONS} WHERE {of_farm} = 5",
+    )
+
+    # when
+    fixed = recon("spot-fix", "2025-06-06", "4", FARM, "--format", "json")
+    removed = recon("spot-fix", "2025-06-06", "20", FARM)
+
+    # then
+    assert (fixed.exit_code, fixed.stderr, removed.exit_code, removed.stderr) == (0, "", 0, "")
+    facts = fixed.facts
+    assert [facts[key] for key in ("settlement_date", "settlement_period", "farm_id")] == ["2025-06-06", 4, FARM]
+    energy = f"SELECT sum(abs(volume)) FROM curtailment_records WHERE {of_farm} = 4"
+    assert facts["curtailed_mwh"] == pytest.approx(scalar(small_days, energy))
+    models = facts["models"]
+    for name, model in models.items():
+        stored = f"SELECT bitcoin_mined FROM {CALCULATIONS} WHERE {of_farm} = 4 AND miner_model = '{name}'"
+        assert model["after"] == [pytest.approx(scalar(small_days, stored))]
+        assert model["expected"] == pytest.approx(model["after"][0])
+        assert model["is_right"]
+    assert {name: model["was_right"] for name, model in models.items()} == {
+        "S19J_PRO": True, "S9": False, "M20S": False,
+    }  # fmt: skip
+    assert (models["S9"]["before"], models["M20S"]["before"]) == ([], [1])
+    assert removed.stdout.splitlines()[0] == f"2025-06-06 period 20 {FARM}: 0.000 MWh curtailed in 0 records"
+    assert ["S9", "none", "0.500000000000", "none", "mended"] in [line.split() for line in removed.stdout.splitlines()]
+    held = contents(small_days, *ALL_TABLES)[CALCULATIONS]
+    assert not held - right
+    assert {row[:3] for row in right - held} == {(JUNE_6, 5, FARM)}
+    state = state_of(small_days, SMALL_DAYS)
+    assert state.summary_faults == 0
+
+    # when there is no such triple
+    for period, farm, complaint in (
+        ("4", "T_NOSUCH-1", "'T_NOSUCH-1' is no wind BM unit that is known"),
+        ("49", FARM, "49"),
+    ):
+        refused = recon("spot-fix", "2025-06-06", period, farm)
+        assert refused.exit_code == 2
+        assert complaint in refused.complaint
+
+
+# Unattended
+
+
+@on_sqlite
+def test_the_daily_check_makes_an_outage_good_and_keeps_a_log(
+    recon: Command, small_days: Engine, recordings: Path
+) -> None:
+    # given three days that nobody read, and damage before the last day that was read
+    for day in days("2025-06-08", "2025-06-10"):
+        shutil.copy(JUNE / f"{day}.json.gz", recordings)
+    execute(small_days, f"DELETE FROM {CALCULATIONS} WHERE {ON_JUNE_6}")
+
+    # when
+    checked = recon("daily-check", "--format", "json")
+
+    # then it went from the last day read to the newest, and no further back
+    assert (checked.exit_code, checked.stderr) == (0, "")
+    assert checked.facts["done"]["days_read"] == 3
+    assert checked.facts["settlement_days"]["ingested"] == 4
+    assert state_of(small_days, days("2025-06-06", "2025-06-10")).faulty_days == [JUNE_6]
+    log = log_of(recon, "daily-check")
+    planned, *done, finished = log
+    assert (planned["event"], planned["read"], planned["requests"]) == ("planned", "2025-06-08..2025-06-10", 144)
+    assert [line["event"] for line in done][:3] == ["read"] * 3
+    read = [line for line in done if line["event"] == "read"]
+    assert [line["settlement_date"] for line in read] == ["2025-06-08", "2025-06-09", "2025-06-10"]
+    assert read[0]["inserted"] == scalar(
+        small_days, "SELECT count(*) FROM wind_bids WHERE settlement_date = '2025-06-08'"
+    )
+    converged = [line for line in done if line["event"] == "converged"]
+    assert converged[0]["days"] == "2025-06-08..2025-06-10"
+    assert converged[0]["changes"][CALCULATIONS]["inserted"] == scalar(
+        small_days, f"SELECT count(*) FROM {CALCULATIONS} WHERE settlement_date > '2025-06-07'"
+    )
+    assert (finished["event"], finished["level"], finished["failures"]) == ("finished", "INFO", [])
+    before, after = finished["before"], finished["after"]
+    assert before["days"] == after["days"] == "2025-06-07..2025-06-10"
+    assert (before["settlement_days"]["not_ingested"], before["days_behind"]) == (3, 3)
+    assert (after["settlement_days"]["ingested"], after["days_behind"], after["missing"]) == (4, 0, 0)
+    assert after["expected"] > before["expected"]
+
+    # when more days are asked for
+    checked = recon("daily-check", "--days", "5", "--format", "json")
+
+    # then
+    assert (checked.exit_code, checked.facts["done"]["days_read"]) == (0, 0)
+    assert state_of(small_days, days("2025-06-06", "2025-06-10")).faulty_days == []
+
+    # when it is forced
+    before_rows = contents(small_days, *ALL_TABLES)
+    forced = recon("daily-check", "--force")
+
+    # then right days are read again, and nothing changes
+    assert (forced.exit_code, forced.stderr) == (0, "")
+    assert contents(small_days, *ALL_TABLES) == before_rows
+    log = log_of(recon, "daily-check")
+    assert [line["read"] for line in log if line["event"] == "planned"] == [
+        "2025-06-08..2025-06-10", "", "2025-06-09..2025-06-10",
+    ]  # fmt: skip
+    assert [line["settlement_date"] for line in log if line["event"] == "read"][3:] == ["2025-06-09", "2025-06-10"]
+    assert [line["level"] for line in log if line["event"] == "finished"] == ["INFO"] * 3
+
+
+@on_sqlite
+def test_auto_does_what_can_be_done_and_the_next_time_the_rest(
+    recon: Command, engine: Engine, stand_in: StandInElexon
+) -> None:
+    # given a day that cannot be read once
+    recon.environment |= {"ELEXON_API_URL": stand_in.url, "MEMPOOL_API_URL": "none", "ELEXON_ATTEMPTS": "1"}
+    recon.environment["ELEXON_REQUESTS_PER_SECOND"] = "1000"
+    stand_in.faults = [Fault("server_error", "/stack/all/bid/2025-06-06/10/", times=1)]
+
+    # when
+    first = recon("auto", *SMALL)
+    asked = len(stand_in.requests)
+    second = recon("auto", *SMALL, "--format", "json")
+
+    # then
+    assert first.exit_code == 1
+    assert first.complaint.startswith("Failed: 2025-06-06 settlement period 10: ")
+    assert (second.exit_code, second.stderr) == (0, "")
+    assert stacks_asked(stand_in.requests[asked:]) == {"2025-06-06": 48}
+    log = log_of(recon, "auto")
+    ends = [number for number, line in enumerate(log) if line["event"] == "finished"]
+    failed, ended = log[ends[0]], log[ends[1]]
+    (reason,) = [line for line in log[: ends[0]] if line["event"] == "failed"]
+    assert (reason["level"], reason["settlement_date"]) == ("ERROR", "2025-06-06")
+    assert failed["failures"] == [reason["reason"]]
+    assert f"Failed: {reason['reason']}" == first.complaint
+    assert (failed["level"], failed["after"]["settlement_days"]["not_ingested"]) == ("ERROR", 1)
+    assert (ended["level"], ended["failures"], ended["after"]["settlement_days"]["ingested"]) == ("INFO", [], 2)
+    assert [line["event"] for line in log if line["event"] in ("planned", "finished")] == ["planned", "finished"] * 2
+    assert state_of(engine, SMALL_DAYS).faulty_days == []
+
+
+@on_postgres
+def test_auto_does_a_day_that_failed_again_in_small_chunks(recon: Command, small_days: Engine) -> None:
+    # given a settlement period that fails as often as whole chunks are tried (a sequence is not rolled back)
+    right = contents(small_days, *ALL_TABLES)
+    execute(
+        small_days,
+        f"DELETE FROM {CALCULATIONS} WHERE {ON_JUNE_6}",
+        "CREATE SEQUENCE tries",
+        "CREATE FUNCTION fault() RETURNS trigger LANGUAGE plpgsql AS "
+        "'BEGIN IF nextval(''tries'') <= 2 THEN RAISE ''the disk is full''; END IF; RETURN NEW; END'",
+        f"CREATE TRIGGER fault BEFORE INSERT ON {CALCULATIONS} FOR EACH ROW WHEN (NEW.settlement_period = {BAD_PERIOD})"
+        " EXECUTE FUNCTION fault()",
+    )
+
+    # when
+    ended = recon("auto", *SMALL, "--no-ingest", "--format", "json", RECON_BATCH_SIZE="1")
+
+    # then nothing is left to complain of
+    assert contents(small_days, *ALL_TABLES) == right
+    log = log_of(recon, "auto")
+    events = [line["event"] for line in log]
+    assert events.count("planned") == 2
+    assert "failed" in events[: events.index("planned", 1)]
+    assert (log[-1]["event"], log[-1]["after"]["missing"]) == ("finished", 0)
+    assert (ended.exit_code, ended.stderr) == (0, "")
+    assert (log[-1]["level"], log[-1]["failures"]) == ("INFO", [])
+
+
+# Looking
+
+
+@on_postgres
+def test_the_pace_is_in_the_runs_config_and_report_and_watch_show_the_work(recon: Command, small_days: Engine) -> None:
+    # given
+    recon.environment |= {"ELEXON_API_URL": NOWHERE, "MEMPOOL_API_URL": "none"}
+    right = contents(small_days, *ALL_TABLES)
+    execute(small_days, f"DELETE FROM {CALCULATIONS}")
+    pace = ("--batch-size", "50", "--pause", "0.01", "--concurrency", "2")
+
+    # when
+    ended = recon("range", "2025-06-06", "2025-06-07", *pace)
+
+    # then
+    assert (ended.exit_code, ended.stderr) == (0, "")
+    assert contents(small_days, *ALL_TABLES) == right
+    with recon.dagster() as instance:
+        configs = [record.dagster_run.run_config.get("ops") for record in runs(instance)]
+    assert list(filter(None, configs)) == [
+        {"settlement_day_layers": {"config": {"batch_size": 50, "pause_seconds": 0.01, "concurrency": 2}}}
+    ]
+
+    # when it is watched after the fact
+    frame, watched = recon("watch", "--once"), recon("watch", "--once", "--format", "json")
+
+    # then
+    assert (frame.exit_code, frame.stderr, watched.exit_code) == (0, "", 0)
+    assert any(line.startswith("2025-06 ") for line in frame.stdout.splitlines())
+    (month,) = watched.facts["months"]
+    assert (month["month"], month["status"], month["phase"]) == ("2025-06", "completed", "converging")
+    assert month["total_records"] == month["processed_records"] > 0
+    assert month["worker"].startswith("recon range 2025-06-06 2025-06-07 --batch-size 50")
+
+    # when there is something to report
+    execute(small_days, f"DELETE FROM {CALCULATIONS} WHERE {ON_JUNE_6} AND settlement_period = 4")
+    reported = recon("report", *SMALL, "--format", "json")
+
+    # then
+    assert (reported.exit_code, reported.stderr) == (1, "")
+    assert reported.facts["months"]["2025-06"]["missing"] == reported.facts["missing"] == 6
+    assert [step["command"] for step in reported.facts["next"]] == ["recon reconcile --from 2025-06-06 --to 2025-06-06"]
+
+
+@on_sqlite
+def test_the_doctor_finds_an_index_that_is_gone(recon: Command, small_days: Engine) -> None:
+    # when
+    healthy = recon("doctor", "--format", "json")
+
+    # then
+    assert (healthy.exit_code, healthy.stderr) == (0, "")
+    assert healthy.facts["is_healthy"] is True
+    assert set(healthy.facts) >= {
+        "database", "probes", "pool", "timeouts", "sqlite", "tables", "indexes", "disks", "elexon", "advice",
+    }  # fmt: skip
+    assert healthy.facts["indexes"] == []
+
+    # when
+    execute(small_days, f"DROP INDEX {CALCULATIONS}_key")
+    ill = recon("doctor")
+
+    # then
+    assert (ill.exit_code, ill.stderr) == (1, "")
+    assert f"{CALCULATIONS}_key" in ill.stdout
+
+
+# What is asked wrongly
+
+
+@pytest.mark.parametrize(
+    ("words", "environment", "complaint"),
+    [
+        (["range", "2025-06-06", "2025-06-07", "--batch-size", "0"], {}, "0 is not in the range x>=1"),
+        (["reconcile", "--pause", "-1"], {}, "-1.0 is not in the range x>=0"),
+        (["critical", "2025-06-06", "--concurrency", "17"], {}, "17 is not in the range 1<=x<=16"),
+        (["critical", "2025-06-06", "--periods", "48-49"], {}, "2025-06-06 has settlement periods 1 to 48, not 49"),
+        (["daily-check", "--days", "31"], {}, "31 is not in the range 1<=x<=30"),
+        (["analyze"], {"RECON_BATCH_SIZE": "x"}, "RECON_BATCH_SIZE: 'x' is not a number"),
+        (["auto"], {"RECON_CONCURRENCY": "1.5"}, "RECON_CONCURRENCY: 1.5 is not a whole number"),
+    ],
+)
+def test_a_wrong_pace_is_one_line(
+    in_folder: Command, words: Sequence[str], environment: dict[str, str], complaint: str
+) -> None:
+    ended = in_folder(*words, **environment)
+
+    assert ended.exit_code == 2
+    assert complaint in ended.complaint
+    assert not (in_folder.folder / ".recon").exists()
+
+
+READING = ("analyze", "report", "watch", "most-critical")
+
+
+def test_reading_commands_make_no_database(in_folder: Command) -> None:
+    for word in READING:
+        ended = in_folder(word)
+        assert ended.exit_code == 2, word
+        assert "there is no database at" in ended.complaint
+
+    examined = in_folder("doctor")
+
+    assert (examined.exit_code, examined.stderr) == (1, "")
+    assert not (in_folder.folder / ".recon").exists()
+
+
+@on_postgres
+def test_reading_commands_leave_an_empty_database_empty(recon: Command, settings: Settings) -> None:
+    # given
+    engine = open_engine(settings.database_url)
+    with reading(engine):
+        pass
+
+    # when
+    for word in READING:
+        ended = recon(word)
+
+        # then
+        assert ended.exit_code == 2, word
+        assert "holds no curtailment data yet" in ended.complaint
+    assert inspect(engine).get_table_names() == []
+    engine.dispose()
