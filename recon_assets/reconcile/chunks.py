@@ -26,6 +26,10 @@ Sizes = Mapping[date, Mapping[int, int]]
 """Rows per settlement date and settlement period."""
 
 
+FRUITLESS_CHUNKS = 200
+"""Chunks that may fail in a row before no more are split: two days of which every settlement period is bad."""
+
+
 @dataclass(frozen=True)
 class Chunk:
     """Some days, or some settlement periods of one day, with the rows that they are about."""
@@ -130,6 +134,7 @@ class Course(Generic[T]):
 
     def __post_init__(self) -> None:
         self._rows = float(self.pace.batch_size)
+        self._fruitless = 0
         self._waiting = deque(self._first_chunks())
 
     def run(self) -> Iterator[Done[T]]:
@@ -177,10 +182,15 @@ class Course(Generic[T]):
         return attempt(chunk, self.do, self.pace, self.tried, self.sleep, self.clock)
 
     def _ended(self, done: Done[T], seconds: float) -> Iterator[Done[T]]:
+        parts = None
         if done.failure is None:
+            self._fruitless = 0
             self._adapt(done.chunk, seconds)
-            yield done
-        elif parts := done.chunk.halves(self.sizes):
+        else:
+            self._fruitless += 1
+            # Where nothing succeeds, ever smaller chunks would only take for ever to say so.
+            parts = done.chunk.halves(self.sizes) if self._fruitless <= FRUITLESS_CHUNKS else None
+        if parts:
             self._waiting.extendleft(reversed(parts))
         else:
             yield done

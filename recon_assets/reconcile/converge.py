@@ -108,7 +108,7 @@ def _correct(connection: Connection, layer: Layer, scope: Scope) -> int:
     """Updates the rows whose values are wrong."""
     table, identity = layer.table, layer.table.primary_key.columns
     expected = layer.expected(scope).cte("expected")
-    values = [layer.stored(expected, name).label(name) for name in (*layer.compared, *layer.carried)]
+    values = [layer.stored(expected.c, name).label(name) for name in (*layer.compared, *layer.carried)]
     wrong = (
         select(*(column.label(f"row_{column.name}") for column in identity), *values)
         .select_from(layer.below(expected, scope))
@@ -127,7 +127,7 @@ def _insert(connection: Connection, layer: Layer, scope: Scope) -> int:
     expected = layer.expected(scope).cte("expected")
     names = expected.c.keys()
     missing = (
-        select(*(layer.stored(expected, name).label(name) for name in names))
+        select(*(layer.stored(expected.c, name).label(name) for name in names))
         .select_from(layer.below(expected, scope))
         .where(table.c[layer.key[0]].is_(None))
         .order_by(*(expected.c[name] for name in layer.key))

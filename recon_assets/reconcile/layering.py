@@ -120,9 +120,9 @@ class Layer:
         """The table's name, which is the asset's name too."""
         return self.table.name
 
-    def stored(self, expected: FromClause, name: str) -> ColumnElement[Any]:
+    def stored(self, expected: Columns, name: str) -> ColumnElement[Any]:
         """The expected value of a column in the form that is stored."""
-        return self.written[name](expected.c[name]) if name in self.written else expected.c[name]
+        return self.written[name](expected[name]) if name in self.written else expected[name]
 
     def differs(self, connection: Connection, expected: FromClause) -> ColumnElement[bool]:
         """Whether a stored row's values are wrong."""
@@ -135,7 +135,7 @@ class Layer:
             *(
                 and_(
                     rule(stored[name], expected[name]),
-                    stored[name].is_distinct_from(as_kept(expected[name], decimals[name])),
+                    stored[name].is_distinct_from(as_kept(self.stored(expected, name), decimals[name])),
                 )
                 if name in decimals
                 else rule(stored[name], expected[name])

@@ -57,13 +57,13 @@ def every_period_has_proof(stock: Stock) -> Verdict:
     """Every due period of every ingested day has a proof of fetch, which its bids do not contradict."""
     state = stock.state
     found: dict[date, dict[str, int]] = {
-        day: {"periods_without_proof": len(periods)} for day, periods in state.unproven.items()
+        day: {"periods_without_proof": len(periods), "contradicted": 0} for day, periods in state.unproven.items()
     }
     for day in state.contradicted:
         found.setdefault(day, {"periods_without_proof": 0})["contradicted"] = 1
     gaps = [day for day in state.days_in(DayState.NOT_INGESTED) if day < (state.latest_ingested or day)]
     for day in gaps:
-        found[day] = {"periods_without_proof": periods_in(day)}
+        found[day] = {"periods_without_proof": periods_in(day), "contradicted": 0}
     # The running day is published as it goes, and the day before may be read later.
     late = [day for day in found if day < stock.today - timedelta(days=1) and day not in gaps]
     return Verdict(

@@ -1,0 +1,178 @@
+"""The documentation says what is there: commands with their options, variables, checks, links, the old scripts."""
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+
+import recon_assets
+from recon_assets.cli import recon
+from recon_assets.orchestration.checks import CHECKS
+from recon_assets.settings import Settings
+
+PROJECT = Path(recon_assets.__file__).parent.parent
+DOCS = {path.name: path.read_text(encoding="utf-8") for path in (PROJECT / "README.md", *PROJECT.glob("docs/*.md"))}
+COMMANDS, OPERATIONS = DOCS["commands.md"], DOCS["operations.md"]
+LONG_OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]*")
+OLD_SCRIPTS = (
+    *(f"efficient_reconciliation {word}" for word in ("status", "analyze", "reconcile", "date", "range")),
+    *(f"minimal_reconciliation {word}" for word in ("sequence", "critical-date", "most-critical", "spot-fix")),
+    *(f"connection_timeout_analyzer {word}" for word in ("analyze", "test")),
+    "reconciliation_progress_check",
+    "reconciliation_progress_report",
+    "unified_reconciliation",
+    "daily_reconciliation_check",
+    "auto_reconcile.sh",
+    *(f"comprehensive_reconcile {word}" for word in ("status", "status-month", "report")),
+    "complete_reingestion_process",
+    "batch_process_periods",
+    "reingest_single_batch",
+    "optimized_critical_date_processor",
+    *(f"verify_and_fix_data {word}" for word in ("verify", "fix", "force-fix")),
+    "check_elexon_data",
+    "reingest-data",
+    "run_migration",
+    "run_wind_data_migration",
+    "update_wind_generation_data",
+    "update_summaries",
+    "process_all_periods",
+    "process_bitcoin_optimized",
+    "process_complete_cascade",
+    "fix_incomplete_data_optimized",
+)
+
+
+def section_of(command: str) -> str:
+    """What commands.md says under the heading of a command."""
+    found = re.search(rf"^### `recon {command}`$(.*?)(?=^##|\Z)", COMMANDS, re.DOTALL | re.MULTILINE)
+    assert found, f"docs/commands.md has no section on recon {command}"
+    return found[1]
+
+
+def long_options(command: click.Command) -> set[str]:
+    return {name for option in command.params for name in option.opts if name.startswith("--")}
+
+
+def calls_in(text: str) -> Iterator[tuple[str, set[str]]]:
+    """Every `recon X ...` that a page tells to type, with its long options."""
+    code = re.findall(r"(?<!`)`([^`\n]+)`(?!`)", text)
+    for block in re.findall(r"```[a-z]+\n(.*?)```", text, re.DOTALL):
+        # The other lines are output.
+        code += [line for line in block.splitlines() if line.startswith("$ ") or "bin/recon " in line]
+    for line in code:
+        for name, rest in re.findall(r"(?:^|[ /])recon ([a-z][a-z-]*)([^#;&>]*)", line):
+            yield name, set(LONG_OPTION.findall(rest))
+
+
+@pytest.mark.parametrize("name", recon.commands)
+def test_every_command_is_documented_with_all_its_options(name: str) -> None:
+    assert long_options(recon.commands[name]) - set(LONG_OPTION.findall(section_of(name))) == set()
+
+
+def test_every_documented_command_is_there() -> None:
+    headings = re.findall(r"^### `recon ([^`]+)`$", COMMANDS, re.MULTILINE)
+
+    assert sorted(headings) == sorted(recon.commands)
+
+
+@pytest.mark.parametrize("name", recon.commands)
+def test_a_section_on_a_command_names_no_option_that_it_lacks(name: str) -> None:
+    assert set(LONG_OPTION.findall(section_of(name))) - long_options(recon.commands[name]) == set()
+
+
+@pytest.mark.parametrize("page", DOCS)
+def test_every_call_of_the_command_in_a_page_would_be_understood(page: str) -> None:
+    calls = list(calls_in(DOCS[page]))
+
+    assert [name for name, _ in calls if name not in recon.commands] == []
+    assert {
+        name: unknown
+        for name, options in calls
+        if (unknown := options - long_options(recon.commands[name]) - {"--help"})
+    } == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("`recon nothing` or `recon date D` · `recon range A B`", ["nothing", "date", "range"]),
+        (
+            "```console\n$ recon nothing --year 2024\n$ .venv/bin/recon status\nrecon says so\n```",
+            ["nothing", "status"],
+        ),
+    ],
+)
+def test_a_call_that_nobody_would_understand_is_found(text: str, found: list[str]) -> None:
+    assert [name for name, _ in calls_in(text)] == found
+
+
+@pytest.mark.parametrize("name", OLD_SCRIPTS)
+def test_every_old_script_has_its_row(name: str) -> None:
+    rows = COMMANDS[COMMANDS.index("## Coming from the old scripts") :]
+
+    assert re.search(rf"^\| `{re.escape(name)}(?: [A-Z][A-Z ]*)?`", rows, re.MULTILINE)
+
+
+def variables_of_settings() -> set[str]:
+    """The names of variables in settings.py."""
+    tree = ast.parse((PROJECT / "recon_assets" / "settings.py").read_text(encoding="utf-8"))
+    words = {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+    return {word for word in words if re.fullmatch(r"[A-Z]+(_[A-Z]+)+", word)}
+
+
+def variables_of_example() -> dict[str, str]:
+    """The variables of .env.example, each with the value that stands there first."""
+    example = (PROJECT / ".env.example").read_text(encoding="utf-8")
+    return dict(reversed(re.findall(r"^#?([A-Z_]+)=(.*)$", example, re.MULTILINE)))
+
+
+def test_the_example_of_the_environment_has_the_variables_that_are_read() -> None:
+    assert set(variables_of_example()) == variables_of_settings()
+
+
+def test_the_example_of_the_environment_has_the_defaults() -> None:
+    # Where the database and Dagster live by default is said in words.
+    given = {
+        name: value for name, value in variables_of_example().items() if name not in ("DATABASE_URL", "DAGSTER_HOME")
+    }
+
+    assert Settings.from_environment(given, PROJECT) == Settings.from_environment({}, PROJECT)
+
+
+def test_the_variables_of_the_pace_are_documented() -> None:
+    assert {
+        name for name in variables_of_settings() if name.startswith("RECON_") and f"`{name}`" not in COMMANDS
+    } == set()
+
+
+@pytest.mark.parametrize("name", sorted({check.name for check in CHECKS}))
+def test_every_asset_check_is_documented(name: str) -> None:
+    assert f"| `{name}` |" in OPERATIONS
+
+
+@pytest.mark.parametrize("page", DOCS)
+def test_every_relative_link_leads_somewhere(page: str) -> None:
+    folder = PROJECT if page == "README.md" else PROJECT / "docs"
+
+    assert [target for target in links_in(DOCS[page]) if not leads_somewhere(folder / page, target)] == []
+
+
+def links_in(text: str) -> list[str]:
+    """The targets of links and pictures within the project."""
+    found: list[str] = re.findall(r"\]\(([^)\s]+)\)", text)
+    return [target for target in found if not re.match(r"[a-z]+:", target)]
+
+
+def leads_somewhere(page: Path, target: str) -> bool:
+    """Whether there is such a file and, where the target names one, such a heading in it."""
+    path, _, anchor = target.partition("#")
+    file = (page.parent / path).resolve() if path else page
+    if not file.exists():
+        return False
+    headings = re.findall(r"^#+ (.+)$", file.read_text(encoding="utf-8"), re.MULTILINE) if anchor else []
+    return not anchor or anchor in {
+        re.sub(r"[^a-z0-9 _-]", "", heading.lower()).replace(" ", "-") for heading in headings
+    }
