@@ -8,7 +8,8 @@ owns its row; a worker that was overtaken no longer writes there.
 
 import os
 import socket
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from enum import StrEnum
@@ -68,6 +69,17 @@ class Journal:
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
     _failed: set[str] = field(default_factory=set)
 
+    @contextmanager
+    def working(self, phase: Phase, totals: Mapping[str, int]) -> Iterator[None]:
+        """Begins and ends the work on some months; what breaks it off is noted."""
+        self.begin(phase, totals)
+        try:
+            yield
+        except BaseException as error:
+            self.abandon(totals, str(error) or "interrupted")
+            raise
+        self.end(totals)
+
     def begin(self, phase: Phase, totals: Mapping[str, int]) -> None:
         """Work on some months starts, on so many records each."""
         with database.writing(self.engine, [JOURNAL_LOCK]) as connection:
@@ -121,16 +133,24 @@ class Journal:
 
     def end(self, months: Iterable[str]) -> None:
         """The work on some months is over."""
+        for month in months:
+            done: dict[str, object] = {"status": Status.FAILED}
+            if month not in self._failed:
+                done = {"status": Status.COMPLETED, "percentage_complete": 100}
+            self._close(month, done)
+
+    def abandon(self, months: Iterable[str], reason: str) -> None:
+        """The work on some months was broken off."""
+        for month in months:
+            self._close(month, {"status": Status.FAILED, "error_details": reason})
+
+    def _close(self, month: str, values: dict[str, object]) -> None:
         with database.writing(self.engine, [JOURNAL_LOCK]) as connection:
             table = _table(connection)
-            for month in months:
-                values = {
-                    "status": Status.FAILED if month in self._failed else Status.COMPLETED,
-                    "percentage_complete": 100,
-                    "last_updated": _utc(self.now()),
-                }
-                mine = (table.c.time_period == month, table.c.worker == self.worker)
-                connection.execute(update(table).values(values).where(*mine))
+            mine = (table.c.time_period == month, table.c.worker == self.worker)
+            still = table.c.status == Status.IN_PROGRESS
+            values = {**values, "last_updated": _utc(self.now())}
+            connection.execute(update(table).values(values).where(*mine, still))
 
 
 def worker_name(what: str) -> str:

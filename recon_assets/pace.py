@@ -9,6 +9,10 @@ SHORTEST_TIMEOUT_SECONDS = 10.0
 """A day converges in 0.05 s: what has not ended after 200 times that waits for something."""
 
 
+MOST_WRITERS = 8
+"""Chunks at once at most: each holds a connection, and more of them only wait for each other."""
+
+
 @dataclass(frozen=True)
 class Pace:
     """How fast to go. Each default names the measurement that chose it.

@@ -74,13 +74,18 @@ class TerminalObserver(Observer):
 
     @property
     def reasons(self) -> list[str]:
-        """Every reason of a failure, once: the days' own, then those of runs that failed for another cause."""
+        """Every reason of a failure, once: of runs that failed for another cause than a day, then the days' own."""
         days = [self.failures[day] for day in sorted(self.failures)]
-        return list(dict.fromkeys([*days, *(self._run_failures if not days else [])]))
+        others = [reason for reason in self._run_failures if not any(of_day in reason for of_day in days)]
+        return list(dict.fromkeys([*others, *days]))
 
     def planned(self, work: Plan) -> None:
-        """See Observer."""
+        """See Observer. A day that failed and is tried again counts by how that ends, and so does the run of it."""
         self._waiting = {"Reading": set(work.ingest), "Converging": {day for chunk in work.chunks for day in chunk}}
+        again = self.failures.keys() & self._waiting["Converging"]
+        if again:
+            self.failures = {day: reason for day, reason in self.failures.items() if day not in again}
+            self._run_failures.clear()
         self._bars = {
             name: self._progress.add_task(name, total=len(days), visible=bool(days), failed=0)
             for name, days in self._waiting.items()

@@ -63,8 +63,8 @@ def triple_facts(before: Triple, after: Triple) -> dict[str, Any]:
         "settlement_date": before.day.isoformat(),
         "settlement_period": before.period,
         "farm_id": before.farm,
-        "curtailment_records": before.records,
-        "curtailed_mwh": before.curtailed_mwh,
+        "curtailment_records": after.records,
+        "curtailed_mwh": after.curtailed_mwh,
         "models": {
             model: {
                 "expected": None if now.expected is None else now.expected[0],
@@ -146,15 +146,17 @@ def print_state(console: Console, state: State) -> None:
     records = ", ".join(f"{count:,} {name}" for name, count in curtailment.items())
     summary.add_row("Curtailment records", f"{facts['curtailment_records']:,} ({records})")
     summary.add_row("Stale summaries", f"{facts['stale_summaries']:,}")
-    behind = f"{facts['days_behind']:,} days behind" if facts["days_behind"] else "up to date"
+    behind = f"{_plural(facts['days_behind'], 'day')} behind" if facts["days_behind"] else "up to date"
     summary.add_row("Latest ingested day", f"{facts['latest_ingested'] or 'none'} ({behind})")
     console.print(summary)
     if facts["worst_dates"]:
-        worst = Table(
-            "worst dates", "missing", "orphaned", "duplicated", "wrong", "%", box=None, header_style="bold underline"
-        )
+        headings = ("worst dates", "missing", "orphaned", "duplicated", "wrong", "%")
+        worst = Table(*headings, box=None, padding=(0, 0, 0, 1), pad_edge=False, header_style="bold underline")
+        for column in worst.columns[1:]:
+            column.justify = "right"
         for found in facts["worst_dates"]:
-            worst.add_row(*(str(value) for value in found.values()))
+            day, *counts, share = found.values()
+            worst.add_row(day, *(f"{count:,}" for count in counts), f"{share:.2f}")
         console.print(worst)
     console.print("[green]Everything is right.[/]" if state.is_right else "[red]Not everything is right.[/]")
 

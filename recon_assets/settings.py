@@ -14,7 +14,7 @@ from sqlalchemy.exc import ArgumentError
 
 from recon_assets.curtailment import CurtailmentRule
 from recon_assets.errors import ConfigurationError
-from recon_assets.pace import Pace
+from recon_assets.pace import MOST_WRITERS, Pace
 
 ELEXON_LIVE_URL = "https://data.elexon.co.uk/bmrs/api/v1"
 MEMPOOL_LIVE_URL = "https://mempool.space/api"
@@ -62,7 +62,7 @@ class Settings:
             pace=Pace(
                 batch_size=_positive_whole(given, "RECON_BATCH_SIZE", Pace.batch_size),
                 pause_seconds=_positive(given, "RECON_PAUSE_SECONDS", Pace.pause_seconds, or_zero=True),
-                concurrency=_positive_whole(given, "RECON_CONCURRENCY", Pace.concurrency),
+                concurrency=_positive_whole(given, "RECON_CONCURRENCY", Pace.concurrency, at_most=MOST_WRITERS),
                 statement_timeout_seconds=_positive(
                     given, "RECON_STATEMENT_TIMEOUT_SECONDS", Pace.statement_timeout_seconds
                 ),
@@ -153,8 +153,10 @@ def _positive(given: Mapping[str, str], variable: str, default: float, *, or_zer
     return value
 
 
-def _positive_whole(given: Mapping[str, str], variable: str, default: int) -> int:
+def _positive_whole(given: Mapping[str, str], variable: str, default: float, *, at_most: float = float("inf")) -> int:
     value = _positive(given, variable, default)
+    if value > at_most:
+        raise ConfigurationError(f"{variable}: {given[variable]} is more than {at_most}")
     if value != int(value):
         raise ConfigurationError(f"{variable}: {given[variable]} is not a whole number")
     return int(value)

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from datetime import date
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
+from time import gmtime
 
 from pythonjsonlogger.json import JsonFormatter
 
@@ -30,7 +31,9 @@ def open_log(folder: Path, name: str) -> Iterator[logging.Logger]:
     handler = RotatingFileHandler(
         folder / f"{name}.jsonl", maxBytes=BYTES_A_FILE, backupCount=FILES_KEPT, encoding="utf-8"
     )
-    handler.setFormatter(JsonFormatter("{asctime}{levelname}{message}", style="{", rename_fields=FIELDS))
+    formatter = JsonFormatter("{asctime}{levelname}{message}", TIME, style="{", rename_fields=FIELDS)
+    formatter.converter = gmtime
+    handler.setFormatter(formatter)
     logger = logging.Logger(f"recon.{name}")
     logger.addHandler(handler)
     try:
@@ -42,6 +45,7 @@ def open_log(folder: Path, name: str) -> Iterator[logging.Logger]:
         handler.close()
 
 
+TIME = "%Y-%m-%dT%H:%M:%SZ"
 FIELDS = {"asctime": "time", "levelname": "level", "message": "event"}
 
 

@@ -97,7 +97,8 @@ def test_the_runs_say_who_asked_for_them_and_which_process_does_them(
     # then
     found = [record.dagster_run for record in runs(instance)]
     assert [run.job_name for run in found] == [
-        "refresh_bm_units", "refresh_difficulty", "ingest_days", "converge_days", "converge_months", "converge_years", "audit_history",
+        "refresh_bm_units", "refresh_difficulty", "ingest_days",
+        "converge_days", "converge_months", "converge_years", "audit_history",
     ]  # fmt: skip
     assert outcome.runs == len(found)
     for run in found:

@@ -44,7 +44,7 @@ def main(arguments: list[str] | None = None) -> None:
     logging.getLogger("sqlalchemy.pool").addHandler(logging.NullHandler())
     words = sys.argv[1:] if arguments is None else arguments
     try:
-        sys.exit(recon.main(words, prog_name="recon", standalone_mode=False) or RIGHT)
+        sys.exit(recon.main(words or ["--help"], prog_name="recon", standalone_mode=False) or RIGHT)
     except click.ClickException as error:
         command = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else "recon"
         _complain(f"{error.format_message()} ('{command} --help' shows how)")

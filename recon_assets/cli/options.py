@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from recon_assets.errors import UsageError
+from recon_assets.pace import MOST_WRITERS
 from recon_assets.settings import Settings
 from recon_assets.settlement import Days, london_day, parse_day, parse_periods
 
@@ -81,13 +82,17 @@ class Period:
 
     def resolve(self, settings: Settings, first_day: date | None) -> Days:
         """The days; an open start is the first day with data, an open end yesterday (or the newest recording)."""
+        today = london_day(datetime.now(UTC))
         if self._days is not None:
-            return self._days
+            if self._days.first > today:
+                raise UsageError(f"{self._days} is still to come")
+            # Of a running month or year, the days that have begun.
+            return Days(self._days.first, min(self._days.last, today))
         span = _recorded_span(settings)
         first = self._first or first_day or (span.first if span else None)
         if first is None:
             raise UsageError("the database holds no data yet: name a period, for example --month 2025-06")
-        last = self._last or (span.last if span else london_day(datetime.now(UTC)) - timedelta(days=1))
+        last = self._last or (span.last if span else today - timedelta(days=1))
         return Days(first, max(first, last) if self._last is None else last)
 
 
@@ -120,7 +125,7 @@ def pace_options(command: Callable[..., Any]) -> Callable[..., Any]:
     )
     @click.option(
         "--concurrency",
-        type=click.IntRange(1, 16),
+        type=click.IntRange(1, MOST_WRITERS),
         metavar="N",
         help="Chunks at once  [default: 1; more made nothing faster on two cores]",
     )

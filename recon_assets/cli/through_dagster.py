@@ -58,6 +58,7 @@ def spot_fix_through_dagster(day: date, period: int, farm: str, style: str) -> i
     _kept(Days(day, day))
     from recon_assets import report
     from recon_assets.progress import TerminalObserver
+    from recon_assets.reconcile.state import DayState
     from recon_assets.reconcile.triple import look_at
 
     observer = TerminalObserver()
@@ -68,14 +69,18 @@ def spot_fix_through_dagster(day: date, period: int, farm: str, style: str) -> i
             with observer:
                 work.spot_fix(day, period, farm)
         after = look_at(work.engine, scope, day, period, farm)
+        ingested = not work.state(Days(day, day), ()).days_in(DayState.NOT_INGESTED)
     for reason in observer.reasons:
-        click.echo(f"Failed: {reason}", err=True)
+        # Other triples of the day may be wrong, which is no failure of this one.
+        click.echo(f"{'Still not right' if after.is_right else 'Failed'}: {reason}", err=True)
+    if not ingested:
+        click.echo(f"{day} was never ingested: run 'recon date {day}'", err=True)
     facts = report.triple_facts(before, after)
     if style == "json":
         echo_json(facts)
     else:
         report.print_triple(report.open_console(), facts)
-    return exit_code(after.is_right)
+    return exit_code(after.is_right and ingested)
 
 
 def run_routine(

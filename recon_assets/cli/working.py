@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from recon_assets.cli.options import DAY, PERIODS, Period, format_option, pace_options, period_options
-from recon_assets.cli.shared import RIGHT, echo_json, first_day_of, read_settings, read_state, reading_engine
+from recon_assets.cli.shared import RIGHT, echo_json, exit_code, first_day_of, read_settings, read_state, reading_engine
 from recon_assets.cli.through_dagster import reconcile_through_dagster, spot_fix_through_dagster
 from recon_assets.errors import UsageError
 from recon_assets.settlement import Days, periods_in
@@ -113,7 +113,9 @@ def most_critical(period: Period, pacing: dict[str, Any], style: str) -> int:
             echo_json({"settlement_date": None})
         else:
             click.echo(f"No date of {state.scope.days} has a fault.")
-        return RIGHT
+        if state.unready_days:
+            click.echo(f"{len(state.unready_days):,} days were not read whole: run 'recon reconcile'", err=True)
+        return exit_code(not state.unready_days)
     click.echo(f"The most critical date is {worst}.", err=True)
     return _critical(worst, None, pacing, style)
 

@@ -67,9 +67,11 @@ def _at_work(context: dg.AssetExecutionContext) -> Iterator[Workbench]:
 def wind_bm_units(context: dg.AssetExecutionContext) -> dg.MaterializeResult[Any]:
     """Joins Elexon's reference list to what is stored."""
     with _at_work(context) as workbench:
-        units = workbench.elexon.bm_units()
+        # The packaged list is stored whatever Elexon answers: days can be read with it.
         with database.writing(workbench.engine) as connection:
             changed = store_bm_units(connection, packaged_bm_units(), workbench.now())
+        units = workbench.elexon.bm_units()
+        with database.writing(workbench.engine) as connection:
             changed += store_bm_units(connection, units or [], workbench.now())
         version, rows = events.bm_units_version(workbench.engine)
         source = "packaged list alone" if units is None else f"packaged list and {workbench.elexon.source.name}"
@@ -121,28 +123,29 @@ def wind_bids(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResul
         months = dict.fromkeys((MONTH.label(day) for day in days), 0)
         for day, count in periods.items():
             months[MONTH.label(day)] += count
-        journal.begin(Phase.READING, months)
-        for day in days:
-            provenance = events.Provenance(context.instance, {WIND_BM_UNITS: events.event_pointer(context.instance)})
-            try:
-                ingested = ingest_day(workbench.engine, workbench.elexon, day, workbench.now())
-            except ReconError as error:
-                failures[day] = str(error)
-                journal.fail(MONTH.label(day), periods[day], str(error))
-                workbench.observer.failed(day, str(error))
-                context.log.error(str(error))
-                continue
-            version = events.bids_versions(workbench.engine, workbench.scope(Days(day, day)))[day]
-            event = events.bids_event(day, version, events.bids_metadata(ingested), provenance)
-            context.log_event(event)
-            logged.append(event)
-            if ingested.unlisted:
-                context.log.warning(
-                    f"{day}: accepted bids of BM units in no list: {', '.join(sorted(ingested.unlisted))}"
+        with journal.working(Phase.READING, months):
+            for day in days:
+                provenance = events.Provenance(
+                    context.instance, {WIND_BM_UNITS: events.event_pointer(context.instance)}
                 )
-            journal.advance(MONTH.label(day), periods[day])
-            workbench.observer.ingested(ingested)
-        journal.end(months)
+                try:
+                    ingested = ingest_day(workbench.engine, workbench.elexon, day, workbench.now())
+                except ReconError as error:
+                    failures[day] = str(error)
+                    journal.fail(MONTH.label(day), periods[day], str(error))
+                    workbench.observer.failed(day, str(error))
+                    context.log.error(str(error))
+                    continue
+                version = events.bids_versions(workbench.engine, workbench.scope(Days(day, day)))[day]
+                event = events.bids_event(day, version, events.bids_metadata(ingested), provenance)
+                context.log_event(event)
+                logged.append(event)
+                if ingested.unlisted:
+                    context.log.warning(
+                        f"{day}: accepted bids of BM units in no list: {', '.join(sorted(ingested.unlisted))}"
+                    )
+                journal.advance(MONTH.label(day), periods[day])
+                workbench.observer.ingested(ingested)
         yield from evaluate(workbench, context.selected_asset_check_keys)
         _fail_for(failures, len(context.partition_keys))
         if set(context.op_execution_context.job_def.graph.node_dict) != {WIND_BIDS.to_user_string()}:
@@ -215,7 +218,7 @@ def repair_events(asset: LayerAsset, done: Repair, provenance: events.Provenance
 def _fail_for(failures: dict[date, str], partitions: int) -> None:
     """Fails the step when days failed, naming each with its reason; the others are done."""
     if failures:
-        summary = "; ".join(reason for _, reason in sorted(failures.items()))
+        summary = "; ".join(dict.fromkeys(reason for _, reason in sorted(failures.items())))
         raise dg.Failure(
             f"{len(failures)} of {partitions} partitions failed: {summary}",
             metadata={day.isoformat(): reason for day, reason in sorted(failures.items())},

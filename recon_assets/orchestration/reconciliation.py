@@ -39,13 +39,15 @@ QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 @dataclass(frozen=True)
 class Options:
     """How to reconcile: whether to read from Elexon (with `force`, days that were read before too), at most how many
-    days, the worst day first or the newest month, and the run config of the convergence (pacing.py).
+    days, the worst day first or the newest month, and the run config of the convergence (pacing.py). The checks are run
+    after any work, or in any case with `always_check`.
     """
 
     ingest: bool = True
     force: bool = False
     limit: int | None = None
     worst_first: bool = False
+    always_check: bool = False
     pacing: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -120,6 +122,8 @@ class Reconciliation:
         # Before the runs too: what is told after them would count as newer than the summaries that they made of it.
         told = tell_what_is_right(self._instance, self._workbench, before)
         if work.is_empty:
+            if options.always_check:
+                self._run(AUDIT_JOB.name)
             return Outcome(before, work, before, self.runs, told)
         if work.ingest:
             self._run(BM_UNITS_JOB.name)
@@ -142,6 +146,15 @@ class Reconciliation:
         for span in reversed(spans):
             self._run(LAYER_JOBS[DAY].name, str(span.first), str(span.last), assets=keys)
         return self._sum_up(days, before, work, told, work.months, work.years)
+
+    def converge_again(self, days: Days, hardest: Sequence[date], pacing: Mapping[str, Any]) -> Outcome:
+        """Converges some days of those once more, each by itself, then the sums above them."""
+        before = self.state(days)
+        self._workbench.observer.planned(Plan([[day] for day in hardest], [], [], [], [], 0))
+        for day in hardest:
+            self._run(LAYER_JOBS[DAY].name, str(day), str(day), config=pacing)
+        work = self.plan(self.state(days), Options(ingest=False))
+        return self._sum_up(days, before, work, 0, work.months, work.years)
 
     def spot_fix(self, day: date, period: int, farm: str) -> Outcome:
         """Makes the calculations of one farm in one settlement period right, and the sums above them."""

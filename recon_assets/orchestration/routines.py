@@ -29,7 +29,7 @@ def days_to_check(work: Reconciliation, at_least: int) -> Days:
 
 def daily_check(work: Reconciliation, at_least: int, force: bool) -> Outcome:
     """Checks and mends the newest days; with `force`, reads them again too."""
-    return work.reconcile(days_to_check(work, at_least), Options(force=force))
+    return work.reconcile(days_to_check(work, at_least), Options(force=force, always_check=True))
 
 
 def auto(work: Reconciliation, days: Days, ingest: bool) -> Outcome:
@@ -38,7 +38,5 @@ def auto(work: Reconciliation, days: Days, ingest: bool) -> Outcome:
     hardest = [day for day in reversed(outcome.after.faulty_days)][:HARDEST_DAYS]
     if not hardest:
         return outcome
-    small = Options(ingest=False, pacing={"periods_at_first": PERIODS_AT_FIRST})
-    for day in hardest:
-        work.reconcile(Days(day, day), small)
-    return replace(outcome, after=work.state(days), runs=work.runs)
+    again = work.converge_again(days, hardest, {"periods_at_first": PERIODS_AT_FIRST})
+    return replace(again, before=outcome.before, plan=outcome.plan)

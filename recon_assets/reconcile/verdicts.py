@@ -44,7 +44,8 @@ class Verdict:
     @property
     def summary(self) -> str:
         """The counts in one line."""
-        return ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in self.counts.items())
+        words = {name: name if name.isupper() else name.replace("_", " ") for name in self.counts}
+        return ", ".join(f"{count:,} {words[name]}" for name, count in self.counts.items())
 
 
 NOTHING_STORED = Verdict(holds=False, counts={"stored_days": 0}, thresholds={}, is_warning=True)

@@ -58,7 +58,10 @@ class Works:
         sizes = self._sizes(spans)
         for day, periods in sizes.items():
             months[MONTH.label(day)] += sum(periods.values())
-        self.journal.begin(Phase.CONVERGING, months)
+        with self.journal.working(Phase.CONVERGING, months):
+            yield from self._run_chunks(spans, sizes)
+
+    def _run_chunks(self, spans: Sequence[Days], sizes: Sizes) -> Iterator[Finished]:
         torn: dict[date, list[Done[Repair]]] = {}
         # Work on a farm is narrow too: a chunk of whole days would be about every farm.
         narrow = self.periods or ((1, MOST_PERIODS) if self.farm else None)
@@ -71,7 +74,6 @@ class Works:
                 torn.setdefault(done.chunk.days.first, []).append(done)
         for day, parts in torn.items():
             yield self._finish(Days(day, day), parts)
-        self.journal.end(months)
 
     def _do(self, chunk: Chunk) -> Repair:
         timeout = self.pace.timeout_for(len(chunk.days))
