@@ -80,12 +80,10 @@ class TerminalObserver(Observer):
         return list(dict.fromkeys([*others, *days]))
 
     def planned(self, work: Plan) -> None:
-        """See Observer. A day that failed and is tried again counts by how that ends, and so does the run of it."""
+        """See Observer. A day that failed and is tried again counts by how that ends, and so does its run."""
         self._waiting = {"Reading": set(work.ingest), "Converging": {day for chunk in work.chunks for day in chunk}}
-        again = self.failures.keys() & self._waiting["Converging"]
-        if again:
-            self.failures = {day: reason for day, reason in self.failures.items() if day not in again}
-            self._run_failures.clear()
+        again = [self.failures.pop(day) for day in self._waiting["Converging"] if day in self.failures]
+        self._run_failures = [failed for failed in self._run_failures if not any(reason in failed for reason in again)]
         self._bars = {
             name: self._progress.add_task(name, total=len(days), visible=bool(days), failed=0)
             for name, days in self._waiting.items()

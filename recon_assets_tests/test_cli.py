@@ -247,7 +247,8 @@ def test_table_and_json_tell_the_same(recon: Command, small_days: Engine) -> Non
     assert re.search(rf"Stale summaries +{facts['stale_summaries']}\b", table)
     assert (facts["days_behind"], f"{facts['latest_ingested']} (1 day behind)" in table) == (1, True)
     worst = [line.split() for line in table.splitlines() if re.match(r" *2025-06-0\d +\d", line)]
-    assert worst == [[str(value) for value in found.values()] for found in facts["worst_dates"]]
+    told = [[str(value) for value in found.values()] for found in facts["worst_dates"]]
+    assert worst == [[*counts, f"{float(share):.2f}"] for *counts, share in told]
     assert len(worst) == 2
 
 
