@@ -127,7 +127,7 @@ def pace_options(command: Callable[..., Any]) -> Callable[..., Any]:
         "--concurrency",
         type=click.IntRange(1, MOST_WRITERS),
         metavar="N",
-        help="Chunks at once  [default: 1; more made nothing faster on two cores]",
+        help="Chunks at once  [default: RECON_CONCURRENCY or 1]",
     )
     @wraps(command)
     def with_pace(*args: Any, batch_size: int | None, pause: float | None, concurrency: int | None, **rest: Any) -> Any:

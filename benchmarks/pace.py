@@ -1,0 +1,58 @@
+"""How many rows at once: six months of a history that history.py made, converged at several batch sizes.
+
+Belongs here: the measurement behind the defaults of recon_assets/pace.py. It deletes and restores calculations.
+
+    python benchmarks/pace.py sqlite:///history.db
+"""
+
+import sys
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+from sqlalchemy import Engine, delete
+
+from recon_assets.curtailment import CurtailmentRule
+from recon_assets.database import open_engine, writing
+from recon_assets.journal import Journal
+from recon_assets.pace import Pace
+from recon_assets.reconcile.layers import DAILY_LAYERS
+from recon_assets.reconcile.scope import Scope
+from recon_assets.reconcile.work import Works
+from recon_assets.settings import Settings
+from recon_assets.settlement import Days, parse_day
+from recon_assets.tables import historical_bitcoin_calculations
+
+HALF_YEAR = Days(parse_day("2024-01-01"), parse_day("2024-06-30"))
+
+
+def converge(engine: Engine, pace: Pace, *, emptied: bool) -> None:
+    """Converges the half year, from nothing where it is `emptied`, and prints how long that took."""
+    if emptied:
+        day = historical_bitcoin_calculations.c.settlement_date
+        with writing(engine) as connection:
+            connection.execute(
+                delete(historical_bitcoin_calculations).where(day.between(HALF_YEAR.first, HALF_YEAR.last))
+            )
+    works = Works(
+        engine,
+        DAILY_LAYERS,
+        lambda days: Scope(days, CurtailmentRule.SO_FLAGGED),
+        lambda: datetime.now(UTC),
+        Journal(engine, "benchmarks/pace.py"),
+        pace,
+    )
+    started = time.perf_counter()
+    pieces = sum(1 for _ in works.run([HALF_YEAR]))
+    seconds = time.perf_counter() - started
+    state = "all missing" if emptied else "nothing missing"
+    print(f"{state}, {pace.batch_size:,} rows, concurrency {pace.concurrency}: {seconds:.1f} s in {pieces} pieces")
+
+
+if __name__ == "__main__":
+    target = open_engine(Settings.from_environment({"DATABASE_URL": sys.argv[1]}, Path.cwd()).database_url)
+    for size in (5_000, 20_000, 50_000, 200_000):
+        converge(target, Pace(batch_size=size), emptied=True)
+    converge(target, Pace(), emptied=False)
+    if target.dialect.name == "postgresql":
+        converge(target, Pace(concurrency=3), emptied=True)
