@@ -5,8 +5,8 @@ Belongs here: the numbers, each with the measurement that chose it. Does not: fo
 
 from dataclasses import dataclass
 
-SHORTEST_TIMEOUT_SECONDS = 10.0
-"""A day converges in 0.03 s: what has not ended after 300 times that waits for something."""
+SHORTEST_TIMEOUT_SECONDS = 5.0
+"""A day converges in 0.03 s: what has not ended after 150 times that waits for something."""
 
 
 MOST_WRITERS = 8
@@ -32,7 +32,7 @@ class Pace:
     concurrency: int = 1
     """Chunks at once. Three took 3.5 s where one took 4.6 s on PostgreSQL; SQLite has one writer only, and one leaves
     the database to others."""
-    statement_timeout_seconds: float = 60.0
+    statement_timeout_seconds: float = 30.0
     """For a month, which converges in 0.8 s. Less for less, down to SHORTEST_TIMEOUT_SECONDS."""
     attempts: int = 2
     """Tries before a chunk is split. A lock or a lost connection has passed by then; a month has ten more halvings."""
