@@ -79,14 +79,9 @@ def curtailed_energy(scope: Scope) -> Select[Any]:
     """MWh per (settlement_date, settlement_period, farm_id) with curtailed energy; volumes of either sign are read."""
     records = curtailment_records.c
     # Summed as it is stored: PostgreSQL turns a numeric into a double by way of text, and a triple has several records.
-    mwh = func.sum(func.abs(records.volume))
+    mwh = cast(func.sum(func.abs(records.volume)), Double)
     triple = (records.settlement_date, records.settlement_period, records.farm_id)
-    return (
-        select(*triple, cast(mwh, Double).label("curtailed_mwh"))
-        .where(in_scope(records, scope))
-        .group_by(*triple)
-        .having(mwh > 0)
-    )
+    return select(*triple, mwh.label("curtailed_mwh")).where(in_scope(records, scope)).group_by(*triple).having(mwh > 0)
 
 
 def _records_expected(scope: Scope) -> Select[Any]:
