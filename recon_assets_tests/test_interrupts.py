@@ -1,5 +1,8 @@
+import gc
 import os
 import signal
+import time
+import weakref
 from collections.abc import Iterator
 from types import FrameType
 
@@ -55,3 +58,39 @@ def test_afterwards_everything_is_as_before(swallowed: list[int]) -> None:
         signal.set_wakeup_fd(before)
         os.close(reader)
         os.close(writer)
+
+
+class Cycle:
+    """What only the garbage collector finds."""
+
+    def __init__(self) -> None:
+        self.itself = self
+
+
+@pytest.mark.parametrize("raised", [KeyboardInterrupt, ValueError])
+def test_an_interrupt_lost_in_a_callback_of_the_collector_comes_again(
+    raised: type[BaseException], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # given
+    reported: list[type[BaseException]] = []
+    monkeypatch.setattr("sys.unraisablehook", lambda lost: reported.append(lost.exc_type))
+
+    def interrupted(reference: object) -> None:
+        raise raised
+
+    reference = weakref.ref(Cycle(), interrupted)
+
+    # when
+    come = False
+    with noticed_interrupts():
+        try:
+            gc.collect()
+            time.sleep(1)
+        except KeyboardInterrupt:
+            come = True
+
+    # then
+    assert reference() is None
+    assert come == (raised is KeyboardInterrupt)
+    assert reported == ([] if come else [raised])
+    assert capsys.readouterr().err == ""
