@@ -1,77 +1,59 @@
-"""What Elexon's answers mean: a settlement day's bid stack, its witness, the BM units.
+"""What Elexon says of a settlement day: its bid stack, its acceptance volumes, its wind generation, the BM units.
 
-Belongs here: parsing and believing. Does not: transport (sources.py), what counts as curtailment, the database.
+Belongs here: asking for what makes a whole, and telling three answers apart. Does not: transport (sources.py), what a
+body says (published.py), whether it may replace what is stored (belief.py), the database.
 
 Three answers are three values. A period is *published* (rows, or confirmed empty), *not yet published*, or the read
 failed. 404 and an empty list alone tell nothing: the calendar says whether the period should be there, and the system
 prices of the day, the witness, say whether it is published (a published GB period always has rows of other units).
 """
 
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import Any
 
 import pandas as pd
-import pandera.pandas as pa
 
 from recon_assets.bm_units import BmUnit, parse_bm_units
 from recon_assets.errors import ElexonError
+from recon_assets.published import generation_frame, rows_of, stack_frame, volumes_frame
 from recon_assets.settlement import due_periods
-from recon_assets.sources import Source
+from recon_assets.sources import Body, Source
 
-COLUMNS = {
-    "settlementPeriod": "settlement_period",
-    "sequenceNumber": "sequence_number",
-    "id": "bm_unit_id",
-    "acceptanceId": "acceptance_id",
-    "bidOfferPairId": "bid_offer_pair_id",
-    "volume": "volume",
-    "originalPrice": "original_price",
-    "finalPrice": "final_price",
-    "transmissionLossMultiplier": "transmission_loss_multiplier",
-    "soFlag": "so_flag",
-    "cadlFlag": "cadl_flag",
-    "createdDateTime": "created_at",
-}
-"""Elexon's field -> our column."""
-
-STACK = pa.DataFrameSchema(
-    {
-        "settlement_period": pa.Column("int64", pa.Check.in_range(1, 50)),
-        "sequence_number": pa.Column("int64", pa.Check.ge(0)),
-        "bm_unit_id": pa.Column("object", nullable=True),
-        "acceptance_id": pa.Column("Int64", nullable=True),
-        "bid_offer_pair_id": pa.Column("Int64", nullable=True),
-        "volume": pa.Column("float64"),
-        "original_price": pa.Column("float64", nullable=True),
-        "final_price": pa.Column("float64", nullable=True),
-        "transmission_loss_multiplier": pa.Column("float64", nullable=True),
-        "so_flag": pa.Column("bool"),
-        "cadl_flag": pa.Column("bool"),
-        "created_at": pa.Column("object", nullable=True),
-    },
-    unique=["settlement_period", "sequence_number"],
-    coerce=True,
-    strict=True,
-)
-"""A day's stack: one row per acceptance x bid-offer pair, volumes in MWh (bids negative), prices in GBP/MWh."""
+STACKS, VOLUMES, PRICES, GENERATION = "stack_bid", "acceptance_volumes_bid", "system_prices", "wind_and_solar"
+"""The bodies of a settlement day, by their names in a recording."""
 
 
 @dataclass(frozen=True)
 class SettlementStack:
     """A settlement day as Elexon published it.
 
-    `rows` follows STACK; `published` are the periods that were read whole (some may be confirmed empty); `pending`
-    are due periods that Elexon has not published yet; `repeated` counts rows that came twice to the letter.
+    `rows` follows published.STACK; `published` are the periods that were read whole (some may be confirmed empty);
+    `pending` are due periods that Elexon has not published yet; `tolerated` counts by kind what was read although it
+    was odd; `received` are the answers as they came, those of a period under `stack_bid/7`.
     """
 
     settlement_date: date
     rows: pd.DataFrame
     published: Sequence[int]
     pending: Sequence[int]
-    repeated: int
+    tolerated: Mapping[str, int] = field(default_factory=dict)
+    received: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class WindGeneration:
+    """A settlement day's wind generation: `rows` follows published.GENERATION; `halves` are periods of which only
+    one kind of wind is published.
+    """
+
+    settlement_date: date
+    rows: pd.DataFrame
+    halves: Sequence[int]
+    received: Mapping[str, str]
 
 
 class Elexon:
@@ -81,10 +63,10 @@ class Elexon:
         self.source = source
         self._in_flight = in_flight
 
-    def bm_units(self) -> list[BmUnit] | None:
-        """The current BM units; None when the source has no such list."""
+    def bm_units(self) -> tuple[list[BmUnit], str | None] | None:
+        """The current BM units and the answer as it came; None when the source has no such list."""
         body = self.source.bm_units()
-        return None if body is None else parse_bm_units(body)
+        return None if body is None else (parse_bm_units(body.content), body.received)
 
     def settlement_stack(self, day: date, now: datetime, periods: Iterable[int] | None = None) -> SettlementStack:
         """The bid stack of a day's periods that are due by `now` (or of those named).
@@ -101,72 +83,82 @@ class Elexon:
         failures = {period: answer for period, answer in answers.items() if isinstance(answer, ElexonError)}
         if failures:
             raise ElexonError(_blame(day, failures))
-        bodies = {period: answer for period, answer in answers.items() if not isinstance(answer, ElexonError)}
-        unsure = [period for period, rows in bodies.items() if not rows]
-        witnessed = self._witnessed(day) if unsure else set()
-        vanished = [period for period in unsure if bodies[period] is None and period in witnessed]
+        stacks = {period: answer for period, answer in answers.items() if not isinstance(answer, ElexonError)}
+        bodies = {f"{STACKS}/{period}": stack.body for period, stack in stacks.items() if stack.body}
+        unsure = [period for period, stack in stacks.items() if not stack.rows]
+        witnessed, prices = self._witnessed(day) if unsure else (set(), None)
+        if prices is not None:
+            bodies[PRICES] = prices
+        vanished = [period for period in unsure if stacks[period].body is None and period in witnessed]
         if vanished:
             raise ElexonError(
-                f"{day} settlement period {_spell(vanished)}: Elexon lists it as published but answers 404"
+                f"{day} settlement period {spell_periods(vanished)}: Elexon lists it as published but answers 404"
             )
         pending = [period for period in unsure if period not in witnessed]
-        rows = [row for body in bodies.values() for row in body or []]
-        frame, repeated = _stack_frame(day, rows)
-        return SettlementStack(day, frame, [p for p in wanted if p not in pending], pending, repeated)
+        # An empty answer that nobody confirms is no answer.
+        received = _received({name: body for name, body in bodies.items() if name not in _names(pending)})
+        frame, tolerated = stack_frame(day, [row for stack in stacks.values() for row in stack.rows])
+        tolerated += Counter(
+            mislabelled_answers=sum(body.mislabelled for body in bodies.values()),
+            null_answers=sum(stack.is_null for stack in stacks.values()),
+        )
+        published = [period for period in wanted if period not in pending]
+        return SettlementStack(day, frame, published, pending, +tolerated, received)
 
-    def _period(self, day: date, period: int) -> list[dict[str, Any]] | ElexonError | None:
-        """The rows of one period, None when absent; the error as a value, so that every failed period is named."""
+    def acceptance_volumes(self, day: date) -> tuple[pd.DataFrame, Mapping[str, str]] | None:
+        """The day's accepted bid volumes (see published.VOLUMES) and the answer; None when there are none (yet)."""
+        body = self.source.acceptance_volumes(day)
+        return None if body is None else (volumes_frame(day, body), _received({VOLUMES: body}))
+
+    def wind_generation(self, day: date) -> WindGeneration | None:
+        """The day's actual wind generation; None when the source has none (yet)."""
+        body = self.source.wind_and_solar(day)
+        if body is None:
+            return None
+        rows, halves = generation_frame(day, body)
+        return WindGeneration(day, rows, halves, _received({GENERATION: body}))
+
+    def _period(self, day: date, period: int) -> "_PeriodStack | ElexonError":
         try:
             body = self.source.stack(day, period)
-            return None if body is None else _rows_of(body, day, period)
+            if body is None:
+                return _PeriodStack(None, [])
+            rows = rows_of(body, day, period)
+            return _PeriodStack(body, rows, is_null=body.content["data"] is None)
         except ElexonError as error:
             return error
 
-    def _witnessed(self, day: date) -> set[int | None]:
-        """The periods that the system prices list as published; none when the day has no prices yet."""
+    def _witnessed(self, day: date) -> tuple[set[int | None], Body | None]:
+        """The periods that the system prices list as published, none when the day has no prices yet; and the answer."""
         try:
             body = self.source.system_prices(day)
-            return set() if body is None else {row.get("settlementPeriod") for row in _rows_of(body, day)}
+            return (set() if body is None else {row.get("settlementPeriod") for row in rows_of(body, day)}), body
         except ElexonError as error:
             raise ElexonError(f"{day} system prices: {error}") from error
 
 
-def _rows_of(body: Any, day: date, period: int | None = None) -> list[dict[str, Any]]:
-    """The rows in an envelope `{"data": [...]}`, null read as none; ElexonError when they are of another day."""
-    if not isinstance(body, dict) or "data" not in body or not isinstance(body["data"], list | None):
-        raise ElexonError("the answer has no list 'data'")
-    rows: list[dict[str, Any]] = body["data"] or []
-    for row in rows:
-        if not isinstance(row, dict):
-            raise ElexonError("the answer holds rows that are no objects")
-        if row.get("settlementDate") != day.isoformat():
-            raise ElexonError(f"the answer holds rows of {row.get('settlementDate')}")
-        if period is not None and row.get("settlementPeriod") != period:
-            raise ElexonError(f"the answer holds rows of settlement period {row.get('settlementPeriod')}")
-    return rows
+@dataclass(frozen=True)
+class _PeriodStack:
+    """The answer for one period; no body is 404."""
+
+    body: Body | None
+    rows: list[dict[str, Any]]
+    is_null: bool = False
 
 
-def _stack_frame(day: date, rows: list[dict[str, Any]]) -> tuple[pd.DataFrame, int]:
-    """The rows as a frame that follows STACK, and how many were dropped because they came twice to the letter."""
-    frame = pd.DataFrame(rows, columns=list(COLUMNS), dtype=object).rename(columns=COLUMNS)
-    flags = ["so_flag", "cadl_flag"]
-    # A null flag means false (Elexon's schema makes both nullable).
-    frame[flags] = frame[flags].eq(True)
-    whole = frame.drop_duplicates()
-    try:
-        checked: pd.DataFrame = STACK.validate(whole)
-    except (pa.errors.SchemaError, pa.errors.SchemaErrors) as error:
-        # What cannot be coerced comes as a collection of errors, whatever breaks a check as one.
-        first = error.schema_errors[0] if isinstance(error, pa.errors.SchemaErrors) else error
-        raise ElexonError(f"{day}: the bid stack breaks Elexon's schema: {str(first).splitlines()[0]}") from error
-    return checked, len(frame) - len(whole)
+def _names(periods: Iterable[int]) -> set[str]:
+    return {f"{STACKS}/{period}" for period in periods}
+
+
+def _received(bodies: Mapping[str, Body]) -> dict[str, str]:
+    return {name: body.received for name, body in bodies.items() if body.received is not None}
 
 
 def _blame(day: date, failures: dict[int, ElexonError]) -> str:
     reasons = {str(error): period for period, error in reversed(failures.items())}
-    return f"{day} settlement period {_spell(failures)}: {'; '.join(reversed(reasons))}"
+    return f"{day} settlement period {spell_periods(failures)}: {'; '.join(reversed(reasons))}"
 
 
-def _spell(periods: Iterable[int]) -> str:
+def spell_periods(periods: Iterable[int]) -> str:
     """Periods in the words of a message: `17` or `3, 4, 9`."""
     return ", ".join(str(period) for period in sorted(periods))

@@ -1,7 +1,8 @@
 """Ingesting a settlement day: its wind bids as published, and the proof that the day was fetched whole.
 
-Belongs here: from Elexon's stack to the tables `wind_bids` and `proof_of_fetch`, in one transaction per day. Does not:
-what counts as curtailment; the layers above converge from these tables.
+Belongs here: from Elexon's stack to the archive, then to the tables `wind_bids`, `proof_of_fetch` and
+`settlement_revisions`, in one transaction per day. Does not: what counts as curtailment; the layers above converge from
+these tables.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,18 +11,20 @@ from datetime import date, datetime
 from typing import Any
 
 import pandas as pd
-from sqlalchemy import Column, ColumnElement, Connection, Engine, Float, Integer, MetaData, Table, insert, select
+from sqlalchemy import Connection, Engine
 
 from recon_assets import database
+from recon_assets.archive import Archive, Kept
+from recon_assets.belief import require_belief, stored_rows
 from recon_assets.bm_units import is_bm_unit
-from recon_assets.curtailment import CurtailmentRule, fingerprint
+from recon_assets.curtailment import fingerprint
 from recon_assets.elexon import Elexon, SettlementStack
 from recon_assets.errors import ReconError
-from recon_assets.reconcile.converge import Changes, converge
-from recon_assets.reconcile.layering import DAY, Layer, beyond, distinct_from
-from recon_assets.reconcile.scope import Scope
+from recon_assets.fetched import store_fetched
+from recon_assets.reconcile.converge import Changes
 from recon_assets.reference import known_bm_units
-from recon_assets.settlement import Days, due_periods
+from recon_assets.revisions import Revision, note_revision, stored_proofs
+from recon_assets.settlement import due_periods, period_starts_at
 from recon_assets.tables import proof_of_fetch, wind_bids
 
 NUMBERS = ("volume", "original_price", "final_price", "transmission_loss_multiplier")
@@ -40,7 +43,9 @@ BID_COLUMNS = (
 
 @dataclass(frozen=True)
 class IngestedDay:
-    """What was stored of a day. Volumes in MWh (negative), payments in GBP; `unlisted` are MWh per unknown BM unit."""
+    """What was stored of a day. Volumes in MWh (negative), payments in GBP; `unlisted` are MWh per unknown BM unit;
+    `revision` is what Elexon has changed since the last reading; `kept` the recording in the archive.
+    """
 
     settlement_date: date
     changes: Changes
@@ -50,36 +55,66 @@ class IngestedDay:
     wind_rows: int
     wind_mwh: float
     wind_gbp: float
-    repeated_rows: int
+    tolerated: Mapping[str, int]
     unlisted_rows: int
     unlisted: Mapping[str, float] = field(default_factory=dict)
+    revision: Revision | None = None
+    kept: Kept | None = None
 
 
 def ingest_day(
-    engine: Engine, elexon: Elexon, day: date, now: datetime, periods: Iterable[int] | None = None
+    engine: Engine,
+    elexon: Elexon,
+    day: date,
+    now: datetime,
+    periods: Iterable[int] | None = None,
+    archive: Archive | None = None,
 ) -> IngestedDay:
-    """Fetches a day (or some of its periods) whole, then stores it in one transaction.
+    """Fetches a day (or some of its periods) whole, keeps the answers, then stores it in one transaction.
 
-    ElexonError when a due period could not be read: nothing of the day is then written and what was there stays.
-    ReconError when the source has nothing of the day yet.
+    ElexonError when a due period could not be read, or when what was read is not to be believed: nothing of the day is
+    then written and what was there stays. ReconError when the source has nothing of the day yet.
     """
     with database.reading(engine) as connection:
         wind, other = known_bm_units(connection)
+        stored = stored_rows(connection, day)
     if not wind:
         raise ReconError("no wind unit is known: materialize wind_bm_units first")
     if not elexon.source.can_have(day):
         raise ReconError(f"{day}: {elexon.source.name} has no recording of this day")
-    if not due_periods(day, now):
+    due = due_periods(day, now)
+    if not due:
         raise ReconError(f"{day}: no settlement period of this day is due yet")
+    if periods is not None:
+        periods = _wanted(day, periods, due)
     stack = elexon.settlement_stack(day, now, periods)
     if not stack.published:
-        raise ReconError(f"{day}: Elexon has not published any settlement period of this day yet")
+        what = "any settlement period of this day" if periods is None else "these settlement periods"
+        raise ReconError(f"{day}: Elexon has not published {what} yet")
+    received = {**stack.received, **require_belief(elexon, stack, wind, stored)}
+    kept = archive.keep(day, received, now) if archive and received else None
     with database.writing(engine, [day]) as connection:
-        return store_day(connection, stack, wind, other, now)
+        return store_day(connection, stack, wind, other, now, kept)
+
+
+def _wanted(day: date, periods: Iterable[int], due: range) -> list[int]:
+    """Of the periods that were asked for, those that are due; UsageError when the day has no such period."""
+    asked = sorted(set(periods))
+    for period in asked:
+        period_starts_at(day, period)
+    wanted = [period for period in asked if period in due]
+    if not wanted:
+        raise ReconError(f"{day}: none of these settlement periods is due yet")
+    return wanted
 
 
 def store_day(
-    connection: Connection, stack: SettlementStack, wind: frozenset[str], other: frozenset[str], now: datetime
+    connection: Connection,
+    stack: SettlementStack,
+    wind: frozenset[str],
+    other: frozenset[str],
+    now: datetime,
+    kept: Kept | None = None,
 ) -> IngestedDay:
     """Makes `wind_bids` and `proof_of_fetch` of the published periods equal to what was fetched."""
     day, rows = stack.settlement_date, stack.rows
@@ -88,24 +123,30 @@ def store_day(
     named = rows["bm_unit_id"].map(is_bm_unit).astype(bool)
     unlisted = rows[named & ~rows["bm_unit_id"].isin(wind | other) & (rows["volume"] < 0)]
     proofs = [_proof(day, period, rows, bids, unlisted, now) for period in stack.published]
-    changes = Changes()
-    scope = Scope(Days(day, day), CurtailmentRule.ALL_BIDS)
+    before = stored_proofs(connection, day)
     wanted = _plain_rows(bids, ("settlement_date", *BID_COLUMNS))
-    changes += _store(connection, wind_bids, wanted, stack.published, scope)
-    changes += _store(connection, proof_of_fetch, proofs, stack.published, scope)
+    half_hour = ("settlement_date", "settlement_period")
+    bid_changes = store_fetched(
+        connection, wind_bids, wanted, day, stack.published, key=(*half_hour, "sequence_number")
+    )
+    proof_changes = store_fetched(
+        connection, proof_of_fetch, proofs, day, stack.published, key=half_hour, carried=("fetched_at",)
+    )
     by_unit = unlisted.groupby("bm_unit_id")["volume"].sum()
     return IngestedDay(
         settlement_date=day,
-        changes=changes,
+        changes=sum((*bid_changes.values(), *proof_changes.values()), Changes()),
         periods=len(stack.published),
         pending=tuple(stack.pending),
         stack_rows=len(rows),
         wind_rows=len(bids),
         wind_mwh=float(bids["volume"].sum()),
         wind_gbp=float(bids["gbp"].sum()),
-        repeated_rows=stack.repeated,
+        tolerated=stack.tolerated,
         unlisted_rows=len(unlisted),
         unlisted={str(unit): float(mwh) for unit, mwh in by_unit.items()},
+        revision=note_revision(connection, day, before, proofs, bid_changes, now),
+        kept=kept,
     )
 
 
@@ -135,44 +176,3 @@ def _plain_rows(frame: pd.DataFrame, columns: Sequence[str]) -> list[dict[str, A
     """The rows as plain Python values, None for what is absent."""
     content = frame[list(columns)].astype(object)
     return [dict(zip(columns, row, strict=True)) for row in content.where(content.notna(), None).to_numpy().tolist()]
-
-
-def _store(
-    connection: Connection, table: Table, rows: list[dict[str, Any]], periods: Iterable[int], scope: Scope
-) -> Changes:
-    """Converges a table to fetched rows by way of a temporary table, so that right rows stay untouched."""
-    fetched = Table(
-        f"fetched_{table.name}",
-        MetaData(),
-        *(Column(column.name, column.type) for column in table.columns),
-        prefixes=["TEMPORARY"],
-    )
-    fetched.create(connection, checkfirst=False)
-    if rows:
-        connection.execute(insert(fetched), rows)
-    changes = converge(connection, _layer(table, fetched, list(periods)), scope)
-    fetched.drop(connection)
-    return changes
-
-
-def _layer(table: Table, fetched: Table, periods: list[int]) -> Layer:
-    key = tuple(table.primary_key.columns.keys())
-    content = [column for column in table.columns if column.name not in (*key, "fetched_at")]
-    numeric = beyond(relative=1e-12)
-
-    def judged(scope: Scope) -> ColumnElement[bool]:
-        return (table.c.settlement_date == scope.days.first) & table.c.settlement_period.in_(periods)
-
-    return Layer(
-        table=table,
-        grain=DAY,
-        period="settlement_date",
-        key=key,
-        compared={
-            column.name: numeric if isinstance(column.type, Float | Integer) else distinct_from for column in content
-        },
-        expected=lambda scope: select(fetched),
-        judged=judged,
-        near=judged,
-        carried=("fetched_at",) if "fetched_at" in table.c else (),
-    )

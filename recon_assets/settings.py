@@ -40,6 +40,7 @@ class Settings:
     elexon_timeout_seconds: float
     pace: Pace
     log_folder: Path
+    archive_folder: Path
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str], folder: Path) -> "Settings":
@@ -54,7 +55,8 @@ class Settings:
             mempool_api_url=None if mempool == NO_TAIL else _http_url("MEMPOOL_API_URL", mempool),
             curtailment_rule=_rule(given.get("CURTAILMENT_RULE", CurtailmentRule.SO_FLAGGED)),
             log_folder=folder.absolute() / STATE_FOLDER / "logs",
-            dagster_home=_dagster_home(given.get("DAGSTER_HOME"), folder),
+            archive_folder=_folder(given, "RECON_ARCHIVE", folder, "archive"),
+            dagster_home=_folder(given, "DAGSTER_HOME", folder, "dagster"),
             elexon_requests_per_second=_positive(given, "ELEXON_REQUESTS_PER_SECOND", 8),
             elexon_requests_in_flight=_positive_whole(given, "ELEXON_REQUESTS_IN_FLIGHT", 8),
             elexon_attempts=_positive_whole(given, "ELEXON_ATTEMPTS", 5),
@@ -127,11 +129,12 @@ def _http_url(variable: str, text: str) -> str:
     return text.rstrip("/")
 
 
-def _dagster_home(text: str | None, folder: Path) -> Path:
+def _folder(given: Mapping[str, str], variable: str, folder: Path, default: str) -> Path:
+    """The folder that a variable names, or one in the state folder."""
     try:
-        return (folder / Path(text or Path(STATE_FOLDER) / "dagster").expanduser()).absolute()
+        return (folder / Path(given.get(variable, f"{STATE_FOLDER}/{default}")).expanduser()).absolute()
     except RuntimeError:  # ~name of a user who does not exist
-        raise ConfigurationError(f"DAGSTER_HOME: there is no folder {text}") from None
+        raise ConfigurationError(f"{variable}: there is no folder {given[variable]}") from None
 
 
 def _rule(text: str) -> CurtailmentRule:

@@ -1,16 +1,18 @@
 """Where Elexon's answers come from: the live API over HTTP, or a folder of recordings.
 
-Belongs here: getting a body, retries, the format of a recording. Does not: what a body means (elexon.py); both
+Belongs here: getting a body, retries, the format of a recording. Does not: what a body means (published.py); both
 sources give the same decoded JSON to the same parsing.
 
 A recording is `YYYY-MM-DD.json.gz`: `settlementDate`, `stack_bid` (period -> body), and where there is one
-`acceptance_volumes_bid` and `system_prices`. A period or a body that is not in it is an absent answer, as 404 is.
+`acceptance_volumes_bid`, `system_prices` and `wind_and_solar`. A period or a body that is not in it is an absent
+answer, as 404 is.
 """
 
 import gzip
 import json
 import threading
 import zlib
+from dataclasses import dataclass
 from datetime import date
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
@@ -29,31 +31,54 @@ from tenacity import (
 )
 
 from recon_assets.errors import ConfigurationError, ElexonError
-from recon_assets.settlement import Days
+from recon_assets.settlement import Days, day_starts_at, period_starts_at, periods_in
 from recon_assets.throttle import Throttle
 
 RETRIED_STATUSES = frozenset({429, 500, 502, 503, 504})
 LONGEST_RETRY_AFTER_SECONDS = 120.0
+"""Who is asked to wait longer gives up, and says how long."""
+INSTANT = "%Y-%m-%dT%H:%MZ"
+
+
+@dataclass(frozen=True)
+class Body:
+    """An answer: what it says, decoded.
+
+    `received` is the text as it came (None when it was read from a recording); `mislabelled` says that it came as
+    something else than JSON.
+    """
+
+    content: Any
+    received: str | None = None
+    mislabelled: bool = False
 
 
 class Source(Protocol):
-    """Gives decoded bodies; None is an absent answer (404), anything that went wrong is an ElexonError."""
+    """Gives bodies; None is an absent answer (404), anything that went wrong is an ElexonError.
+
+    `requests` counts the bodies that were asked for, every attempt of each.
+    """
 
     name: str
+    requests: int
 
-    def stack(self, day: date, period: int) -> Any | None:
+    def stack(self, day: date, period: int) -> Body | None:
         """The bid stack of one settlement period."""
         ...
 
-    def system_prices(self, day: date) -> Any | None:
+    def system_prices(self, day: date) -> Body | None:
         """The system prices of a day: one row per published period."""
         ...
 
-    def acceptance_volumes(self, day: date) -> Any | None:
+    def acceptance_volumes(self, day: date) -> Body | None:
         """The accepted bid volumes of a day."""
         ...
 
-    def bm_units(self) -> Any | None:
+    def wind_and_solar(self, day: date) -> Body | None:
+        """The actual generation of a day by wind and sun, in MW."""
+        ...
+
+    def bm_units(self) -> Body | None:
         """The reference list of BM units."""
         ...
 
@@ -88,6 +113,8 @@ class HttpSource:
         backoff_seconds: float = 0.5,
     ) -> None:
         self.name = base_url.rstrip("/")
+        self.requests = 0
+        self._counting = threading.Lock()
         self._throttle = Throttle(self.name, per_second=per_second, in_flight=in_flight)
         self._attempts = attempts
         self._timeout = timeout_seconds
@@ -96,19 +123,24 @@ class HttpSource:
         for scheme in ("http://", "https://"):
             self._session.mount(scheme, HTTPAdapter(pool_maxsize=in_flight, pool_block=True))
 
-    def stack(self, day: date, period: int) -> Any | None:
+    def stack(self, day: date, period: int) -> Body | None:
         """See Source."""
         return self._get(f"balancing/settlement/stack/all/bid/{day}/{period}")
 
-    def system_prices(self, day: date) -> Any | None:
+    def system_prices(self, day: date) -> Body | None:
         """See Source."""
         return self._get(f"balancing/settlement/system-prices/{day}")
 
-    def acceptance_volumes(self, day: date) -> Any | None:
+    def acceptance_volumes(self, day: date) -> Body | None:
         """See Source."""
         return self._get(f"balancing/settlement/acceptance/volumes/all/bid/{day}")
 
-    def bm_units(self) -> Any | None:
+    def wind_and_solar(self, day: date) -> Body | None:
+        """See Source."""
+        first, last = day_starts_at(day), period_starts_at(day, periods_in(day))
+        return self._get(f"generation/actual/per-type/wind-and-solar?from={first:{INSTANT}}&to={last:{INSTANT}}")
+
+    def bm_units(self) -> Body | None:
         """See Source."""
         return self._get("reference/bmunits/all")
 
@@ -120,7 +152,7 @@ class HttpSource:
         """See Source."""
         return True
 
-    def _get(self, path: str) -> Any | None:
+    def _get(self, path: str) -> Body | None:
         retrying = Retrying(
             retry=retry_if_exception_type(_TransientError),
             stop=stop_after_attempt(self._attempts),
@@ -132,7 +164,9 @@ class HttpSource:
         except _TransientError as error:
             raise ElexonError(f"{self.name}/{path}: {error} (after {self._attempts} attempts)") from error
 
-    def _attempt(self, path: str) -> Any | None:
+    def _attempt(self, path: str) -> Body | None:
+        with self._counting:
+            self.requests += 1
         try:
             with self._throttle.turn():
                 response = self._session.get(
@@ -145,18 +179,25 @@ class HttpSource:
         if response.status_code == 404:
             return None
         if response.status_code in RETRIED_STATUSES:
-            raise _TransientError(f"HTTP {response.status_code}", _retry_after(response))
+            asked = _retry_after(response)
+            if asked is not None and asked > LONGEST_RETRY_AFTER_SECONDS:
+                raise ElexonError(
+                    f"{self.name}/{path}: HTTP {response.status_code}, to be asked again in {asked:,.0f} seconds"
+                )
+            raise _TransientError(f"HTTP {response.status_code}", asked)
         if response.status_code != 200:
             raise ElexonError(f"{self.name}/{path}: HTTP {response.status_code}")
+        label = response.headers.get("Content-Type", "").partition(";")[0].strip()
         try:
-            return response.json()
-        except requests.exceptions.JSONDecodeError as error:
-            raise _TransientError("the answer is no JSON") from error
+            received = response.content.decode("utf-8-sig")
+            return Body(json.loads(received), received, mislabelled=not label.endswith("json"))
+        except ValueError as error:
+            raise _TransientError(f"the answer is no JSON, and labelled {label or 'nothing'}") from error
 
     def _wait(self, state: RetryCallState) -> float:
         failure = state.outcome.exception() if state.outcome else None
         asked = failure.retry_after_seconds if isinstance(failure, _TransientError) else None
-        return self._backoff(state) if asked is None else min(asked, LONGEST_RETRY_AFTER_SECONDS)
+        return self._backoff(state) if asked is None else asked
 
 
 class RecordingSource:
@@ -165,6 +206,7 @@ class RecordingSource:
     def __init__(self, folder: Path) -> None:
         """ConfigurationError when the folder holds no recording."""
         self.name = folder.resolve().as_uri()
+        self.requests = 0
         self._folder = folder
         self._lock = threading.Lock()
         self._read_day = lru_cache(maxsize=2)(self._decode)
@@ -173,26 +215,29 @@ class RecordingSource:
         if not self._days():
             raise ConfigurationError(f"ELEXON_API_URL: {folder} holds no recording (YYYY-MM-DD.json.gz)")
 
-    def stack(self, day: date, period: int) -> Any | None:
+    def stack(self, day: date, period: int) -> Body | None:
         """See Source."""
-        stacks = self._body(day, "stack_bid")
-        return None if stacks is None else stacks.get(str(period))
+        return self._body(day, "stack_bid", str(period))
 
-    def system_prices(self, day: date) -> Any | None:
+    def system_prices(self, day: date) -> Body | None:
         """See Source."""
         return self._body(day, "system_prices")
 
-    def acceptance_volumes(self, day: date) -> Any | None:
+    def acceptance_volumes(self, day: date) -> Body | None:
         """See Source."""
         return self._body(day, "acceptance_volumes_bid")
 
-    def bm_units(self) -> Any | None:
+    def wind_and_solar(self, day: date) -> Body | None:
+        """See Source."""
+        return self._body(day, "wind_and_solar")
+
+    def bm_units(self) -> Body | None:
         """See Source."""
         path = self._folder / "bmunits_all.json"
         if not path.exists():
             return None
         try:
-            return json.loads(path.read_text(encoding="utf-8"))
+            return Body(json.loads(path.read_text(encoding="utf-8")))
         except ValueError as error:
             raise ElexonError(f"the recording {path} is corrupt: {error}") from error
 
@@ -214,11 +259,14 @@ class RecordingSource:
     def _path(self, day: date) -> Path:
         return self._folder / f"{day}.json.gz"
 
-    def _body(self, day: date, key: str) -> Any | None:
+    def _body(self, day: date, *keys: str) -> Body | None:
         # The lock makes eight threads that ask for one day decode it once.
         with self._lock:
-            recording = self._read_day(day)
-        return None if recording is None else recording.get(key)
+            self.requests += 1
+            content: Any = self._read_day(day)
+        for key in keys:
+            content = None if content is None else content.get(key)
+        return None if content is None else Body(content)
 
     def _decode(self, day: date) -> dict[str, Any] | None:
         path = self._path(day)

@@ -211,6 +211,46 @@ proof_of_fetch = Table(
 )
 """One row per settlement period that was read whole. Row count and sums of its bids prove that they are still there."""
 
+settlement_revisions = Table(
+    "settlement_revisions",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("settlement_date", Date, nullable=False),
+    Column("read_at", UtcDateTime, nullable=False),
+    Column("settlement_periods", Text, nullable=False),
+    Column("rows_added", Integer, nullable=False),
+    Column("rows_removed", Integer, nullable=False),
+    Column("rows_changed", Integer, nullable=False),
+    Column("mwh_before", Double, nullable=False),
+    Column("mwh_after", Double, nullable=False),
+    Column("gbp_before", Double, nullable=False),
+    Column("gbp_after", Double, nullable=False),
+    Column("elexon_created_at_before", Text),
+    Column("elexon_created_at", Text),
+)
+"""A row for each time that reading a day again changed its bids; amounts are those of the periods that changed."""
+Index("settlement_revisions_day", settlement_revisions.c.settlement_date)
+
+wind_generation_data = Table(
+    "wind_generation_data",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("settlement_date", Date, nullable=False),
+    Column("settlement_period", Integer, nullable=False),
+    Column("wind_onshore", AMOUNT, nullable=False),
+    Column("wind_offshore", AMOUNT, nullable=False),
+    Column("total_wind", AMOUNT, nullable=False),
+    _timestamp("last_updated"),
+    Column("data_source", Text),
+    Column("published_at", UtcDateTime),
+)
+"""Average MW of each settlement period, as published; MWh are half of it."""
+Index(
+    "wind_generation_data_key",
+    wind_generation_data.c.settlement_date,
+    wind_generation_data.c.settlement_period,
+    unique=True,
+)
 
 PROGRESS_TABLES = ("recon_progress", "reconciliation_progress")
 """The progress table's names, ours first: the second is the user's, and where it has another shape it is left alone."""

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from recon_assets.errors import ConfigurationError, ElexonError
-from recon_assets.sources import HttpSource, RecordingSource, Source
+from recon_assets.sources import Body, HttpSource, RecordingSource, Source
 from recon_assets.stand_in import Fault, FaultKind, StandInElexon
 from recon_assets_tests.steps import JUNE_6, JUNE_7, SMALL_DAYS
 
@@ -34,6 +34,12 @@ def source(url: str, *, attempts: int = 3, patience_seconds: float = 10) -> Http
     )
 
 
+def content(body: Body | None) -> object:
+    """What an answer says; that there is one is asserted."""
+    assert body is not None
+    return body.content
+
+
 def patience(kind: FaultKind) -> float:
     """Short only where a stall is waited out: the first answer of a server takes a while on a busy machine."""
     return 0.5 if kind == "stall" else 10
@@ -45,7 +51,7 @@ def test_a_transient_failure_is_tried_again(server: StandInElexon, recordings: P
 
     body = source(server.url, patience_seconds=patience(kind)).stack(JUNE_6, 7)
 
-    assert body == RecordingSource(recordings).stack(JUNE_6, 7)
+    assert content(body) == content(RecordingSource(recordings).stack(JUNE_6, 7))
     assert len(server.requests) == 3
 
 
@@ -114,7 +120,7 @@ def test_a_retry_after_as_a_date_is_honoured() -> None:
         body = source(f"http://127.0.0.1:{server.server_port}").bm_units()
         server.shutdown()
 
-    assert body == []
+    assert content(body) == []
     assert arrivals[1] - arrivals[0] >= 1
 
 
@@ -130,7 +136,41 @@ def test_not_found_is_an_absent_answer_and_no_failure(server: StandInElexon) -> 
 def test_an_answer_called_plain_text_is_read(server: StandInElexon, recordings: Path) -> None:
     server.faults.append(Fault("wrong_content_type"))
 
-    assert source(server.url).system_prices(JUNE_6) == RecordingSource(recordings).system_prices(JUNE_6)
+    body = source(server.url).system_prices(JUNE_6)
+
+    assert content(body) == content(RecordingSource(recordings).system_prices(JUNE_6))
+    assert body
+    assert body.mislabelled
+
+
+def test_an_answer_is_kept_as_it_was_received(server: StandInElexon) -> None:
+    odd = '\ufeff { "data" : [ ] ,\n "metadata":{"note":"\u00a3 1.0e1"} }'
+    server.overrides["/balancing/settlement/system-prices/2025-06-06"] = odd.encode()
+
+    body = source(server.url).system_prices(JUNE_6)
+
+    assert body == Body({"data": [], "metadata": {"note": "£ 1.0e1"}}, odd.removeprefix("\ufeff"), mislabelled=False)
+
+
+def test_every_attempt_is_a_request(server: StandInElexon, recordings: Path) -> None:
+    server.faults.append(Fault("server_error", PERIOD_7, times=2))
+    live, folder = source(server.url), RecordingSource(recordings)
+
+    for of_both in (live, folder):
+        of_both.stack(JUNE_6, 7)
+        of_both.stack(JUNE_6, 8)
+
+    assert live.requests == len(server.requests) == 4
+    assert folder.requests == 2
+
+
+def test_who_is_asked_to_wait_for_long_gives_up_and_says_so(server: StandInElexon) -> None:
+    server.faults.append(Fault("too_many_requests", PERIOD_7, retry_after=3600))
+
+    with pytest.raises(ElexonError, match=r"HTTP 429, to be asked again in 3,600 seconds$"):
+        source(server.url).stack(JUNE_6, 7)
+
+    assert len(server.requests) == 1
 
 
 def test_an_unreachable_server_is_a_clear_error() -> None:
@@ -165,14 +205,14 @@ def test_the_live_api_can_have_any_day(server: StandInElexon) -> None:
     ids=["stack", "system_prices", "acceptance_volumes", "bm_units"],
 )
 def test_recordings_and_the_network_give_the_same_bodies(
-    server: StandInElexon, recordings: Path, ask: Callable[[Source], object]
+    server: StandInElexon, recordings: Path, ask: Callable[[Source], Body | None]
 ) -> None:
     (recordings / "bmunits_all.json").write_text('[{"elexonBmUnit": "T_SGRWO-1", "fuelType": "WIND"}]')
 
-    body = ask(RecordingSource(recordings))
+    recorded = content(ask(RecordingSource(recordings)))
 
-    assert body
-    assert body == ask(source(server.url))
+    assert recorded
+    assert recorded == content(ask(source(server.url)))
 
 
 def test_a_folder_knows_its_days(recordings: Path) -> None:
@@ -188,7 +228,7 @@ def test_what_is_not_recorded_is_an_absent_answer(recordings: Path) -> None:
     rewrite(recordings, {"settlementDate": "2025-06-06", "stack_bid": {"7": bodies["stack_bid"]["7"]}})
     folder = RecordingSource(recordings)
 
-    assert folder.stack(JUNE_6, 7) == bodies["stack_bid"]["7"]
+    assert content(folder.stack(JUNE_6, 7)) == bodies["stack_bid"]["7"]
     assert folder.stack(JUNE_6, 8) is None
     assert folder.system_prices(JUNE_6) is None
     assert folder.acceptance_volumes(JUNE_6) is None

@@ -70,11 +70,14 @@ def wind_bm_units(context: dg.AssetExecutionContext) -> dg.MaterializeResult[Any
         # The packaged list is stored whatever Elexon answers: days can be read with it.
         with database.writing(workbench.engine) as connection:
             changed = store_bm_units(connection, packaged_bm_units(), workbench.now())
-        units = workbench.elexon.bm_units()
+        listed = workbench.elexon.bm_units()
+        units, received = listed or ([], None)
+        if workbench.archive and received:
+            workbench.archive.keep_reference(received)
         with database.writing(workbench.engine) as connection:
-            changed += store_bm_units(connection, units or [], workbench.now())
+            changed += store_bm_units(connection, units, workbench.now())
         version, rows = events.bm_units_version(workbench.engine)
-        source = "packaged list alone" if units is None else f"packaged list and {workbench.elexon.source.name}"
+        source = "packaged list alone" if listed is None else f"packaged list and {workbench.elexon.source.name}"
         return dg.MaterializeResult(
             metadata={"dagster/row_count": rows, "changed": changed, "source": source},
             data_version=dg.DataVersion(version),
@@ -129,7 +132,9 @@ def wind_bids(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResul
                     context.instance, {WIND_BM_UNITS: events.event_pointer(context.instance)}
                 )
                 try:
-                    ingested = ingest_day(workbench.engine, workbench.elexon, day, workbench.now())
+                    ingested = ingest_day(
+                        workbench.engine, workbench.elexon, day, workbench.now(), archive=workbench.archive
+                    )
                 except ReconError as error:
                     failures[day] = str(error)
                     journal.fail(MONTH.label(day), periods[day], str(error))

@@ -17,6 +17,7 @@ from recon_assets.curtailment import fingerprint
 from recon_assets.difficulty import packaged_retargets
 from recon_assets.ingest import IngestedDay
 from recon_assets.orchestration.catalogue import WIND_BIDS, LayerAsset
+from recon_assets.published import TOLERATED
 from recon_assets.reconcile.converge import Changes
 from recon_assets.reconcile.repair import Evidence
 from recon_assets.reconcile.scope import Scope
@@ -87,9 +88,16 @@ def bids_metadata(day: IngestedDay) -> dict[str, dg.MetadataValue[Any]]:
         "inserted": dg.MetadataValue.int(day.changes.inserted),
         "corrected": dg.MetadataValue.int(day.changes.corrected),
         "removed": dg.MetadataValue.int(day.changes.removed),
-        "repeated_rows": dg.MetadataValue.int(day.repeated_rows),
+        **{name: dg.MetadataValue.int(day.tolerated.get(name, 0)) for name in TOLERATED},
         "unlisted_rows": dg.MetadataValue.int(day.unlisted_rows),
+        "revision": dg.MetadataValue.text(str(day.revision or "none")),
     }
+    if day.revision:
+        metadata["elexon_created_at"] = dg.MetadataValue.text(day.revision.elexon_created_at or "not said")
+    if day.kept:
+        metadata["archive"] = dg.MetadataValue.path(day.kept.recording)
+    if day.kept and day.kept.earlier:
+        metadata["archive_earlier"] = dg.MetadataValue.path(day.kept.earlier)
     if day.unlisted:
         table = "\n".join(f"| {unit} | {mwh:.3f} |" for unit, mwh in sorted(day.unlisted.items()))
         metadata["unlisted_bm_units"] = dg.MetadataValue.md(f"| BM unit in no list | MWh |\n|---|---:|\n{table}")

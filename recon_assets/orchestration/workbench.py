@@ -14,6 +14,7 @@ from pathlib import Path
 import dagster as dg
 from sqlalchemy import Engine
 
+from recon_assets.archive import Archive
 from recon_assets.database import open_engine
 from recon_assets.elexon import Elexon
 from recon_assets.ingest import IngestedDay
@@ -78,6 +79,11 @@ class Workbench:
     def elexon(self) -> Elexon:
         """The client of Elexon."""
         return Elexon(open_source(self.settings), in_flight=self.settings.elexon_requests_in_flight)
+
+    @property
+    def archive(self) -> Archive | None:
+        """Where answers are kept; None when they come from recordings, which is such a place itself."""
+        return None if self.settings.recordings else Archive(self.settings.archive_folder)
 
     def now(self) -> datetime:
         """The clock, aware."""

@@ -1,0 +1,178 @@
+"""The archive: every answer that was stored from, kept as it was received, in the format of the recordings.
+
+`YYYY-MM-DD.json.gz` holds the newest answer of every body of a day, and `bmunits_all.json` the newest reference list;
+`ELEXON_API_URL=file://` of the folder reads it instead of the network. Where a newer answer differs, the recording as
+it was stays in `earlier/`. Nothing is ever deleted.
+
+Belongs here: files. Does not: what is worth keeping (ingest.py) and reading them (sources.py).
+"""
+
+import gzip
+import json
+import os
+import tempfile
+import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
+
+import portalocker
+
+from recon_assets.errors import ReconError
+
+COMPRESSION = 6
+"""gzip's own default: 170 kB for a heavy day of 5 MB, in 0.1 s."""
+LOCK_TIMEOUT_SECONDS = 60
+EARLIER = "earlier"
+REFERENCE = "bmunits_all.json"
+WHITESPACE = " \t\r\n"
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A recording that was written or was there already; `earlier` is where what it replaced was kept."""
+
+    recording: Path
+    earlier: Path | None = None
+    was_corrupt: bool = False
+
+
+@dataclass(frozen=True)
+class Size:
+    """What an archive holds."""
+
+    recordings: int
+    earlier: int
+    bytes: int
+
+
+class Archive:
+    """A folder of recordings that grows as days are read."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def keep(self, day: date, received: Mapping[str, str], now: datetime) -> Kept:
+        """Keeps answers of a day (by name, those of a period as `stack_bid/7`) on disk, or leaves all as it was.
+
+        Answers of other periods and other bodies stay. ReconError when the folder cannot be written.
+        """
+        path = self.folder / f"{day}.json.gz"
+        answers = {name: body.strip(WHITESPACE) for name, body in received.items()}
+        with self._held():
+            old = path.read_bytes() if path.exists() else None
+            was_corrupt = False
+            before: dict[str, str] = {}
+            if old is not None:
+                try:
+                    before = read_bodies(old)
+                except ValueError:
+                    was_corrupt = True
+            after = {**before, **answers}
+            if after == before:
+                return Kept(path)
+            earlier = None
+            # A recording that only gains bodies has lost nothing that an earlier one would have to keep.
+            if old is not None and (was_corrupt or any(after[name] != body for name, body in before.items())):
+                kind = "corrupt.json.gz" if was_corrupt else "json.gz"
+                earlier = self.folder / EARLIER / f"{day}.until-{now.astimezone(UTC):%Y%m%dT%H%M%S.%fZ}.{kind}"
+                _write(earlier, old)
+            _write(path, gzip.compress(_recording(day, after).encode(), COMPRESSION, mtime=0))
+        return Kept(path, earlier, was_corrupt)
+
+    def keep_reference(self, received: str) -> None:
+        """Keeps the newest list of BM units; an earlier one is of no use, because units are stored by union."""
+        with self._held():
+            _write(self.folder / REFERENCE, received.encode())
+
+    def size(self) -> Size:
+        """How much there is; nothing where there is no folder yet."""
+        recordings = list(self.folder.glob("*.json.gz"))
+        earlier = list((self.folder / EARLIER).glob("*.json.gz"))
+        return Size(len(recordings), len(earlier), sum(path.stat().st_size for path in (*recordings, *earlier)))
+
+    @contextmanager
+    def _held(self) -> Iterator[None]:
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with portalocker.Lock(self.folder / ".lock", "a", timeout=LOCK_TIMEOUT_SECONDS):
+                yield
+        except (OSError, portalocker.LockException) as error:
+            raise ReconError(
+                f"RECON_ARCHIVE: {self.folder} cannot be written: {getattr(error, 'strerror', None) or error}"
+            ) from error
+
+
+def read_bodies(recording: bytes) -> dict[str, str]:
+    """The bodies of a recording as they were received, those of a period as `stack_bid/7`; ValueError when corrupt."""
+    try:
+        content = _members(gzip.decompress(recording).decode())
+    except (OSError, EOFError, zlib.error) as error:
+        raise ValueError(str(error)) from error
+    stacks = _members(content.pop("stack_bid", "{}"))
+    content.pop("settlementDate", None)
+    return {**content, **{f"stack_bid/{period}": body for period, body in stacks.items()}}
+
+
+def _recording(day: date, bodies: Mapping[str, str]) -> str:
+    stacks = {name.removeprefix("stack_bid/"): body for name, body in bodies.items() if name.startswith("stack_bid/")}
+    others = {name: body for name, body in bodies.items() if not name.startswith("stack_bid/")}
+    periods = dict(sorted(stacks.items(), key=lambda item: int(item[0])))
+    return _object({"settlementDate": json.dumps(day.isoformat()), "stack_bid": _object(periods), **others})
+
+
+def _object(members: Mapping[str, str]) -> str:
+    """A JSON object of members whose text stays as it is."""
+    return "{" + ",\n".join(f"{json.dumps(name)}:{text}" for name, text in members.items()) + "}"
+
+
+def _members(text: str) -> dict[str, str]:
+    """The members of a JSON object as the text that they are written in; ValueError when it is none."""
+    decoder = json.JSONDecoder()
+    found: dict[str, str] = {}
+    position = _expect(text, 0, "{")
+    while text[position : position + 1] != "}":
+        if found:
+            position = _expect(text, position, ",")
+        name, end = decoder.raw_decode(text, position)
+        position = _expect(text, end, ":")
+        _, end = decoder.raw_decode(text, position)
+        found[name] = text[position:end]
+        position = _skip(text, end)
+    return found
+
+
+def _expect(text: str, position: int, sign: str) -> int:
+    position = _skip(text, position)
+    if text[position : position + 1] != sign:
+        raise ValueError(f"no {sign!r} at character {position}")
+    return _skip(text, position + 1)
+
+
+def _skip(text: str, position: int) -> int:
+    while position < len(text) and text[position] in WHITESPACE:
+        position += 1
+    return position
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Writes a file whole or not at all, and so that it outlasts a power cut."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    file: Any
+    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".", suffix=".tmp", delete=False) as file:
+        try:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+            os.replace(file.name, path)
+        except BaseException:
+            os.unlink(file.name)
+            raise
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

@@ -1,0 +1,97 @@
+"""Whether what was read of a day may replace what is stored of it.
+
+An answer that takes away most of what is stored, or that hides whose bid it was, is believed only when the acceptance
+volumes of the day say the same. Otherwise the day stays as it was, and the reason is given.
+"""
+
+from collections.abc import Iterable, Mapping
+from datetime import date
+
+import pandas as pd
+from sqlalchemy import Connection, Table, func, select
+
+from recon_assets.elexon import Elexon, SettlementStack, spell_periods
+from recon_assets.errors import ElexonError
+from recon_assets.tables import curtailment_records, proof_of_fetch, wind_bids
+from recon_assets.witness import TOLERANCE_MWH, volume_gaps
+
+SHORT = 0.5
+"""A period with less than this share of the bids that are stored is much shorter. Real restatements change single rows;
+where a run does take half of a period away, the witness says so too."""
+
+
+def stored_rows(connection: Connection, day: date) -> dict[int, int]:
+    """How many rows are stored of each settlement period: bids, or the records of an old database, or a proof of 0."""
+
+    def counted(table: Table) -> dict[int, int]:
+        period = table.c.settlement_period
+        counts = select(period, func.count()).where(table.c.settlement_date == day).group_by(period)
+        return {period: count for period, count in connection.execute(counts)}
+
+    return {
+        **counted(curtailment_records),
+        **dict.fromkeys(counted(proof_of_fetch), 0),
+        **counted(wind_bids),
+    }
+
+
+def require_belief(
+    elexon: Elexon, stack: SettlementStack, wind: frozenset[str], stored: Mapping[int, int]
+) -> dict[str, str]:
+    """Makes sure that the stack may replace what is stored; returns the further answers that this took.
+
+    ElexonError when a stored period is no longer published, or when the witness contradicts the stack or is not there.
+    """
+    day, rows = stack.settlement_date, stack.rows
+    withdrawn = [period for period in stack.pending if period in stored]
+    if withdrawn:
+        raise ElexonError(
+            f"{day} settlement period {spell_periods(withdrawn)}: stored, but Elexon does not list it as published; "
+            "the day stays as it was"
+        )
+    bids = rows[rows["bm_unit_id"].isin(wind)]
+    read = bids.groupby("settlement_period").size()
+    shorter = [period for period in stack.published if read.get(period, 0) < SHORT * stored.get(period, 0)]
+    nameless = nameless_bids(rows)
+    doubted = sorted({*shorter, *nameless["settlement_period"]})
+    if not doubted:
+        return {}
+    reasons = {
+        "fewer than half of the stored bids": shorter,
+        "bids without a BM unit": sorted(set(nameless["settlement_period"])),
+    }
+    doubt = "; ".join(f"{what} in settlement period {spell_periods(where)}" for what, where in reasons.items() if where)
+    answer = elexon.acceptance_volumes(day)
+    if answer is None:
+        raise _refusal(day, doubt, "Elexon has no list of acceptance volumes that could confirm it")
+    volumes, received = answer
+    silent = [period for period in doubted if period not in set(volumes["settlement_period"])]
+    if silent:
+        raise _refusal(day, doubt, f"the acceptance volumes do not speak of period {spell_periods(silent)}")
+    gaps = volume_gaps(_of(volumes, doubted), _of(bids, doubted), wind)
+    if gaps:
+        gap = max(gaps, key=lambda found: abs(found.witnessed_mwh - found.bids_mwh))
+        raise _refusal(
+            day,
+            doubt,
+            f"the acceptance volumes contradict it for {len(gaps)} farms and periods, most of all {gap.bm_unit_id} in "
+            f"period {gap.settlement_period}: {gap.witnessed_mwh:,.3f} MWh, not {gap.bids_mwh:,.3f} "
+            f"(tolerance {TOLERANCE_MWH:g} MWh)",
+        )
+    return dict(received)
+
+
+def nameless_bids(rows: pd.DataFrame) -> pd.DataFrame:
+    """Bids that may be a wind unit's and do not say so. An action outside the BM has no unit either, but a price and no
+    acceptance.
+    """
+    of_a_unit = rows["acceptance_id"].notna() | rows["original_price"].isna()
+    return rows[rows["bm_unit_id"].isna() & of_a_unit & (rows["volume"] < 0)]
+
+
+def _of(frame: pd.DataFrame, periods: Iterable[int]) -> pd.DataFrame:
+    return frame[frame["settlement_period"].isin(list(periods))]
+
+
+def _refusal(day: date, doubt: str, reason: str) -> ElexonError:
+    return ElexonError(f"{day}: Elexon's answer has {doubt}, and {reason}; the day stays as it was")
