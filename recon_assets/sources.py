@@ -31,6 +31,7 @@ from tenacity import (
 )
 
 from recon_assets.errors import ConfigurationError, ElexonError
+from recon_assets.settings import Settings
 from recon_assets.settlement import Days, day_starts_at, period_starts_at, periods_in
 from recon_assets.throttle import Throttle
 
@@ -282,6 +283,19 @@ class RecordingSource:
         if recording.get("settlementDate") != day.isoformat():
             raise ElexonError(f"the recording {path} is of {recording.get('settlementDate')}")
         return recording
+
+
+def open_source(settings: Settings) -> Source:
+    """The source that ELEXON_API_URL names; ConfigurationError when a folder holds no recordings."""
+    if settings.recordings is not None:
+        return RecordingSource(settings.recordings)
+    return HttpSource(
+        settings.elexon_api_url,
+        per_second=settings.elexon_requests_per_second,
+        in_flight=settings.elexon_requests_in_flight,
+        attempts=settings.elexon_attempts,
+        timeout_seconds=settings.elexon_timeout_seconds,
+    )
 
 
 def _retry_after(response: requests.Response) -> float | None:

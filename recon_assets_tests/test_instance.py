@@ -16,9 +16,9 @@ from sqlalchemy import Engine
 
 from recon_assets.definitions import defs
 from recon_assets.errors import ConfigurationError
-from recon_assets.orchestration.assets import process_tags
 from recon_assets.orchestration.instance import end_dead_runs, open_instance, prepare_home, tell_what_is_right
 from recon_assets.orchestration.reconciliation import read_state
+from recon_assets.orchestration.steps import process_tags
 from recon_assets.orchestration.workbench import Workbench
 from recon_assets.settlement import Days
 from recon_assets_tests.evidence import all_hold, figures, partitions, rows

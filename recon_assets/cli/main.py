@@ -1,7 +1,7 @@
 """The command `recon`: its group, and how every command ends.
 
-Belongs here: exit codes and errors. Does not: commands (looking.py, working.py, routines.py); each of them calls one
-function. Dagster is imported only by commands that write, so that reading commands start fast.
+Belongs here: exit codes and errors. Does not: commands (looking.py, working.py, rereading.py, routines.py); each of
+them calls one function. Dagster is imported only by commands that write, so that reading commands start fast.
 
 Exit codes: 0 done and right; 1 something is missing, wrong, behind or failed; 2 wrong usage or configuration;
 130 interrupted.
@@ -15,6 +15,7 @@ from pathlib import Path
 import click
 
 from recon_assets.cli.looking import COMMANDS as LOOKING
+from recon_assets.cli.rereading import COMMANDS as REREADING
 from recon_assets.cli.routines import COMMANDS as ROUTINES
 from recon_assets.cli.shared import INTERRUPTED, NOT_RIGHT, RIGHT
 from recon_assets.cli.working import COMMANDS as WORKING
@@ -31,7 +32,7 @@ def recon(debug: bool) -> None:
     """
 
 
-for command in (*WORKING, *LOOKING, *ROUTINES):
+for command in (*WORKING, *LOOKING, *REREADING, *ROUTINES):
     recon.add_command(command)
 
 

@@ -92,8 +92,14 @@ class Period:
         first = self._first or first_day or (span.first if span else None)
         if first is None:
             raise UsageError("the database holds no data yet: name a period, for example --month 2025-06")
-        last = self._last or (span.last if span else today - timedelta(days=1))
+        last = self._last or newest_day(settings)
         return Days(first, max(first, last) if self._last is None else last)
+
+
+def newest_day(settings: Settings) -> date:
+    """The newest day that the source should have whole: yesterday in London, or the newest recording."""
+    span = _recorded_span(settings)
+    return span.last if span else london_day(datetime.now(UTC)) - timedelta(days=1)
 
 
 def _recorded_span(settings: Settings) -> Days | None:

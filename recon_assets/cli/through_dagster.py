@@ -4,6 +4,7 @@ import logging
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import asdict
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
@@ -95,9 +96,10 @@ def run_routine(
     """Runs an unattended routine, which also writes its log."""
     settings = read_settings()
     span = None if resolve is None else _kept(resolve(settings))
+    from recon_assets.logs import open_log
     from recon_assets.orchestration.routines import auto, daily_check
     from recon_assets.progress import TerminalObserver
-    from recon_assets.unattended import LogObserver, open_log
+    from recon_assets.unattended import LogObserver
 
     observer = TerminalObserver()
     with open_log(settings.log_folder, name) as log:
@@ -106,6 +108,76 @@ def run_routine(
             outcome = daily_check(work, days, force) if span is None else auto(work, span, ingest)
         _log_end(log, outcome, observer)
     return _show(outcome, observer, style, outcome.after.is_right)
+
+
+def reingest_through_dagster(day: date, periods: tuple[int, int] | None, *, bitcoin: bool, style: str) -> int:
+    """Reads a day again and shows what that changed."""
+    settings = read_settings()
+    _kept(Days(day, day))
+    from recon_assets import report
+    from recon_assets.figures import figures_of
+    from recon_assets.progress import TerminalObserver
+    from recon_assets.verification_report import print_figures
+
+    observer = TerminalObserver()
+    with _reconciliation(settings, observer, reads=True) as work:
+        before = figures_of(work.engine, day)
+        with observer:
+            outcome = work.reingest(day, periods, bitcoin=bitcoin)
+        after = figures_of(work.engine, day)
+    state = outcome.after
+    right = state.is_right if bitcoin else not (state.records.faults or state.unready_days)
+    if style == "json":
+        return _show(outcome, observer, style, right, before=asdict(before), after=asdict(after))
+    if before != after:
+        print_figures(report.open_console(), before, after)
+    else:
+        click.echo(f"{day} is as it was.")
+    return _show(outcome, observer, style, right)
+
+
+def repair_through_dagster(settings: Settings, day: date, method: str | None, seed: int | None, style: str) -> int:
+    """Verifies a day, mends what differs and verifies it again; without a method, reads it again in any case."""
+    _kept(Days(day, day))
+    from recon_assets import report
+    from recon_assets.figures import figures_of
+    from recon_assets.logs import open_log
+    from recon_assets.progress import TerminalObserver
+    from recon_assets.verification import Finding, Method
+    from recon_assets.verification_report import print_figures, print_verification, repair_facts
+
+    observer = TerminalObserver()
+    with (
+        open_log(settings.log_folder, "repair") as log,
+        _reconciliation(settings, observer, reads=True) as work,
+    ):
+        before = figures_of(work.engine, day)
+        found = None if method is None else work.verify(day, Method(method), seed)
+        with observer:
+            outcome = work.mend(day, found)
+        again = found
+        if found is not None and outcome is not None:
+            again = work.verify(day, found.method, found.seed)
+        after = figures_of(work.engine, day)
+        done = "nothing" if outcome is None else "reingested" if outcome.plan.ingest else "converged"
+        facts = repair_facts(before, after, found, again, done) | {"failures": observer.reasons}
+        log.log(
+            logging.ERROR if observer.reasons else logging.INFO, "repaired", extra={"day": day.isoformat(), **facts}
+        )
+    for reason in observer.reasons:
+        click.echo(f"Failed: {reason}", err=True)
+    right = again.finding is Finding.AGREES if again else outcome is not None and outcome.after.is_right
+    if style == "json":
+        echo_json(facts)
+        return exit_code(right and not observer.reasons)
+    console = report.open_console()
+    if found is not None:
+        print_verification(console, found)
+    console.print(f"[bold]Done[/]: {done}")
+    print_figures(console, before, after)
+    if again is not None and outcome is not None:
+        print_verification(console, again)
+    return exit_code(right and not observer.reasons)
 
 
 def _log_end(log: logging.Logger, outcome: "Outcome", observer: "TerminalObserver") -> None:
@@ -128,7 +200,8 @@ def _reconciliation(settings: Settings, observer: Any, *, reads: bool) -> Iterat
     from recon_assets.interrupts import noticed_interrupts
     from recon_assets.orchestration.instance import open_instance
     from recon_assets.orchestration.reconciliation import Reconciliation
-    from recon_assets.orchestration.workbench import open_source, open_workbench
+    from recon_assets.orchestration.workbench import open_workbench
+    from recon_assets.sources import open_source
 
     if reads:
         # A source that is not there is said before anything is created.
@@ -142,14 +215,14 @@ def _reconciliation(settings: Settings, observer: Any, *, reads: bool) -> Iterat
         yield Reconciliation(workbench, instance, command, raise_if_interrupted)
 
 
-def _show(outcome: "Outcome", observer: "TerminalObserver", style: str, right: bool) -> int:
+def _show(outcome: "Outcome", observer: "TerminalObserver", style: str, right: bool, **more: Any) -> int:
     from recon_assets import report
 
     for reason in observer.reasons:
         click.echo(f"Failed: {reason}", err=True)
     done = report.done_facts(outcome.runs, outcome.told, observer)
     if style == "json":
-        echo_json(report.state_facts(outcome.after) | {"done": done})
+        echo_json(report.state_facts(outcome.after) | {"done": done} | more)
     else:
         console = report.open_console()
         report.print_done(console, done, outcome.before, outcome.plan)

@@ -4,69 +4,39 @@ The layers of one partitioning are one multi-asset that can be subset: a run wal
 one transaction, so that all miner models of a month come from one snapshot.
 """
 
-import os
-import socket
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from datetime import date
 from typing import Any
 
 import dagster as dg
-import psutil
 
 from recon_assets import database
 from recon_assets.bm_units import packaged_bm_units
-from recon_assets.errors import ReconError
-from recon_assets.ingest import ingest_day
-from recon_assets.journal import Phase
 from recon_assets.orchestration import events
 from recon_assets.orchestration.catalogue import (
     NETWORK_DIFFICULTY_SPEC,
     WIND_BIDS,
     WIND_BIDS_SPEC,
-    WIND_BM_UNITS,
     WIND_BM_UNITS_SPEC,
-    LayerAsset,
     layer_assets,
 )
 from recon_assets.orchestration.checks import evaluate, specs_of
-from recon_assets.orchestration.pacing import Pacing, journal_of, works_of
+from recon_assets.orchestration.pacing import Pacing
 from recon_assets.orchestration.partitions import DAYS, DAYS_A_RUN, PARTITIONS, days_of
-from recon_assets.orchestration.workbench import WORKBENCH, Workbench
+from recon_assets.orchestration.steps import at_work, converge_spans, fail_for, read_days
+from recon_assets.orchestration.workbench import WORKBENCH
 from recon_assets.reconcile.layering import DAY, MONTH, YEAR, Grain
-from recon_assets.reconcile.repair import Repair
 from recon_assets.reference import read_tail, store_bm_units, store_retargets
-from recon_assets.settlement import Days, contiguous, due_periods
+from recon_assets.settlement import Days, contiguous
 
 RESOURCES = {WORKBENCH}
 RANGES = dg.BackfillPolicy.multi_run(max_partitions_per_run=DAYS_A_RUN)
 
 
-def process_tags() -> dict[str, str]:
-    """The process that executes a run, so that a run whose process is gone can be told."""
-    started = psutil.Process().create_time()
-    return {
-        "recon/host": socket.gethostname(),
-        "recon/pid": str(os.getpid()),
-        "recon/process_started": f"{started:.2f}",
-    }
-
-
-@contextmanager
-def _at_work(context: dg.AssetExecutionContext) -> Iterator[Workbench]:
-    """The workbench; the run is marked with its process, and an error that a user may meet is one line in the UI."""
-    context.instance.add_run_tags(context.run.run_id, process_tags())
-    workbench: Workbench = getattr(context.resources, WORKBENCH)
-    try:
-        yield workbench
-    except ReconError as error:
-        raise dg.Failure(str(error), allow_retries=False) from error
-
-
 @dg.asset(**WIND_BM_UNITS_SPEC, required_resource_keys=RESOURCES)
 def wind_bm_units(context: dg.AssetExecutionContext) -> dg.MaterializeResult[Any]:
     """Joins Elexon's reference list to what is stored."""
-    with _at_work(context) as workbench:
+    with at_work(context) as workbench:
         # The packaged list is stored whatever Elexon answers: days can be read with it.
         with database.writing(workbench.engine) as connection:
             changed = store_bm_units(connection, packaged_bm_units(), workbench.now())
@@ -87,7 +57,7 @@ def wind_bm_units(context: dg.AssetExecutionContext) -> dg.MaterializeResult[Any
 @dg.asset(**NETWORK_DIFFICULTY_SPEC, required_resource_keys=RESOURCES)
 def network_difficulty(context: dg.AssetExecutionContext) -> dg.MaterializeResult[Any]:
     """Joins the packaged table and mempool.space's tail to what is stored."""
-    with _at_work(context) as workbench:
+    with at_work(context) as workbench:
         url = workbench.settings.mempool_api_url
         with database.writing(workbench.engine) as connection:
             changed = store_retargets(connection)
@@ -114,45 +84,13 @@ def network_difficulty(context: dg.AssetExecutionContext) -> dg.MaterializeResul
 )
 def wind_bids(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult[Any] | dg.AssetCheckResult]:
     """Reads each day whole from Elexon; a day that fails does not stop the others."""
-    with _at_work(context) as workbench:
+    with at_work(context) as workbench:
         if not context.selected_asset_keys:
             yield from evaluate(workbench, context.selected_asset_check_keys, context.run.run_id)
             return
-        failures: dict[date, str] = {}
-        logged: list[dg.AssetMaterialization] = []
-        days = [date.fromisoformat(key) for key in context.partition_keys]
-        journal = journal_of(workbench, context.run)
-        periods = {day: len(due_periods(day, workbench.now())) for day in days}
-        months = dict.fromkeys((MONTH.label(day) for day in days), 0)
-        for day, count in periods.items():
-            months[MONTH.label(day)] += count
-        with journal.working(Phase.READING, months):
-            for day in days:
-                provenance = events.Provenance(
-                    context.instance, {WIND_BM_UNITS: events.event_pointer(context.instance)}
-                )
-                try:
-                    ingested = ingest_day(
-                        workbench.engine, workbench.elexon, day, workbench.now(), archive=workbench.archive
-                    )
-                except ReconError as error:
-                    failures[day] = str(error)
-                    journal.fail(MONTH.label(day), periods[day], str(error))
-                    workbench.observer.failed(day, str(error))
-                    context.log.error(str(error))
-                    continue
-                version = events.bids_versions(workbench.engine, workbench.scope(Days(day, day)))[day]
-                event = events.bids_event(day, version, events.bids_metadata(ingested), provenance)
-                context.log_event(event)
-                logged.append(event)
-                if ingested.unlisted:
-                    context.log.warning(
-                        f"{day}: accepted bids of BM units in no list: {', '.join(sorted(ingested.unlisted))}"
-                    )
-                journal.advance(MONTH.label(day), periods[day])
-                workbench.observer.ingested(ingested)
+        logged, failures = read_days(context, workbench, [date.fromisoformat(key) for key in context.partition_keys])
         yield from evaluate(workbench, context.selected_asset_check_keys)
-        _fail_for(failures, len(context.partition_keys))
+        fail_for(failures, len(context.partition_keys))
         if set(context.op_execution_context.job_def.graph.node_dict) != {WIND_BIDS.to_user_string()}:
             # Steps below only run when this one yields. Dagster then adds events with one data version for the whole
             # range; the days' own versions are logged again after them.
@@ -175,31 +113,14 @@ def _layers_asset(grain: Grain, name: str) -> dg.AssetsDefinition:
         required_resource_keys=RESOURCES,
     )
     def converge_layers(context: dg.AssetExecutionContext, config: Pacing) -> Iterator[dg.AssetCheckResult]:
-        with _at_work(context) as workbench:
+        with at_work(context) as workbench:
             if not context.selected_asset_keys:
                 yield from evaluate(workbench, context.selected_asset_check_keys, context.run.run_id)
                 return
             selected = [asset for asset in assets if asset.key in context.selected_asset_keys]
-            failures: dict[date, str] = {}
-            before = events.event_pointer(context.instance)
-            for done in works_of(workbench, selected, config, context.run).run(_spans(grain, context.partition_keys)):
-                if done.repair is not None:
-                    for asset in selected:
-                        # Rows of an upstream asset in this same step were read after its repair, not before.
-                        logged = events.event_pointer(context.instance)
-                        chosen = context.selected_asset_keys
-                        pointers = {key: logged if key in chosen else before for key in asset.upstream}
-                        provenance = events.Provenance(context.instance, pointers)
-                        for event in repair_events(asset, done.repair, provenance):
-                            context.log_event(event)
-                    for reasons in done.repair.unfit.values():
-                        failures |= reasons
-                    workbench.observer.repaired(done.days, done.repair)
-                failures |= {day: "; ".join(reasons) for day, reasons in done.failures.items()}
-            for day, reason in failures.items():
-                workbench.observer.failed(day, reason)
+            failures = converge_spans(context, workbench, selected, _spans(grain, context.partition_keys), config)
             yield from evaluate(workbench, context.selected_asset_check_keys)
-            _fail_for(failures, len(context.partition_keys))
+            fail_for(failures, len(context.partition_keys))
 
     return converge_layers
 
@@ -209,26 +130,6 @@ def _spans(grain: Grain, partition_keys: Sequence[str]) -> list[Days]:
     if grain is not DAY:
         return [days_of(grain, key) for key in partition_keys]
     return contiguous([date.fromisoformat(key) for key in partition_keys])
-
-
-def repair_events(asset: LayerAsset, done: Repair, provenance: events.Provenance) -> Iterator[dg.AssetMaterialization]:
-    """The events of every partition of an asset that is right now."""
-    unfit = {day.isoformat() for day in done.unfit[asset.layer.name]}
-    for (layer, model, partition), evidence in done.evidence.items():
-        if layer == asset.layer.name and model == asset.model and partition not in unfit:
-            changes = done.changes_of(layer, model, partition)
-            yield events.layer_event(asset, partition, evidence, changes, provenance)
-
-
-def _fail_for(failures: dict[date, str], partitions: int) -> None:
-    """Fails the step when days failed, naming each with its reason; the others are done."""
-    if failures:
-        summary = "; ".join(dict.fromkeys(reason for _, reason in sorted(failures.items())))
-        raise dg.Failure(
-            f"{len(failures)} of {partitions} partitions failed: {summary}",
-            metadata={day.isoformat(): reason for day, reason in sorted(failures.items())},
-            allow_retries=False,
-        )
 
 
 settlement_day_layers = _layers_asset(DAY, "settlement_day_layers")

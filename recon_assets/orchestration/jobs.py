@@ -1,11 +1,15 @@
-"""The jobs of the launchpad: each materializes the assets of one partitioning, or runs the checks.
+"""The jobs of the launchpad: each materializes the assets of one partitioning, reads a day again, or runs the checks.
 
 Checks speak of the whole history, so that jobs which are run month by month leave them to one run at the end.
 """
 
+from collections.abc import Sequence
+from typing import Any
+
 import dagster as dg
 
 from recon_assets.orchestration.catalogue import NETWORK_DIFFICULTY, WIND_BIDS, WIND_BM_UNITS, layer_assets
+from recon_assets.orchestration.reingestion import reingest_day_job
 from recon_assets.reconcile.layering import DAY, MONTH, YEAR
 
 BM_UNITS_JOB = dg.define_asset_job(
@@ -40,4 +44,13 @@ AUDIT_JOB = dg.define_asset_job(
     selection=dg.AssetSelection.all_asset_checks(),
     description="Every check on the whole history, without changing anything.",
 )
-JOBS = [BM_UNITS_JOB, DIFFICULTY_JOB, INGEST_JOB, *LAYER_JOBS.values(), AUDIT_JOB]
+REINGEST_JOB = reingest_day_job
+# Dagster does not export the type of an asset job.
+JOBS: Sequence[Any] = [
+    BM_UNITS_JOB,
+    DIFFICULTY_JOB,
+    INGEST_JOB,
+    *LAYER_JOBS.values(),
+    REINGEST_JOB,
+    AUDIT_JOB,
+]

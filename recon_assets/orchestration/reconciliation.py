@@ -15,10 +15,17 @@ from recon_assets import database
 from recon_assets.difficulty import DifficultyHistory
 from recon_assets.errors import ConfigurationError, first_line
 from recon_assets.orchestration.assembly import build_defs
-from recon_assets.orchestration.assets import process_tags
 from recon_assets.orchestration.catalogue import layer_assets
 from recon_assets.orchestration.instance import tell_what_is_right
-from recon_assets.orchestration.jobs import AUDIT_JOB, BM_UNITS_JOB, DIFFICULTY_JOB, INGEST_JOB, LAYER_JOBS
+from recon_assets.orchestration.jobs import (
+    AUDIT_JOB,
+    BM_UNITS_JOB,
+    DIFFICULTY_JOB,
+    INGEST_JOB,
+    LAYER_JOBS,
+    REINGEST_JOB,
+)
+from recon_assets.orchestration.steps import process_tags
 from recon_assets.orchestration.workbench import Workbench
 from recon_assets.reconcile.census import reconciled_state
 from recon_assets.reconcile.layering import DAY, MONTH, YEAR, Grain, Layer
@@ -27,11 +34,15 @@ from recon_assets.reconcile.plan import Plan, plan
 from recon_assets.reconcile.scope import Scope
 from recon_assets.reconcile.state import DayState, State
 from recon_assets.reference import stored_retargets
-from recon_assets.settlement import Days, contiguous, london_day
+from recon_assets.settlement import Days, contiguous, due_periods, london_day
 from recon_assets.sources import RecordingSource
+from recon_assets.verification import Method, Verification
+from recon_assets.verify import verify_day
 
 DAILY_SUMMARIES = (BITCOIN_DAILY, ENERGY_DAILY)
 RANGE_TAGS = ("dagster/asset_partition_range_start", "dagster/asset_partition_range_end")
+CONFIGURED = {LAYER_JOBS[DAY].name: "settlement_day_layers", REINGEST_JOB.name: REINGEST_JOB.name}
+"""The step of a job that takes the run's config."""
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 """The event log keeps everything; the terminal belongs to the command."""
 
@@ -127,8 +138,7 @@ class Reconciliation:
             return Outcome(before, work, before, self.runs, told)
         if work.ingest:
             self._run(BM_UNITS_JOB.name)
-        if not self._is_difficulty_known([day for chunk in work.chunks for day in chunk]):
-            self._run(DIFFICULTY_JOB.name)
+        self._know_difficulty([day for chunk in work.chunks for day in chunk])
         for chunk in work.chunks:
             self._reconcile_days(chunk, set(work.ingest), options.pacing)
         summaries = self.plan(self.state(days), replace(options, ingest=False, force=False, limit=None))
@@ -168,6 +178,33 @@ class Reconciliation:
         self._run(LAYER_JOBS[DAY].name, str(day), str(day), config=narrow)
         return self._sum_up(days, before, work, told, months, years)
 
+    def verify(self, day: date, method: Method, seed: int | None = None) -> Verification:
+        """Compares a day with Elexon."""
+        bench = self._workbench
+        return verify_day(bench.engine, bench.elexon, bench.scope(Days(day, day)), bench.now(), method, seed)
+
+    def reingest(self, day: date, periods: tuple[int, int] | None = None, *, bitcoin: bool = True) -> Outcome:
+        """Reads a day (or some settlement periods of it) from Elexon again, and makes what follows from it right."""
+        days = Days(day, day)
+        before = self.state(days)
+        requests = len(due_periods(day, self._workbench.now())) if periods is None else periods[1] - periods[0] + 1
+        work = Plan([[day]], [day], [MONTH.label(day)], [YEAR.label(day)], [], requests)
+        self._workbench.observer.planned(work)
+        told = tell_what_is_right(self._instance, self._workbench, before)
+        self._run(BM_UNITS_JOB.name)
+        if bitcoin:
+            self._know_difficulty([day])
+        spelled = None if periods is None else f"{periods[0]}-{periods[1]}"
+        config = {"settlement_date": day.isoformat(), "periods": spelled, "bitcoin": bitcoin}
+        self._run(REINGEST_JOB.name, config={name: value for name, value in config.items() if value is not None})
+        return self._sum_up(days, before, work, told, [], [])
+
+    def mend(self, day: date, found: Verification | None) -> Outcome | None:
+        """Mends what a verification found; without one, reads the day again. None where nothing was to be done."""
+        if found is None or found.must_be_read:
+            return self.reingest(day)
+        return self.reconcile(Days(day, day), Options(ingest=False)) if found.differences else None
+
     def _sum_up(
         self, days: Days, before: State, work: Plan, told: int, months: Sequence[str], years: Sequence[str]
     ) -> Outcome:
@@ -182,10 +219,12 @@ class Reconciliation:
             self._run(AUDIT_JOB.name)
         return Outcome(before, work, after, self.runs, told)
 
-    def _is_difficulty_known(self, days: Sequence[date]) -> bool:
+    def _know_difficulty(self, days: Sequence[date]) -> None:
+        """Reads the tail of the difficulty where the stored part does not cover the days."""
         with database.reading(self._workbench.engine) as connection:
             known = stored_retargets(connection)
-        return bool(known) and all(DifficultyHistory(known).covers(day) for day in days)
+        if not known or not all(DifficultyHistory(known).covers(day) for day in days):
+            self._run(DIFFICULTY_JOB.name)
 
     def _reconcile_days(self, chunk: Sequence[date], to_ingest: set[date], pacing: Mapping[str, Any]) -> None:
         """Reads the days of a chunk that are to be read, then converges those that are not right after that."""
@@ -212,7 +251,7 @@ class Reconciliation:
             self._defs.resolve_job_def(job).execute_in_process(
                 instance=self._instance,
                 tags=tags,
-                run_config={**QUIET, "ops": {"settlement_day_layers": {"config": dict(config)}}} if config else QUIET,
+                run_config={**QUIET, "ops": {CONFIGURED[job]: {"config": dict(config)}}} if config else QUIET,
                 asset_selection=assets,
             )
         except dg.DagsterExecutionInterruptedError:

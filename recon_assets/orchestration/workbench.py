@@ -25,7 +25,7 @@ from recon_assets.reconcile.stock import Stock
 from recon_assets.schema import require_schema
 from recon_assets.settings import Settings
 from recon_assets.settlement import Days
-from recon_assets.sources import HttpSource, RecordingSource, Source
+from recon_assets.sources import open_source
 
 WORKBENCH = "workbench"
 """The resource's key."""
@@ -48,19 +48,6 @@ class Observer:
 
     def run_failed(self, job: str, reason: str) -> None:
         """A run ended without success."""
-
-
-def open_source(settings: Settings) -> Source:
-    """The source that ELEXON_API_URL names; ConfigurationError when a folder holds no recordings."""
-    if settings.recordings is not None:
-        return RecordingSource(settings.recordings)
-    return HttpSource(
-        settings.elexon_api_url,
-        per_second=settings.elexon_requests_per_second,
-        in_flight=settings.elexon_requests_in_flight,
-        attempts=settings.elexon_attempts,
-        timeout_seconds=settings.elexon_timeout_seconds,
-    )
 
 
 @dataclass

@@ -1,0 +1,49 @@
+"""The job that reads one settlement day again and cascades: its form in the launchpad, and the one step of it.
+
+Belongs here: everything from the day's bids to its year in one run. Does not: reading and converging (steps.py).
+"""
+
+import dagster as dg
+from pydantic import Field
+
+from recon_assets.errors import UsageError
+from recon_assets.orchestration.catalogue import layer_assets
+from recon_assets.orchestration.pacing import Pacing
+from recon_assets.orchestration.partitions import days_of
+from recon_assets.orchestration.steps import at_work, converge_spans, fail_for, read_days
+from recon_assets.orchestration.workbench import WORKBENCH
+from recon_assets.reconcile.layering import DAY, MONTH, YEAR
+from recon_assets.settlement import parse_day, parse_periods, periods_in
+
+
+class Reingestion(dg.Config):
+    """Which day is read again, and how far that cascades."""
+
+    settlement_date: str = Field(description="The settlement day, YYYY-MM-DD.")
+    periods: str | None = Field(default=None, description="Only these settlement periods, for example 44-48.")
+    bitcoin: bool = Field(default=True, description="Whether calculations and their sums follow.")
+
+
+@dg.op(required_resource_keys={WORKBENCH})
+def reingest_day(context: dg.OpExecutionContext, config: Reingestion) -> None:
+    """Reads the day from Elexon again, then converges its records, calculations and summaries up to its year."""
+    with at_work(context) as workbench:
+        day = parse_day(config.settlement_date)
+        periods = None
+        if config.periods is not None:
+            first, last = parse_periods(config.periods)
+            if last > periods_in(day):
+                raise UsageError(f"{day} has settlement periods 1 to {periods_in(day)}, not {last}")
+            periods = range(first, last + 1)
+        _, failures = read_days(context, workbench, [day], periods)
+        fail_for(failures, 1)
+        for grain in (DAY, MONTH, YEAR):
+            assets = [asset for asset in layer_assets(grain) if config.bitcoin or asset.group != "bitcoin"]
+            failures |= converge_spans(context, workbench, assets, [days_of(grain, grain.label(day))], Pacing())
+        fail_for(failures, 1)
+
+
+@dg.job(name=reingest_day.name, description="Reads one settlement day again from Elexon, and cascades up to its year.")
+def reingest_day_job() -> None:
+    """One step, so that nothing comes between the day's bids and what follows from them."""
+    reingest_day()

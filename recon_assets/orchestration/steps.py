@@ -1,0 +1,134 @@
+"""What a step does: reads days, or converges the layers of a partitioning, and logs the evidence.
+
+Belongs here: the bodies that assets and jobs share. Does not: their declarations (assets.py, reingestion.py).
+"""
+
+import os
+import socket
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import date
+
+import dagster as dg
+import psutil
+
+from recon_assets.errors import ReconError
+from recon_assets.ingest import ingest_day
+from recon_assets.journal import Phase
+from recon_assets.orchestration import events
+from recon_assets.orchestration.catalogue import WIND_BM_UNITS, LayerAsset
+from recon_assets.orchestration.pacing import Pacing, journal_of, works_of
+from recon_assets.orchestration.workbench import WORKBENCH, Workbench
+from recon_assets.reconcile.layering import MONTH
+from recon_assets.reconcile.repair import Repair
+from recon_assets.settlement import Days, due_periods
+
+StepContext = dg.AssetExecutionContext | dg.OpExecutionContext
+
+
+def process_tags() -> dict[str, str]:
+    """The process that executes a run, so that a run whose process is gone can be told."""
+    started = psutil.Process().create_time()
+    return {
+        "recon/host": socket.gethostname(),
+        "recon/pid": str(os.getpid()),
+        "recon/process_started": f"{started:.2f}",
+    }
+
+
+@contextmanager
+def at_work(context: StepContext) -> Iterator[Workbench]:
+    """The workbench; the run is marked with its process, and an error that a user may meet is one line in the UI."""
+    context.instance.add_run_tags(context.run.run_id, process_tags())
+    workbench: Workbench = getattr(context.resources, WORKBENCH)
+    try:
+        yield workbench
+    except ReconError as error:
+        raise dg.Failure(str(error), allow_retries=False) from error
+
+
+def read_days(
+    context: StepContext, workbench: Workbench, days: Sequence[date], periods: range | None = None
+) -> tuple[list[dg.AssetMaterialization], dict[date, str]]:
+    """Reads days (or some settlement periods of them) from Elexon; a day that fails does not stop the others.
+
+    The events that were logged, one per day, and why the other days failed.
+    """
+    failures: dict[date, str] = {}
+    logged: list[dg.AssetMaterialization] = []
+    journal = journal_of(workbench, context.run)
+    due = {day: len(periods or due_periods(day, workbench.now())) for day in days}
+    months = dict.fromkeys((MONTH.label(day) for day in days), 0)
+    for day, count in due.items():
+        months[MONTH.label(day)] += count
+    with journal.working(Phase.READING, months):
+        for day in days:
+            provenance = events.Provenance(context.instance, {WIND_BM_UNITS: events.event_pointer(context.instance)})
+            try:
+                ingested = ingest_day(
+                    workbench.engine, workbench.elexon, day, workbench.now(), periods, workbench.archive
+                )
+            except ReconError as error:
+                failures[day] = str(error)
+                journal.fail(MONTH.label(day), due[day], str(error))
+                workbench.observer.failed(day, str(error))
+                context.log.error(str(error))
+                continue
+            version = events.bids_versions(workbench.engine, workbench.scope(Days(day, day)))[day]
+            event = events.bids_event(day, version, events.bids_metadata(ingested), provenance)
+            context.log_event(event)
+            logged.append(event)
+            if ingested.unlisted:
+                context.log.warning(
+                    f"{day}: accepted bids of BM units in no list: {', '.join(sorted(ingested.unlisted))}"
+                )
+            if ingested.revision:
+                context.log.warning(f"{day}: Elexon has revised the day: {ingested.revision}")
+            journal.advance(MONTH.label(day), due[day])
+            workbench.observer.ingested(ingested)
+    return logged, failures
+
+
+def converge_spans(
+    context: StepContext, workbench: Workbench, assets: Sequence[LayerAsset], spans: Sequence[Days], pacing: Pacing
+) -> dict[date, str]:
+    """Makes assets of one partitioning right, bottom up, and logs an event per partition; why the other days failed."""
+    chosen: Collection[dg.AssetKey] = {asset.key for asset in assets}
+    failures: dict[date, str] = {}
+    before = events.event_pointer(context.instance)
+    for done in works_of(workbench, assets, pacing, context.run).run(spans):
+        if done.repair is not None:
+            for asset in assets:
+                # Rows of an upstream asset in this same step were read after its repair, not before.
+                logged = events.event_pointer(context.instance)
+                pointers = {key: logged if key in chosen else before for key in asset.upstream}
+                provenance = events.Provenance(context.instance, pointers)
+                for event in repair_events(asset, done.repair, provenance):
+                    context.log_event(event)
+            for reasons in done.repair.unfit.values():
+                failures |= reasons
+            workbench.observer.repaired(done.days, done.repair)
+        failures |= {day: "; ".join(reasons) for day, reasons in done.failures.items()}
+    for day, reason in failures.items():
+        workbench.observer.failed(day, reason)
+    return failures
+
+
+def repair_events(asset: LayerAsset, done: Repair, provenance: events.Provenance) -> Iterator[dg.AssetMaterialization]:
+    """The events of every partition of an asset that is right now."""
+    unfit = {day.isoformat() for day in done.unfit[asset.layer.name]}
+    for (layer, model, partition), evidence in done.evidence.items():
+        if layer == asset.layer.name and model == asset.model and partition not in unfit:
+            changes = done.changes_of(layer, model, partition)
+            yield events.layer_event(asset, partition, evidence, changes, provenance)
+
+
+def fail_for(failures: dict[date, str], partitions: int) -> None:
+    """Fails the step when days failed, naming each with its reason; the others are done."""
+    if failures:
+        summary = "; ".join(dict.fromkeys(reason for _, reason in sorted(failures.items())))
+        raise dg.Failure(
+            f"{len(failures)} of {partitions} partitions failed: {summary}",
+            metadata={day.isoformat(): reason for day, reason in sorted(failures.items())},
+            allow_retries=False,
+        )
