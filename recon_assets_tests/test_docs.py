@@ -4,6 +4,7 @@ import ast
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import get_args
 
 import click
 import pytest
@@ -12,6 +13,8 @@ import recon_assets
 from recon_assets.cli import recon
 from recon_assets.orchestration.checks import CHECKS
 from recon_assets.settings import Settings
+from recon_assets.stand_in import FaultKind
+from recon_assets.stand_in import main as stand_in
 
 PROJECT = Path(recon_assets.__file__).parent.parent
 DOCS = {path.name: path.read_text(encoding="utf-8") for path in (PROJECT / "README.md", *PROJECT.glob("docs/*.md"))}
@@ -149,6 +152,21 @@ def test_the_variables_of_the_pace_are_documented() -> None:
     assert {
         name for name in variables_of_settings() if name.startswith("RECON_") and f"`{name}`" not in COMMANDS
     } == set()
+
+
+def section_on_the_stand_in() -> str:
+    """What data.md says of the server that stands in for Elexon."""
+    return DOCS["data.md"].partition("\n## The stand-in\n")[2].partition("\n## ")[0]
+
+
+def test_every_kind_of_fault_of_the_stand_in_is_documented_and_no_other() -> None:
+    table = section_on_the_stand_in().partition("| kind |")[2]
+
+    assert re.findall(r"^\| `(\w+)` \| \S", table, re.MULTILINE) == list(get_args(FaultKind))
+
+
+def test_the_stand_ins_options_are_documented_and_no_other() -> None:
+    assert set(LONG_OPTION.findall(section_on_the_stand_in())) == long_options(stand_in)
 
 
 @pytest.mark.parametrize("name", sorted({check.name for check in CHECKS}))
