@@ -19,8 +19,9 @@ import pytest
 import requests
 
 from recon_assets.bm_units import BmUnit, packaged_bm_units, parse_bm_units
-from recon_assets.elexon import COLUMNS, STACK, Elexon, SettlementStack
+from recon_assets.elexon import Elexon, SettlementStack
 from recon_assets.errors import ElexonError
+from recon_assets.published import COLUMNS, STACK, UNUSED, VOLUME_COLUMNS
 from recon_assets.sources import HttpSource, RecordingSource
 from recon_assets.stand_in import ENDPOINTS, Fault, FaultKind, StandInElexon
 from recon_assets_tests.conftest import CLOCK_CHANGES
@@ -257,15 +258,20 @@ def test_all_that_is_asked_for_is_in_the_file(server: StandInElexon) -> None:
     elexon = Elexon(HttpSource(server.url, per_second=1000))
 
     elexon.settlement_stack(JUNE_6, NOW, [6, 7])
+    elexon.acceptance_volumes(JUNE_6)
+    elexon.wind_generation(JUNE_6)
     elexon.bm_units()
 
-    assert {operation_of(request.path) for request in server.requests} == {STACKS, PRICES, UNITS}
+    asked = {operation_of(request.path) for request in server.requests}
+    assert asked == {STACKS, PRICES, VOLUMES, WIND_AND_SOLAR, UNITS}
 
 
 def test_every_field_that_is_read_is_elexons_and_its_column_can_hold_it(recordings: Path) -> None:
     frame = parsed(recordings).rows
 
-    assert COLUMNS.keys() - STACKS.fields.keys() == set()
+    assert COLUMNS.keys() | UNUSED == STACKS.fields.keys()
+    assert COLUMNS.keys() & UNUSED == set()
+    assert VOLUME_COLUMNS.keys() - VOLUMES.fields.keys() == set()
     assert set(COLUMNS.values()) == set(STACK.columns) == set(frame.columns)
     assert [
         name for name, column in COLUMNS.items() if not TYPES[STACKS.fields[name]["type"]](frame[column].dtype)
