@@ -20,6 +20,8 @@ from recon_assets.reconcile.audit import Tally
 from recon_assets.reconcile.layering import MONTH, YEAR
 from recon_assets.reconcile.state import State, state_counts
 from recon_assets.report import state_facts
+from recon_assets.revision_report import print_revisions, revision_facts
+from recon_assets.revisions import Revision
 from recon_assets.settlement import Days, due_periods
 from recon_assets.watch import spell_seconds, spell_work, style_of, work_facts
 
@@ -34,7 +36,9 @@ ROOMY = 100
 LEFT_OF_WORK = 27
 
 
-def report_facts(state: State, progress: Sequence[MonthProgress], now: datetime) -> dict[str, Any]:
+def report_facts(
+    state: State, progress: Sequence[MonthProgress], now: datetime, revisions: Sequence[Revision] = ()
+) -> dict[str, Any]:
     """The keys of `recon report --format json`: those of `recon status`, and more; `now` is aware."""
     months = [MONTH.label(days.first) for days in state.scope.days.by_month()]
     work = work_facts(progress, now)
@@ -57,6 +61,7 @@ def report_facts(state: State, progress: Sequence[MonthProgress], now: datetime)
             for month in work
             if month["status"] == Status.IN_PROGRESS or (month["status"] == Status.FAILED and month["month"] in months)
         ],
+        "revisions": revision_facts(revisions),
         "next": [*_watching(work), *_next(state, now)],
     }
 
@@ -168,6 +173,9 @@ def print_report(console: Console, facts: Mapping[str, Any]) -> None:
         tables.append(_table(("worst dates", *FAULTS, "%"), worst, gap))
     for table in tables:
         console.print(table, "")
+    if facts["revisions"]:
+        print_revisions(console, facts["revisions"])
+        console.print()
     _print_work(console, facts["work"])
     _print_next(console, facts)
 

@@ -1,6 +1,6 @@
 import io
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
@@ -13,6 +13,7 @@ from recon_assets.journal import MonthProgress
 from recon_assets.progress_report import print_report, report_facts
 from recon_assets.reconcile.audit import Tally
 from recon_assets.reconcile.state import DayState, State
+from recon_assets.revisions import Revision
 from recon_assets.settlement import Days
 from recon_assets_tests.steps import JUNE_6, NOW, SMALL_DAYS, execute, scalar, state_of
 
@@ -38,6 +39,18 @@ def printed(facts: dict[str, Any], width: int = 100) -> list[str]:
     with console.capture() as captured:
         print_report(console, facts)
     return [line.rstrip() for line in captured.get().splitlines()]
+
+
+def test_what_elexon_revised_is_shown_before_the_work(small_days: Engine) -> None:
+    revision = Revision(JUNE_6, NOW, "3, 7", 1, 2, 3, -10.0, -12.5, 800.0, 750.25, "2025-06-06T09:52:19Z", None)
+
+    facts = report_facts(state_of(small_days, SMALL_DAYS), [], NOW, [revision])
+
+    assert json.loads(json.dumps(facts))["revisions"] == [
+        asdict(revision) | {"settlement_date": "2025-06-06", "read_at": "2026-01-15T12:00:00+00:00"}
+    ]
+    (line,) = [line for line in printed(facts) if line.startswith("2025-06-06")]
+    assert line.split() == ["2025-06-06", "2026-01-15", "12:00", "3,", "7", "1", "2", "3", "-2.500", "-49.75"]
 
 
 def commands(facts: dict[str, Any]) -> list[str]:

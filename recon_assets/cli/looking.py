@@ -61,15 +61,12 @@ def report(period: Period, style: str) -> int:
             revisions = read_revisions(connection, state.scope.days)
     from recon_assets.progress_report import print_report, report_facts
     from recon_assets.report import open_console
-    from recon_assets.verification_report import print_revisions, revision_facts
 
-    facts = report_facts(state, progress, datetime.now(UTC)) | {"revisions": revision_facts(revisions)}
+    facts = report_facts(state, progress, datetime.now(UTC), revisions)
     if style == "json":
         echo_json(facts)
     else:
-        console = open_console()
-        print_revisions(console, facts["revisions"])
-        print_report(console, facts)
+        print_report(open_console(), facts)
     return exit_code(state.is_right)
 
 
