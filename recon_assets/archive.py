@@ -24,7 +24,7 @@ import portalocker
 from recon_assets.errors import ReconError
 
 COMPRESSION = 6
-"""gzip's own default: 170 kB for a heavy day of 5 MB, in 0.1 s."""
+"""gzip's own default: 250 kB for the heaviest day of June 2025, of 3.7 MB, in 0.1 s."""
 LOCK_TIMEOUT_SECONDS = 60
 EARLIER = "earlier"
 CORRUPT = ".corrupt.json.gz"
