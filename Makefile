@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo ui test lint clean
+.PHONY: help demo ui test campaign lint clean
 
 help: ## Show the targets.
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/'
@@ -17,6 +17,9 @@ ui: $(VENV)/.installed ## Serve the Dagster UI on http://127.0.0.1:3000.
 
 test: $(VENV)/.installed-dev ## Run all tests, on SQLite and on PostgreSQL.
 	$(BIN)/pytest
+
+campaign: $(VENV)/.installed-dev ## Draw many random schedules of faults, kills and restarts (half an hour).
+	$(BIN)/pytest -n 2 --dist load --hypothesis-profile campaign recon_assets_tests/test_schedules.py
 
 lint: $(VENV)/.installed-dev ## Check style and types.
 	$(BIN)/ruff check .

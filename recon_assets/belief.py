@@ -1,15 +1,16 @@
 """Whether what was read of a day may replace what is stored of it.
 
-An answer that takes away most of what is stored, or that hides whose bid it was, is believed only when the acceptance
-volumes of the day say the same. Otherwise the day stays as it was, and the reason is given.
+An answer without a row, one that takes away most of what is stored, and one that hides whose bid it was are believed
+only when the acceptance volumes of the day say the same. Otherwise the day stays as it was, and the reason is given.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from datetime import date
 
 import pandas as pd
 from sqlalchemy import Connection, Table, func, select
 
+from recon_assets.comparison import of_periods
 from recon_assets.elexon import Elexon, SettlementStack, spell_periods
 from recon_assets.errors import ElexonError
 from recon_assets.tables import curtailment_records, proof_of_fetch, wind_bids
@@ -51,32 +52,34 @@ def require_belief(
         )
     bids = rows[rows["bm_unit_id"].isin(wind)]
     read = bids.groupby("settlement_period").size()
-    shorter = [period for period in stack.published if read.get(period, 0) < SHORT * stored.get(period, 0)]
-    nameless = nameless_bids(rows)
-    doubted = sorted({*shorter, *nameless["settlement_period"]})
+    filled = set(rows["settlement_period"])
+    doubts = {
+        "no row at all": [period for period in stack.published if period not in filled],
+        "fewer than half of the stored bids": [
+            period for period in stack.published if read.get(period, 0) < SHORT * stored.get(period, 0)
+        ],
+        "bids without a BM unit": sorted(set(nameless_bids(rows)["settlement_period"])),
+    }
+    doubted = {period for periods in doubts.values() for period in periods}
     if not doubted:
         return {}
-    reasons = {
-        "fewer than half of the stored bids": shorter,
-        "bids without a BM unit": sorted(set(nameless["settlement_period"])),
-    }
-    doubt = "; ".join(f"{what} in settlement period {spell_periods(where)}" for what, where in reasons.items() if where)
+    doubt = "; ".join(f"{what} in settlement period {spell_periods(where)}" for what, where in doubts.items() if where)
     answer = elexon.acceptance_volumes(day)
     if answer is None:
-        raise _refusal(day, doubt, "Elexon has no list of acceptance volumes that could confirm it")
+        raise _refusal(day, doubt, "there is no list of acceptance volumes that could confirm it")
     volumes, received = answer
-    silent = [period for period in doubted if period not in set(volumes["settlement_period"])]
-    if silent:
-        raise _refusal(day, doubt, f"the acceptance volumes do not speak of period {spell_periods(silent)}")
-    gaps = volume_gaps(_of(volumes, doubted), _of(bids, doubted), wind)
+    # A period of which nothing was accepted has no volumes; one that the list has not come to yet has none either.
+    unspoken = [period for period in doubted if period > max(volumes["settlement_period"], default=0)]
+    if unspoken:
+        raise _refusal(day, doubt, f"the acceptance volumes do not reach to period {spell_periods(unspoken)}")
+    gaps = volume_gaps(of_periods(volumes, doubted), of_periods(bids, doubted), wind)
     if gaps:
         gap = max(gaps, key=lambda found: abs(found.witnessed_mwh - found.bids_mwh))
         raise _refusal(
             day,
             doubt,
-            f"the acceptance volumes contradict it for {len(gaps)} farms and periods, most of all {gap.bm_unit_id} in "
-            f"period {gap.settlement_period}: {gap.witnessed_mwh:,.3f} MWh, not {gap.bids_mwh:,.3f} "
-            f"(tolerance {TOLERANCE_MWH:g} MWh)",
+            f"the acceptance volumes contradict it, most for {gap.bm_unit_id} in period {gap.settlement_period}: "
+            f"{gap.witnessed_mwh:,.3f} MWh, not {gap.bids_mwh:,.3f} (tolerance {TOLERANCE_MWH:g} MWh)",
         )
     return dict(received)
 
@@ -87,10 +90,6 @@ def nameless_bids(rows: pd.DataFrame) -> pd.DataFrame:
     """
     of_a_unit = rows["acceptance_id"].notna() | rows["original_price"].isna()
     return rows[rows["bm_unit_id"].isna() & of_a_unit & (rows["volume"] < 0)]
-
-
-def _of(frame: pd.DataFrame, periods: Iterable[int]) -> pd.DataFrame:
-    return frame[frame["settlement_period"].isin(list(periods))]
 
 
 def _refusal(day: date, doubt: str, reason: str) -> ElexonError:

@@ -107,15 +107,21 @@ class Elexon:
 
     def acceptance_volumes(self, day: date) -> tuple[pd.DataFrame, Mapping[str, str]] | None:
         """The day's accepted bid volumes (see published.VOLUMES) and the answer; None when there are none (yet)."""
-        body = self.source.acceptance_volumes(day)
-        return None if body is None else (volumes_frame(day, body), _received({VOLUMES: body}))
+        try:
+            body = self.source.acceptance_volumes(day)
+            return None if body is None else (volumes_frame(day, body), _received({VOLUMES: body}))
+        except ElexonError as error:
+            raise ElexonError(f"{day} acceptance volumes: {error}") from error
 
     def wind_generation(self, day: date) -> WindGeneration | None:
         """The day's actual wind generation; None when the source has none (yet)."""
-        body = self.source.wind_and_solar(day)
-        if body is None:
-            return None
-        rows, halves = generation_frame(day, body)
+        try:
+            body = self.source.wind_and_solar(day)
+            if body is None:
+                return None
+            rows, halves = generation_frame(day, body)
+        except ElexonError as error:
+            raise ElexonError(f"{day} wind generation: {error}") from error
         return WindGeneration(day, rows, halves, _received({GENERATION: body}))
 
     def _period(self, day: date, period: int) -> "_PeriodStack | ElexonError":

@@ -122,9 +122,9 @@ def store_day(
     bids["gbp"] = (bids["volume"] * bids["original_price"]).fillna(0.0)
     named = rows["bm_unit_id"].map(is_bm_unit).astype(bool)
     unlisted = rows[named & ~rows["bm_unit_id"].isin(wind | other) & (rows["volume"] < 0)]
-    proofs = [_proof(day, period, rows, bids, unlisted, now) for period in stack.published]
-    before = stored_proofs(connection, day)
     wanted = _plain_rows(bids, ("settlement_date", *BID_COLUMNS))
+    proofs = _proofs(stack, wanted, bids, unlisted, now)
+    before = stored_proofs(connection, day)
     half_hour = ("settlement_date", "settlement_period")
     bid_changes = store_fetched(
         connection, wind_bids, wanted, day, stack.published, key=(*half_hour, "sequence_number")
@@ -150,26 +150,34 @@ def store_day(
     )
 
 
-def _proof(
-    day: date, period: int, rows: pd.DataFrame, bids: pd.DataFrame, unlisted: pd.DataFrame, now: datetime
-) -> dict[str, Any]:
-    """The proof of one period that was fetched whole."""
-    of_period = rows[rows["settlement_period"] == period]
-    wind = bids[bids["settlement_period"] == period]
-    unknown = unlisted[unlisted["settlement_period"] == period]
-    return {
-        "settlement_date": day,
-        "settlement_period": period,
-        "fetched_at": now,
-        "stack_rows": len(of_period),
-        "wind_rows": len(wind),
-        "wind_mwh": float(wind["volume"].sum()),
-        "wind_gbp": float(wind["gbp"].sum()),
-        "unlisted_rows": len(unknown),
-        "unlisted_mwh": float(unknown["volume"].sum()),
-        "elexon_created_at": max(of_period["created_at"].dropna(), default=None),
-        "fingerprint": fingerprint(row.values() for row in _plain_rows(wind, BID_COLUMNS)),
-    }
+def _proofs(
+    stack: SettlementStack, wind: list[dict[str, Any]], bids: pd.DataFrame, unlisted: pd.DataFrame, now: datetime
+) -> list[dict[str, Any]]:
+    """The proofs of the periods that were fetched whole; `wind` are the rows of `bids` as they are stored."""
+    of_period: dict[int, list[dict[str, Any]]] = {period: [] for period in stack.published}
+    for row in wind:
+        of_period[row["settlement_period"]].append(row)
+    stamped = stack.rows.dropna(subset="created_at")
+    newest = stamped.groupby("settlement_period")["created_at"].max()
+    counted, sums, unknown = (frame.groupby("settlement_period") for frame in (stack.rows, bids, unlisted))
+    rows, mwh, gbp = counted.size(), sums["volume"].sum(), sums["gbp"].sum()
+    unknown_rows, unknown_mwh = unknown.size(), unknown["volume"].sum()
+    return [
+        {
+            "settlement_date": stack.settlement_date,
+            "settlement_period": period,
+            "fetched_at": now,
+            "stack_rows": int(rows.get(period, 0)),
+            "wind_rows": len(held),
+            "wind_mwh": float(mwh.get(period, 0.0)),
+            "wind_gbp": float(gbp.get(period, 0.0)),
+            "unlisted_rows": int(unknown_rows.get(period, 0)),
+            "unlisted_mwh": float(unknown_mwh.get(period, 0.0)),
+            "elexon_created_at": newest.get(period),
+            "fingerprint": fingerprint([row[name] for name in BID_COLUMNS] for row in held),
+        }
+        for period, held in of_period.items()
+    ]
 
 
 def _plain_rows(frame: pd.DataFrame, columns: Sequence[str]) -> list[dict[str, Any]]:

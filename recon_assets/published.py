@@ -149,7 +149,7 @@ def stack_frame(day: date, rows: Sequence[Mapping[str, Any]]) -> tuple[pd.DataFr
 def volumes_frame(day: date, body: Body) -> pd.DataFrame:
     """A day's acceptance volumes as a frame that follows VOLUMES; ElexonError when a row lacks its unit or volume."""
     rows = pd.DataFrame(rows_of(body, day), columns=list(VOLUME_COLUMNS), dtype=object).rename(columns=VOLUME_COLUMNS)
-    return _checked(VOLUMES, rows.drop_duplicates(), f"{day}: the list of acceptance volumes")
+    return _checked(VOLUMES, rows.drop_duplicates(), "the answer")
 
 
 def generation_frame(day: date, body: Body) -> tuple[pd.DataFrame, list[int]]:
@@ -163,17 +163,17 @@ def generation_frame(day: date, body: Body) -> tuple[pd.DataFrame, list[int]]:
             continue
         period, quantity = row.get("settlementPeriod"), row.get("quantity")
         if not isinstance(period, int) or not 1 <= period <= periods_in(day):
-            raise ElexonError(f"{day}: the wind generation has a settlement period {period}")
+            raise ElexonError(f"the answer has a settlement period {period}")
         if isinstance(quantity, bool) or not isinstance(quantity, int | float):
-            raise ElexonError(f"{day} settlement period {period}: the wind generation is {quantity!r}, not a number")
+            raise ElexonError(f"the quantity of settlement period {period} is {quantity!r}, not a number")
         if _instant(row, "startTime") != period_starts_at(day, period):
-            raise ElexonError(f"{day} settlement period {period}: the wind generation starts at {row['startTime']}")
+            raise ElexonError(f"settlement period {period} does not start at {row['startTime']}")
         published = _instant(row, "publishTime")
         held = newest.get((period, column))
         if held is None or published > held[0]:
             newest[period, column] = (published, float(quantity))
         elif published == held[0] and quantity != held[1]:
-            raise ElexonError(f"{day} settlement period {period}: two wind generations were published at {published}")
+            raise ElexonError(f"settlement period {period} has two quantities published at {published}")
     kinds = list(WIND_TYPES.values())
     periods = sorted({period for period, _ in newest})
     whole = [period for period in periods if all((period, kind) in newest for kind in kinds)]
@@ -186,7 +186,7 @@ def generation_frame(day: date, body: Body) -> tuple[pd.DataFrame, list[int]]:
         for period in whole
     ]
     frame = pd.DataFrame(rows, columns=["settlement_period", *kinds, "published_at"], dtype=object)
-    return _checked(GENERATION, frame, f"{day}: the wind generation"), sorted(set(periods) - set(whole))
+    return _checked(GENERATION, frame, "the answer"), sorted(set(periods) - set(whole))
 
 
 def _instant(row: Mapping[str, Any], field: str) -> datetime:

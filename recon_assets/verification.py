@@ -42,7 +42,7 @@ class Verification:
 
     `is_contradicted` says that the bids are not those that were fetched. `periods` were compared; `unread` are
     published but not stored; `unpublished` are stored, but Elexon does not list them as published. `requests` is what
-    it took, `seed` drew the random periods.
+    it took, `found_within` how many of them until a difference was found; `seed` drew the random periods.
     """
 
     settlement_date: date
@@ -54,6 +54,7 @@ class Verification:
     unread: Sequence[int] = ()
     unpublished: Sequence[int] = ()
     requests: int = 0
+    found_within: int | None = None
     seed: int | None = None
     not_comparable: str | None = None
 

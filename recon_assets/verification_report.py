@@ -26,6 +26,7 @@ def verification_facts(found: Verification) -> dict[str, Any]:
         "state": found.state.value,
         "periods": list(found.periods),
         "requests": found.requests,
+        "found_within_requests": found.found_within,
         "seed": found.seed,
         "differences": [asdict(difference) for difference in found.differences],
         "unread_periods": list(found.unread),
@@ -47,7 +48,8 @@ def print_verification(console: Console, found: Verification) -> None:
     summary = Table.grid(padding=(0, 2))
     summary.add_row("Settlement day", facts["state"])
     summary.add_row("Periods compared", compared + (f" (seed {found.seed})" if found.seed is not None else ""))
-    summary.add_row("Requests", str(facts["requests"]))
+    within = f" (a difference was found within {found.found_within})" if found.found_within else ""
+    summary.add_row("Requests", f"{found.requests}{within}")
     summary.add_row("Tolerance", facts["tolerance"])
     summary.add_row("Does not see", facts["does_not_see"])
     for what, text in (

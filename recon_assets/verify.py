@@ -74,6 +74,7 @@ def verify_day(
         unread=sorted(look.unread),
         unpublished=sorted(look.unpublished),
         requests=elexon.source.requests - before,
+        found_within=look.found_at - before if look.found_at is not None else None,
         seed=seed if method in (Method.PROGRESSIVE, Method.RANDOM) else None,
         not_comparable=look.not_comparable,
     )
@@ -142,6 +143,7 @@ class _Look:
         self.unread: set[int] = set()
         self.unpublished: set[int] = set()
         self.not_comparable: str | None = None
+        self.found_at: int | None = None
 
     def by_witness(self) -> list[Difference]:
         """Acceptance volumes of the whole day against the bids."""
@@ -164,6 +166,7 @@ class _Look:
         self.periods = set(stored.proven)
         self.unread = witnessed - stored.proven
         gaps = volume_gaps(volumes[volumes["settlement_period"].isin(stored.proven)], stored.bids, stored.wind)
+        self.found_at = self._elexon.source.requests if gaps else None
         return [
             Difference(
                 gap.settlement_period,
@@ -184,6 +187,7 @@ class _Look:
             return []
         due = due_periods(self._day, self._now)
         found = self._compare(self._first_periods(due))
+        self.found_at = self._elexon.source.requests if found else None
         if found and self._method is Method.PROGRESSIVE:
             found += self._compare(self._drawn([period for period in due if period not in self.periods]))
         return found

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import dagster as dg
+import hypothesis
 import pytest
 from sqlalchemy import Engine
 
@@ -20,6 +21,8 @@ from recon_assets.settlement import Days
 from recon_assets.stand_in import StandInElexon
 from recon_assets_tests.postgres import PostgresServer
 from recon_assets_tests.steps import JUNE, JUNE_DAYS, NOW, SMALL_DAYS, converge_layers, ingest
+
+hypothesis.settings.register_profile("campaign", max_examples=500, print_blob=True)
 
 CLOCK_CHANGES = Path(__file__).parent / "data"
 """Recordings of 2025-03-30 (46 periods) and 2025-10-26 (50)."""

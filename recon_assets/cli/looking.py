@@ -48,23 +48,28 @@ def analyze(period: Period, style: str) -> int:
 @period_options
 @format_option
 def report(period: Period, style: str) -> int:
-    """Report the progress: by month and model, the worst dates, the work that is under way."""
+    """Report the progress: by month and model, the worst dates, what Elexon revised, the work that is under way."""
     from recon_assets import database
     from recon_assets.journal import read_progress
+    from recon_assets.revisions import read_revisions
 
     settings = read_settings()
     with reading_engine(settings) as engine:
         state = read_state(engine, settings, period)
         with database.reading(engine) as connection:
             progress = read_progress(connection)
+            revisions = read_revisions(connection, state.scope.days)
     from recon_assets.progress_report import print_report, report_facts
     from recon_assets.report import open_console
+    from recon_assets.verification_report import print_revisions, revision_facts
 
-    facts = report_facts(state, progress, datetime.now(UTC))
+    facts = report_facts(state, progress, datetime.now(UTC)) | {"revisions": revision_facts(revisions)}
     if style == "json":
         echo_json(facts)
     else:
-        print_report(open_console(), facts)
+        console = open_console()
+        print_revisions(console, facts["revisions"])
+        print_report(console, facts)
     return exit_code(state.is_right)
 
 
