@@ -7,14 +7,24 @@ from pathlib import Path
 from typing import get_args
 
 import click
+import dagster as dg
 import pytest
 
 import recon_assets
 from recon_assets.cli import recon
+from recon_assets.cli.rereading import METHODS
+from recon_assets.comparison import TOLERANCE_GBP, TOLERANCE_RELATIVE
+from recon_assets.orchestration.assembly import build_defs
 from recon_assets.orchestration.checks import CHECKS
+from recon_assets.orchestration.jobs import REINGEST_JOB
+from recon_assets.published import TOLERATED
 from recon_assets.settings import Settings
+from recon_assets.sources import LONGEST_RETRY_AFTER_SECONDS
 from recon_assets.stand_in import FaultKind
 from recon_assets.stand_in import main as stand_in
+from recon_assets.verification import Finding, Method
+from recon_assets.verify import FIXED_PERIODS, RANDOM_PERIODS
+from recon_assets.witness import TOLERANCE_MWH
 
 PROJECT = Path(recon_assets.__file__).parent.parent
 DOCS = {path.name: path.read_text(encoding="utf-8") for path in (PROJECT / "README.md", *PROJECT.glob("docs/*.md"))}
@@ -167,6 +177,43 @@ def test_every_kind_of_fault_of_the_stand_in_is_documented_and_no_other() -> Non
 
 def test_the_stand_ins_options_are_documented_and_no_other() -> None:
     assert set(LONG_OPTION.findall(section_on_the_stand_in())) == long_options(stand_in)
+
+
+def test_every_method_of_verification_is_documented_and_no_other() -> None:
+    methods = re.findall(
+        r"^\| `(\w+)`(?: \(default\))? \|", section_of("verify").partition("| finding |")[0], re.MULTILINE
+    )
+
+    assert sorted(methods) == sorted(METHODS) == sorted(Method)
+    assert f"| `{METHODS[0]}` (default) |" in section_of("verify")
+
+
+def test_every_finding_of_a_verification_is_documented_and_no_other() -> None:
+    findings = re.findall(r"^\| `([\w ]+)` \|", section_of("verify").partition("| finding |")[2], re.MULTILINE)
+
+    assert sorted(findings) == sorted(Finding)
+
+
+def test_every_count_of_what_is_tolerated_is_documented_and_no_other() -> None:
+    section = DOCS["data.md"].partition("\n### What is tolerated\n")[2].partition("\n### ")[0]
+
+    assert re.findall(r"^\| `(\w+)` \| \S", section, re.MULTILINE) == list(TOLERATED)
+
+
+def test_the_limits_in_the_pages_are_those_of_the_code() -> None:
+    periods = ", ".join(map(str, FIXED_PERIODS))
+
+    assert f"in periods {periods} and the last" in section_of("verify")
+    assert RANDOM_PERIODS == 10
+    for limit in (f"{TOLERANCE_RELATIVE:g}".replace("e-0", "e-"), f"{TOLERANCE_MWH:g} MWh", f"{TOLERANCE_GBP:g} GBP"):
+        assert limit in section_of("verify")
+    assert f"`Retry-After` is honoured up to {LONGEST_RETRY_AFTER_SECONDS:g} s." in DOCS["data.md"]
+
+
+def test_the_config_of_a_job_in_a_page_is_one_that_it_takes() -> None:
+    (config,) = re.findall(r"```yaml\n(.*?)```", OPERATIONS, re.DOTALL)
+
+    dg.validate_run_config(build_defs().resolve_job_def(REINGEST_JOB.name), dg.config_from_yaml_strings([config]))
 
 
 @pytest.mark.parametrize("name", sorted({check.name for check in CHECKS}))

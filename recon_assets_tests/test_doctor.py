@@ -6,16 +6,19 @@ import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import psycopg
 import pytest
 from sqlalchemy import Engine, make_url
 
+from recon_assets.archive import Archive
 from recon_assets.database import open_engine, writing
 from recon_assets.doctor.advice import advise
 from recon_assets.doctor.examination import examine
 from recon_assets.doctor.facts import (
+    ArchiveFolder,
     Connections,
     Disk,
     Fault,
@@ -778,6 +781,77 @@ def test_mempool_is_asked_when_it_is_set(small_days: Engine, settings: Settings,
     assert unknown.mempool is not None
     assert (unknown.mempool.is_reachable, unknown.mempool.error, unknown.is_healthy) == (False, "HTTP 404", False)
     assert advice_of(unknown) == [f"{stand_in.url} cannot be read (HTTP 404): check the network and MEMPOOL_API_URL"]
+
+
+# The archive
+
+
+@pytest.fixture
+def archive(settings: Settings) -> Archive:
+    """The archive of two days: of one two earlier versions, the second of them a corrupt one."""
+    archive = Archive(settings.archive_folder)
+    for day, body in ((JUNE_6, "1"), (JUNE_7, "1"), (JUNE_7, "2")):
+        archive.keep(day, {"stack_bid/7": body}, NOW)
+    (archive.folder / "2025-06-07.json.gz").write_bytes(b"spoiled")
+    archive.keep(JUNE_7, {"stack_bid/7": "3"}, NOW + timedelta(days=1))
+    archive.keep_reference("[]")
+    return archive
+
+
+@on_sqlite
+def test_the_archive_is_measured_and_left_as_it_is(
+    small_days: Engine, settings: Settings, stand_in: StandInElexon, archive: Archive
+) -> None:
+    files = {path: path.read_bytes() for path in archive.folder.rglob("*") if path.is_file()}
+
+    health = examine(small_days, with_elexon(settings, stand_in.url), NOW)
+
+    assert health.archive == ArchiveFolder(
+        path=str(archive.folder),
+        recordings=2,
+        first_day=JUNE_6,
+        last_day=JUNE_7,
+        earlier=2,
+        corrupt=1,
+        size_bytes=sum(map(len, files.values())),
+        retention="nothing is deleted",
+    )
+    assert {path: path.read_bytes() for path in archive.folder.rglob("*") if path.is_file()} == files
+    assert str(archive.folder) in {disk.path for disk in health.disks}
+    assert health.is_healthy
+
+
+@on_sqlite
+def test_an_archive_that_is_not_there_yet_is_empty_and_not_made(
+    small_days: Engine, settings: Settings, stand_in: StandInElexon
+) -> None:
+    health = examine(small_days, with_elexon(settings, stand_in.url), NOW)
+
+    assert health.archive == ArchiveFolder(str(settings.archive_folder))
+    assert not settings.archive_folder.exists()
+    assert health.is_healthy
+
+
+@on_sqlite
+def test_where_recordings_are_read_nothing_is_archived(small_days: Engine, settings: Settings) -> None:
+    assert examine(small_days, settings, NOW).facts()["archive"] is None
+
+
+@on_sqlite
+@pytest.mark.parametrize("name", ["taken", "taken/archive"])
+def test_an_archive_that_cannot_be_written_is_no_health(
+    small_days: Engine, settings: Settings, stand_in: StandInElexon, tmp_path: Path, name: str
+) -> None:
+    (tmp_path / "taken").write_text("a file")
+    settings = replace(with_elexon(settings, stand_in.url), archive_folder=tmp_path / name)
+
+    health = examine(small_days, settings, NOW)
+
+    assert not health.is_healthy
+    assert advice_of(health) == [
+        f"the archive at {tmp_path / name} cannot be used ({tmp_path / 'taken'} is no folder), so that no day can be "
+        "read: let this user write there, or set RECON_ARCHIVE"
+    ]
 
 
 # Advice from figures that no test can bring about

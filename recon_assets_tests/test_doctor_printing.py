@@ -10,7 +10,7 @@ from sqlalchemy import Engine
 
 from recon_assets.database import open_engine, writing
 from recon_assets.doctor.examination import examine
-from recon_assets.doctor.facts import DayLocks, Disk, Health, Session, Sessions, Source, Verdict
+from recon_assets.doctor.facts import ArchiveFolder, DayLocks, Disk, Health, Session, Sessions, Source, Verdict
 from recon_assets.doctor.printing import print_health
 from recon_assets.report import open_console
 from recon_assets.schema import SCHEMA_LOCK
@@ -62,6 +62,7 @@ def test_a_healthy_database_is_told_in_full(small_days: Engine, settings: Settin
     assert told["Indexes"] == ["as declared"]
     assert told["Elexon"] == [settings.elexon_api_url, "30 recordings 2025-06-01..2025-06-30"]
     assert told["mempool"] == ["not asked: only the packaged difficulty table is used"]
+    assert told["Archive"] == ["nothing is archived: recordings are read"]
     tables = [line.split()[0] for line in lines if line.split()[:1] and line.split()[0] in metadata.tables]
     assert sorted(tables) == sorted(metadata.tables)
     (counted,) = [line for line in lines if line.startswith("counting the calculations of 2025-06-07")]
@@ -129,6 +130,28 @@ def test_sessions_that_stand_in_the_way_are_named(small_days: Engine, settings: 
         "pid 5 (recon, ann) waits for the lock of 1 day 2025-06-06",
     ]
     assert sections(printed(calm.facts()))["Sessions"] == ["nobody is in the way"]
+
+
+@pytest.mark.parametrize("error", [None, "/data is no folder"])
+def test_the_archive_has_its_days_its_size_and_its_retention(
+    small_days: Engine, settings: Settings, error: str | None
+) -> None:
+    archive = ArchiveFolder("/data/archive", error, 1_096, date(2022, 1, 1), date(2024, 12, 31), 75, 1, 104_150_000)
+
+    facts = replace(examine(small_days, settings, NOW), archive=archive).facts()
+
+    assert sections(printed(facts))["Archive"] == [
+        "/data/archive",
+        "1,096 recordings 2022-01-01..2024-12-31, 104.2 MB",
+        "earlier versions: 75, of them corrupt: 1",
+        f"{f'cannot be used: {error}' if error else 'can be written'}; nothing is deleted",
+    ]
+
+
+def test_an_empty_archive_has_no_days(small_days: Engine, settings: Settings) -> None:
+    facts = replace(examine(small_days, settings, NOW), archive=ArchiveFolder("/data/archive")).facts()
+
+    assert sections(printed(facts))["Archive"][1] == "0 recordings, 0.0 MB"
 
 
 def test_what_is_wrong_and_what_to_change_is_said_last(small_days: Engine, settings: Settings) -> None:

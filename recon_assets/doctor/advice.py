@@ -52,6 +52,11 @@ def advise(health: Health) -> Iterator[str]:
     for source, variable in ((health.elexon, "ELEXON_API_URL"), (health.mempool, "MEMPOOL_API_URL")):
         if source is not None:
             yield from _of_source(source, variable)
+    if health.archive is not None and health.archive.error is not None:
+        yield (
+            f"the archive at {health.archive.path} cannot be used ({health.archive.error}), so that no day can be "
+            "read: let this user write there, or set RECON_ARCHIVE"
+        )
     if health.sessions is not None:
         yield from _of_blocked(health.sessions.blocked)
     for probe in health.probes:

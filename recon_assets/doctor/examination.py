@@ -1,7 +1,7 @@
 """The health of the database and of the sources, measured without changing anything.
 
 Belongs here: what is examined, and on which engine. Does not: asking (probes.py, indexes.py,
-postgres.py, sqlite.py, sources.py), what to change (advice.py), printing.
+postgres.py, sqlite.py, sources.py, archive.py), what to change (advice.py), printing.
 
 No session is ended, nothing is written, a file that is not there is not created. What fails is a finding: nothing
 raises but a bug.
@@ -21,6 +21,7 @@ from sqlalchemy.pool import QueuePool
 from recon_assets.database import shown, sqlite_file
 from recon_assets.doctor import postgres, sources, sqlite
 from recon_assets.doctor.advice import advise
+from recon_assets.doctor.archive import examine_archive
 from recon_assets.doctor.facts import DEFAULT_LIMITS, Database, Disk, Health, Limits, Pool
 from recon_assets.doctor.indexes import index_faults
 from recon_assets.doctor.probes import Patient, probe_all
@@ -54,6 +55,7 @@ def examine(engine: Engine, settings: Settings, now: datetime, limits: Limits = 
         timeouts = sqlite.TIMEOUTS
         tables = patient.ask("tables", sqlite.table_sizes)
         file_facts = patient.ask("sqlite", lambda connection: sqlite.file_facts(connection, file, wal_bytes))
+    archive = examine_archive(settings)
     health = Health(
         database=Database(
             address=shown(engine.url),
@@ -74,9 +76,16 @@ def examine(engine: Engine, settings: Settings, now: datetime, limits: Limits = 
         tables=tuple(tables or ()),
         indexes=tuple(patient.ask("indexes", index_faults) or ()) if is_current else (),
         sessions=sessions,
-        disks=tuple(_disks(database=file.parent if file else None, dagster_home=settings.dagster_home)),
+        disks=tuple(
+            _disks(
+                database=file.parent if file else None,
+                dagster_home=settings.dagster_home,
+                archive=settings.archive_folder if archive else None,
+            )
+        ),
         elexon=sources.elexon(settings, newest_day or london_day(now) - timedelta(days=1), limits),
         mempool=sources.mempool(settings, limits),
+        archive=archive,
         unread=patient.unread,
     )
     patient.dispose()

@@ -10,6 +10,7 @@ from datetime import date, datetime
 from enum import StrEnum
 from typing import Any
 
+from recon_assets.archive import RETENTION
 from recon_assets.schema import SchemaState
 
 
@@ -214,10 +215,26 @@ class Source:
 
 
 @dataclass(frozen=True)
+class ArchiveFolder:
+    """Where Elexon's answers are kept; `error` says why none can be kept or why the folder could not be looked at."""
+
+    path: str
+    error: str | None = None
+    recordings: int = 0
+    first_day: date | None = None
+    last_day: date | None = None
+    earlier: int = 0
+    corrupt: int = 0
+    size_bytes: int = 0
+    retention: str = RETENTION
+
+
+@dataclass(frozen=True)
 class Health:
     """Everything; None is what the engine does not have or what could not be read, and `unread` says why of the latter.
 
-    Its keys are sections: server_version, schema, connections, timeouts, sqlite, tables, indexes, sessions.
+    Its keys are sections: server_version, schema, connections, timeouts, sqlite, tables, indexes, sessions. There is no
+    archive where recordings are read.
     """
 
     database: Database
@@ -232,12 +249,15 @@ class Health:
     disks: tuple[Disk, ...]
     elexon: Source
     mempool: Source | None
+    archive: ArchiveFolder | None
     unread: dict[str, str]
     advice: tuple[str, ...] = ()
 
     @property
     def is_healthy(self) -> bool:
-        """Whether the database answers, is as declared, and the sources can be reached; being slow is no illness."""
+        """Whether the database answers, is as declared, the sources can be reached, and what they answer can be kept;
+        being slow is no illness.
+        """
         database = self.database
         return (
             database.error is None
@@ -246,6 +266,7 @@ class Health:
             and not any(probe.verdict in (Verdict.TIMED_OUT, Verdict.FAILED) for probe in self.probes)
             and not any(index.fault is not Fault.NOT_UNIQUE for index in self.indexes)
             and all(source.is_reachable for source in (self.elexon, self.mempool) if source)
+            and (self.archive is None or self.archive.error is None)
         )
 
     def facts(self) -> dict[str, Any]:

@@ -20,6 +20,7 @@ STYLES = {"ok": "green", "slow": "yellow", "timed_out": "red", "failed": "red", 
 WORDS = ("verdict", "statistics")
 """Columns that hold no figures."""
 NOT_ASKED = "not asked: only the packaged difficulty table is used"
+NOT_KEPT = "nothing is archived: recordings are read"
 ENGINES = {"postgresql": "PostgreSQL", "sqlite": "SQLite"}
 
 Facts = Mapping[str, Any]
@@ -76,6 +77,7 @@ def _sections(facts: Facts) -> Iterator[tuple[str, list[str]]]:
         yield f"Disk of {disk['what'].replace('_', ' ')}", [f"{free:,.1f} of {total:,.1f} GB free at {disk['path']}"]
     yield "Elexon", _source(facts["elexon"])
     yield "mempool", _source(facts["mempool"]) if facts["mempool"] else [NOT_ASKED]
+    yield "Archive", list(_archive(facts["archive"])) if facts["archive"] else [NOT_KEPT]
     if facts["unread"]:
         yield "Not read", [f"{section}: {reason}" for section, reason in facts["unread"].items()]
 
@@ -160,6 +162,15 @@ def _source(source: Facts) -> list[str]:
     if source["recordings"] is not None:
         return [source["address"], f"{source['recordings']:,} recordings {source['first_day']}..{source['last_day']}"]
     return [source["address"], f"HTTP {source['http_status']} in {_ms(source['latency_ms'])}"]
+
+
+def _archive(archive: Facts) -> Iterator[str]:
+    yield archive["path"]
+    days = f" {archive['first_day']}..{archive['last_day']}" if archive["recordings"] else ""
+    yield f"{archive['recordings']:,} recordings{days}, {archive['size_bytes'] / MB:,.1f} MB"
+    yield f"earlier versions: {archive['earlier']:,}, of them corrupt: {archive['corrupt']:,}"
+    writing = f"cannot be used: {archive['error']}" if archive["error"] else "can be written"
+    yield f"{writing}; {archive['retention']}"
 
 
 def _probes(probes: Sequence[Facts], roomy: bool) -> Table:
