@@ -10,14 +10,13 @@ Belongs here: files. Does not: what is worth keeping (ingest.py) and reading the
 import gzip
 import json
 import os
-import tempfile
+import uuid
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import Any
 
 import portalocker
 
@@ -177,16 +176,16 @@ def _skip(text: str, position: int) -> int:
 def _write(path: Path, content: bytes) -> None:
     """Writes a file whole or not at all, and so that it outlasts a power cut."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    file: Any
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".", suffix=".tmp", delete=False) as file:
-        try:
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+    try:
+        with temporary.open("xb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-            os.replace(file.name, path)
-        except BaseException:
-            os.unlink(file.name)
-            raise
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
     folder = os.open(path.parent, os.O_RDONLY)
     try:
         os.fsync(folder)

@@ -50,27 +50,39 @@ def of_periods(frame: pd.DataFrame, periods: Collection[int]) -> pd.DataFrame:
 
 
 def sums_apart(side: Side, stored: pd.DataFrame, right: pd.DataFrame) -> list[Difference]:
-    """Where MWh or GBP of a farm in a settlement period differ, of frames with `bm_unit_id, volume, gbp`.
-
-    The number of rows only counts between records and bids: old databases hold one row where two are right.
+    """Where MWh or GBP of a farm in a settlement period differ, of frames with `settlement_period, bm_unit_id, volume,
+    gbp`. The number of rows does not count: old databases hold one where two are right.
     """
-    key = ["settlement_period", "bm_unit_id"]
+    both = _sums(stored, right)
+    apart = {
+        "volume": (both["stored_mwh"] - both["right_mwh"]).abs() > TOLERANCE_MWH,
+        "payment": (both["stored_gbp"] - both["right_gbp"]).abs() > TOLERANCE_GBP,
+    }
+    return [
+        _difference(int(period), str(farm), side, row, {what: bool(mask[period, farm]) for what, mask in apart.items()})
+        for (period, farm), row in zip(both.index, both.to_dict("records"), strict=True)
+        if any(mask[period, farm] for mask in apart.values())
+    ]
+
+
+def sums_of(
+    side: Side, stored: pd.DataFrame, right: pd.DataFrame, apart: Mapping[tuple[int, str], Mapping[str, bool]]
+) -> list[Difference]:
+    """The sums of both sides where the farms and settlement periods that differ are known, with what does."""
+    both = _sums(stored, right)
+    sums = dict(zip(both.index, both.to_dict("records"), strict=True))
+    return [_difference(*key, side, sums[key], what) for key, what in sorted(apart.items())]
+
+
+def _sums(stored: pd.DataFrame, right: pd.DataFrame) -> pd.DataFrame:
+    """MWh and GBP of both sides per settlement period and farm; 0 where one side has none."""
     sums = {}
     for name, frame in (("stored", stored), ("right", right)):
         values = frame.assign(volume=frame["volume"].astype(float), gbp=frame["gbp"].astype(float))
-        sums[name] = values.groupby(key).agg(rows=("volume", "size"), mwh=("volume", "sum"), gbp=("gbp", "sum"))
+        sums[name] = values.groupby(["settlement_period", "bm_unit_id"]).agg(mwh=("volume", "sum"), gbp=("gbp", "sum"))
     both = pd.concat(sums, axis=1).fillna(0.0)
     both.columns = both.columns.map("_".join)
-    differences = []
-    for (period, farm), row in zip(both.index, both.to_dict("records"), strict=True):
-        apart = {
-            "rows": side is Side.RECORDS and row["stored_rows"] != row["right_rows"],
-            "volume": abs(row["stored_mwh"] - row["right_mwh"]) > TOLERANCE_MWH,
-            "payment": abs(row["stored_gbp"] - row["right_gbp"]) > TOLERANCE_GBP,
-        }
-        if any(apart.values()):
-            differences.append(_difference(int(period), str(farm), side, row, apart))
-    return differences
+    return both
 
 
 def bids_apart(stored: pd.DataFrame, published: pd.DataFrame) -> list[Difference]:

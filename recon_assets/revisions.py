@@ -18,8 +18,9 @@ from recon_assets.tables import proof_of_fetch, settlement_revisions
 
 @dataclass(frozen=True)
 class Revision:
-    """What Elexon changed of a day: wind bids added, removed and changed; MWh (negative) and GBP of the settlement
-    periods concerned, before and after; and Elexon's createdDateTime, the newest of these periods.
+    """What changed of a day between two readings: wind bids added, removed and changed; MWh (negative) and GBP of the
+    settlement periods concerned, before and after; and Elexon's createdDateTime, the newest of these periods. It is
+    the same before and after where not Elexon changed the day, but the list of wind units.
     """
 
     settlement_date: date

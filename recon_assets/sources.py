@@ -252,10 +252,13 @@ class RecordingSource:
         return self._path(day).exists()
 
     def _days(self) -> set[date]:
-        return {
-            date.fromisoformat(path.name.removesuffix(".json.gz"))
-            for path in self._folder.glob("[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9].json.gz")
-        }
+        days = set()
+        for path in self._folder.glob("[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9].json.gz"):
+            try:
+                days.add(date.fromisoformat(path.name.removesuffix(".json.gz")))
+            except ValueError:
+                raise ConfigurationError(f"ELEXON_API_URL: {path} is named after a day that does not exist") from None
+        return days
 
     def _path(self, day: date) -> Path:
         return self._folder / f"{day}.json.gz"

@@ -98,6 +98,6 @@ class Verification:
     @property
     def tolerance(self) -> str:
         """How far values may be apart."""
-        if self.method is Method.WITNESS or self.state is DayState.ADOPTED:
+        if self.method is Method.WITNESS or self.state in (DayState.ADOPTED, DayState.ADOPTED_EMPTY):
             return f"{TOLERANCE_MWH:g} MWh and {TOLERANCE_GBP:g} GBP per settlement period and farm"
         return f"{TOLERANCE_RELATIVE:g} of each value of each bid"

@@ -16,17 +16,12 @@ import pandas as pd
 from sqlalchemy import Connection, Engine, Select, func, select
 
 from recon_assets import database
-from recon_assets.comparison import (
-    Difference,
-    Side,
-    bids_apart,
-    of_periods,
-    sums_apart,
-)
+from recon_assets.bm_units import packaged_bm_units
+from recon_assets.comparison import Difference, Side, bids_apart, of_periods, sums_apart, sums_of
 from recon_assets.curtailment import is_curtailment
 from recon_assets.elexon import Elexon
 from recon_assets.errors import ElexonError, ReconError
-from recon_assets.reconcile.audit import contradicted_days
+from recon_assets.reconcile.audit import audit, contradicted_days
 from recon_assets.reconcile.layers import CURTAILMENT
 from recon_assets.reconcile.scope import Scope
 from recon_assets.reconcile.state import DayState, day_states, proven_periods
@@ -98,17 +93,23 @@ def _read_stored(engine: Engine, scope: Scope, now: datetime) -> _Stored:
     day = scope.days.first
     with database.reading(engine) as connection:
         wind, _ = known_bm_units(connection)
+        # A database that was just adopted has no list of its own yet.
+        wind = wind or frozenset(unit.bm_unit_id for unit in packaged_bm_units() if unit.is_wind)
         contradicted = contradicted_days(connection, scope)
         state = day_states(connection, scope, now, contradicted)[day]
         proven = proven_periods(connection, scope).get(day, frozenset())
         bids = _frame(connection, select(wind_bids).where(wind_bids.c.settlement_date == day))
         records = _frame(connection, _records(day))
         expected = _frame(connection, CURTAILMENT.expected(scope))
-    if not wind and state is not DayState.NOT_INGESTED:
-        raise ReconError("no wind unit is known: run 'recon reconcile' first")
+        tallies = audit(connection, CURTAILMENT, scope, "settlement_period", "farm_id")
     of_proven = records[records["settlement_period"].isin(proven)]
     expected = expected.rename(columns={"farm_id": "bm_unit_id"}).assign(gbp=expected["payment"])
-    damaged = sums_apart(Side.RECORDS, of_proven, expected)
+    faults = {
+        (int(period), str(farm)): {"rows": bool(tally.missing or tally.superfluous), "values": bool(tally.wrong)}
+        for (period, farm), tally in tallies.items()
+        if tally.faults
+    }
+    damaged = sums_of(Side.RECORDS, of_proven, expected, faults)
     return _Stored(scope, state, day in contradicted, wind, proven, _with_gbp(bids), records, damaged)
 
 
@@ -155,7 +156,10 @@ class _Look:
             return []
         answer = self._elexon.acceptance_volumes(self._day)
         if answer is None:
-            raise ElexonError(f"{self._day}: Elexon has no list of acceptance volumes of this day (yet)")
+            raise ElexonError(
+                f"{self._day}: there is no list of acceptance volumes of this day (yet); --method full compares the "
+                "bid stack itself"
+            )
         volumes, _ = answer
         witnessed = set(volumes["settlement_period"])
         if stored.state is DayState.ADOPTED_EMPTY:

@@ -54,6 +54,14 @@ def test_answers_are_kept_to_the_letter_in_the_format_of_a_recording(archive: Ar
     assert source.stack(JUNE_6, 8) is None
 
 
+def test_whoever_may_read_files_of_this_user_may_read_recordings(archive: Archive, tmp_path: Path) -> None:
+    (tmp_path / "any").touch()
+
+    path = archive.keep(JUNE_6, {"stack_bid/1": ODD}, NOW).recording
+
+    assert path.stat().st_mode == (tmp_path / "any").stat().st_mode
+
+
 def test_the_same_answers_again_write_nothing(archive: Archive) -> None:
     path = archive.keep(JUNE_6, {"stack_bid/10": ODD}, NOW).recording
     os.utime(path, (1, 1))

@@ -98,8 +98,8 @@ def test_a_repair_does_nothing_that_is_not_needed_and_force_reads_in_any_case(
 
     # and what cannot be read is a failure that changes nothing
     stand_in.faults.append(Fault("server_error", "/2025-06-06/7/"))
-    failed = recon("repair", "2025-06-06", "--force")
-    assert failed.exit_code == 1
+    failed = recon("repair", "2025-06-06", "--force", "--format", "json")
+    assert (failed.exit_code, failed.facts["done"]) == (1, "failed")
     assert "2025-06-06 settlement period 7: " in failed.complaint
     assert recon("status", "--from", "2025-06-06", "--to", "2025-06-06").exit_code == 0
 
@@ -123,6 +123,7 @@ def test_a_day_is_read_again_from_the_archive_without_a_request(recon: Command, 
         (("verify", "2025-06-06", "--method", "guess"), "'guess' is not one of"),
         (("verify", "2025-06-06"), "there is no database at"),
         (("reingest", "2025-06-06", "--periods", "44-49"), "2025-06-06 has settlement periods 1 to 48, not 49"),
+        (("verify", "2021-12-31"), "2021-12-31 is before 2022-01-01"),
         (("repair", "2021-12-31"), "2021-12-31 is before 2022-01-01"),
     ],
 )

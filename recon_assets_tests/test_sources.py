@@ -297,3 +297,10 @@ def test_what_is_no_folder_is_a_wrong_setting(tmp_path: Path, name: str) -> None
 
     with pytest.raises(ConfigurationError, match=f"^ELEXON_API_URL: {tmp_path / name} is not a folder"):
         RecordingSource(tmp_path / name)
+
+
+def test_a_recording_of_no_day_is_a_wrong_setting(recordings: Path) -> None:
+    shutil.copy(recordings / "2025-06-06.json.gz", recordings / "2025-06-31.json.gz")
+
+    with pytest.raises(ConfigurationError, match=r"2025-06-31\.json\.gz is named after a day that does not exist$"):
+        RecordingSource(recordings)

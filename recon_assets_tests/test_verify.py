@@ -211,9 +211,10 @@ def test_a_seed_draws_the_same_periods_again(small_days: Engine, server: StandIn
 @pytest.mark.parametrize(
     ("damage", "what"),
     [
-        ("DELETE FROM curtailment_records WHERE settlement_period = 7", "rows, volume, payment"),
-        ("UPDATE curtailment_records SET volume = volume - 5 WHERE settlement_period = 7", "volume, payment"),
-        ("UPDATE curtailment_records SET original_price = -1 WHERE settlement_period = 7", "payment"),
+        ("DELETE FROM curtailment_records WHERE settlement_period = 7", "rows"),
+        ("UPDATE curtailment_records SET volume = volume - 5 WHERE settlement_period = 7", "values"),
+        ("UPDATE curtailment_records SET original_price = -1 WHERE settlement_period = 7", "values"),
+        ("UPDATE curtailment_records SET so_flag = NOT so_flag WHERE settlement_period = 7", "values"),
     ],
 )
 @pytest.mark.parametrize("method", [Method.WITNESS, Method.FIXED])
@@ -260,8 +261,8 @@ def test_published_periods_that_are_not_stored_are_named(engine: Engine, server:
 
 @pytest.fixture
 def adopted(small_days: Engine) -> Engine:
-    """A database in which the records of the days are there, and neither bids nor proofs."""
-    execute(small_days, "DELETE FROM wind_bids", "DELETE FROM proof_of_fetch")
+    """A database in which the records of the days are there, and neither bids, proofs nor BM units."""
+    execute(small_days, "DELETE FROM wind_bids", "DELETE FROM proof_of_fetch", "DELETE FROM wind_bm_units")
     return small_days
 
 
@@ -309,7 +310,7 @@ def test_without_acceptance_volumes_the_witness_says_nothing(
 ) -> None:
     change_recording(recordings, JUNE_6, lambda content: content.pop("acceptance_volumes_bid"))
 
-    with pytest.raises(ElexonError, match=r"^2025-06-06: Elexon has no list of acceptance volumes of this day"):
+    with pytest.raises(ElexonError, match=r"^2025-06-06: there is no list of acceptance volumes of this day"):
         verify(small_days, server)
     assert verify(small_days, server, Method.FULL).finding is Finding.AGREES
 

@@ -7,7 +7,7 @@ import click
 
 from recon_assets.cli.options import DAY, PERIODS, format_option, newest_day
 from recon_assets.cli.shared import echo_json, exit_code, read_settings, reading_engine
-from recon_assets.cli.through_dagster import reingest_through_dagster, repair_through_dagster
+from recon_assets.cli.through_dagster import kept_days, reingest_through_dagster, repair_through_dagster
 from recon_assets.errors import UsageError
 from recon_assets.settlement import Days, periods_in
 
@@ -44,7 +44,7 @@ def verify(day: date | None, method: str, seed: int | None, style: str) -> int:
     Ends with the command that mends what it found. The log is .recon/logs/verify.jsonl.
     """
     settings = read_settings()
-    chosen = day or newest_day(settings)
+    days = kept_days(Days(chosen := day or newest_day(settings), chosen))
     from rich.console import Console
 
     from recon_assets.elexon import Elexon
@@ -57,7 +57,7 @@ def verify(day: date | None, method: str, seed: int | None, style: str) -> int:
     from recon_assets.verify import verify_day
 
     elexon = Elexon(open_source(settings), in_flight=settings.elexon_requests_in_flight)
-    scope = Scope(Days(chosen, chosen), settings.curtailment_rule)
+    scope = Scope(days, settings.curtailment_rule)
     with reading_engine(settings) as engine, open_log(settings.log_folder, "verify") as log:
         with Console(stderr=True).status(f"Comparing {chosen} with {elexon.source.name}"):
             found = verify_day(engine, elexon, scope, datetime.now(UTC), Method(method), seed)

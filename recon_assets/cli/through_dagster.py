@@ -32,7 +32,7 @@ def reconcile_through_dagster(
     """Reconciles the days and shows what was done and the state after it."""
     # Before the imports, which take two seconds: what is set wrongly is said at once.
     settings = settings or read_settings()
-    days = _kept(resolve(settings))
+    days = kept_days(resolve(settings))
     from recon_assets import report
     from recon_assets.orchestration.reconciliation import Options
     from recon_assets.progress import TerminalObserver
@@ -56,7 +56,7 @@ def reconcile_through_dagster(
 def spot_fix_through_dagster(day: date, period: int, farm: str, style: str) -> int:
     """Makes one triple right and shows it before and after."""
     settings = read_settings()
-    _kept(Days(day, day))
+    kept_days(Days(day, day))
     from recon_assets import report
     from recon_assets.progress import TerminalObserver
     from recon_assets.reconcile.state import DayState
@@ -95,7 +95,7 @@ def run_routine(
 ) -> int:
     """Runs an unattended routine, which also writes its log."""
     settings = read_settings()
-    span = None if resolve is None else _kept(resolve(settings))
+    span = None if resolve is None else kept_days(resolve(settings))
     from recon_assets.logs import open_log
     from recon_assets.orchestration.routines import auto, daily_check
     from recon_assets.progress import TerminalObserver
@@ -113,7 +113,7 @@ def run_routine(
 def reingest_through_dagster(day: date, periods: tuple[int, int] | None, *, bitcoin: bool, style: str) -> int:
     """Reads a day again and shows what that changed."""
     settings = read_settings()
-    _kept(Days(day, day))
+    kept_days(Days(day, day))
     from recon_assets import report
     from recon_assets.figures import figures_of
     from recon_assets.progress import TerminalObserver
@@ -138,7 +138,7 @@ def reingest_through_dagster(day: date, periods: tuple[int, int] | None, *, bitc
 
 def repair_through_dagster(settings: Settings, day: date, method: str | None, seed: int | None, style: str) -> int:
     """Verifies a day, mends what differs and verifies it again; without a method, reads it again in any case."""
-    _kept(Days(day, day))
+    kept_days(Days(day, day))
     from recon_assets import report
     from recon_assets.figures import figures_of
     from recon_assets.logs import open_log
@@ -160,9 +160,12 @@ def repair_through_dagster(settings: Settings, day: date, method: str | None, se
             again = work.verify(day, found.method, found.seed)
         after = figures_of(work.engine, day)
         done = "nothing" if outcome is None else "reingested" if outcome.plan.ingest else "converged"
+        done = "failed" if observer.reasons else done
         facts = repair_facts(before, after, found, again, done) | {"failures": observer.reasons}
         log.log(
-            logging.ERROR if observer.reasons else logging.INFO, "repaired", extra={"day": day.isoformat(), **facts}
+            logging.ERROR if observer.reasons else logging.INFO,
+            "repaired",
+            extra={"settlement_date": day.isoformat(), **facts},
         )
     for reason in observer.reasons:
         click.echo(f"Failed: {reason}", err=True)
@@ -189,7 +192,8 @@ def _log_end(log: logging.Logger, outcome: "Outcome", observer: "TerminalObserve
     log.log(level, "finished", extra={"before": before, "after": after, "done": done, "failures": observer.reasons})
 
 
-def _kept(days: Days) -> Days:
+def kept_days(days: Days) -> Days:
+    """The days, where all of them are kept; else UsageError."""
     if days.first < FIRST_DAY:
         raise UsageError(f"{days.first} is before {FIRST_DAY}, the first day that is kept")
     return days

@@ -83,7 +83,7 @@ def read_days(
                     f"{day}: accepted bids of BM units in no list: {', '.join(sorted(ingested.unlisted))}"
                 )
             if ingested.revision:
-                context.log.warning(f"{day}: Elexon has revised the day: {ingested.revision}")
+                context.log.warning(f"{day} has changed since it was last read: {ingested.revision}")
             journal.advance(MONTH.label(day), due[day])
             workbench.observer.ingested(ingested)
     return logged, failures
