@@ -1,7 +1,7 @@
 import gzip
 import json
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from recon_assets.elexon import Elexon, SettlementStack
 from recon_assets.errors import ElexonError
 from recon_assets.sources import HttpSource, RecordingSource
 from recon_assets.stand_in import Fault, FaultKind, StandInElexon
+from recon_assets_tests.conftest import CLOCK_CHANGES
 from recon_assets_tests.steps import JUNE_6, NOW
 
 STACK = "/balancing/settlement/stack/all/bid/2025-06-06"
@@ -100,6 +101,18 @@ def test_a_row_is_read_as_published(elexon: Elexon) -> None:
         "cadl_flag": False,
         "created_at": "2025-06-06T09:52:19Z",
     }
+
+
+@pytest.mark.parametrize(("day", "periods"), [(date(2025, 3, 30), 46), (date(2025, 10, 26), 50)])
+def test_a_clock_change_is_fetched_with_exactly_its_requests(day: date, periods: int) -> None:
+    with StandInElexon(CLOCK_CHANGES) as server:
+        server.latency_seconds = 0.02
+        stack = Elexon(HttpSource(server.url, per_second=1000)).settlement_stack(day, NOW)
+
+    assert list(stack.published) == list(range(1, periods + 1))
+    path = f"/balancing/settlement/stack/all/bid/{day}"
+    assert sorted(request.path for request in server.requests) == sorted(f"{path}/{n}" for n in stack.published)
+    assert server.in_flight_peak == 8
 
 
 def test_only_due_periods_are_asked_for(elexon: Elexon, server: StandInElexon) -> None:
