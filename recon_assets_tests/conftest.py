@@ -20,7 +20,7 @@ from recon_assets.settings import Settings
 from recon_assets.settlement import Days
 from recon_assets.stand_in import StandInElexon
 from recon_assets_tests.postgres import PostgresServer
-from recon_assets_tests.steps import JUNE, JUNE_DAYS, NOW, SMALL_DAYS, converge_layers, ingest
+from recon_assets_tests.steps import BUSY_DAYS, JUNE, JUNE_DAYS, NOW, SMALL_DAYS, converge_layers, ingest
 
 hypothesis.settings.register_profile("campaign", max_examples=500, print_blob=True)
 
@@ -50,6 +50,7 @@ def _fill(engine: Engine, days: Days) -> None:
 
 CONTENT: dict[str, Callable[[Engine], None]] = {
     "june": lambda engine: _fill(engine, JUNE_DAYS),
+    "busy_days": lambda engine: _fill(engine, BUSY_DAYS),
     "small_days": lambda engine: _fill(engine, SMALL_DAYS),
     "engine": _prepare,
 }
@@ -106,6 +107,12 @@ def engine(settings: Settings) -> Iterator[Engine]:
 @pytest.fixture
 def small_days(engine: Engine) -> Engine:
     """An engine on a database in which 2025-06-06 and 2025-06-07 are ingested and every layer is right."""
+    return engine
+
+
+@pytest.fixture
+def busy_days(engine: Engine) -> Engine:
+    """An engine on a database in which 2025-06-01 and 2025-06-02 are ingested and every layer is right."""
     return engine
 
 

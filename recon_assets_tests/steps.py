@@ -33,6 +33,8 @@ JUNE_6 = date(2025, 6, 6)
 JUNE_7 = date(2025, 6, 7)
 """A smaller day: 14 wind bids, all flagged."""
 SMALL_DAYS = Days(JUNE_6, JUNE_7)
+BUSY_DAYS = Days(date(2025, 6, 1), date(2025, 6, 2))
+"""With 10,038 calculations: a ninth of the month."""
 
 ENDLESS = "WITH RECURSIVE endless(n) AS (SELECT 1 UNION ALL SELECT n % 7 + 1 FROM endless) SELECT count(*) FROM endless"
 """A query that never ends, on either engine."""

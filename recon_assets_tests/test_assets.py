@@ -47,7 +47,7 @@ def mempool(tmp_path: Path) -> Iterator[str]:
         server.shutdown()
 
 
-def test_all_daily_assets_of_a_range_in_one_run(
+def test_all_daily_assets_of_a_range_in_one_run_and_their_figures(
     workbench: Workbench, instance: dg.DagsterInstance, stand_in: StandInElexon
 ) -> None:
     # given
@@ -64,6 +64,33 @@ def test_all_daily_assets_of_a_range_in_one_run(
     }
     assert stacks_asked(stand_in.requests) == {"2025-06-06": 48, "2025-06-07": 48}
     assert scalar(workbench.engine, "SELECT count(*) FROM curtailment_records") == 80 + 14
+
+    # and the figures of each partition are right
+    for day in ("2025-06-06", "2025-06-07"):
+        bids, flagged = TOTALS[day]["all_bids"], TOTALS[day]["flagged"]
+        shown = figures(instance, "wind_bids", day)
+        assert shown["dagster/partition_row_count"] == bids["rows"]
+        assert shown["accepted_bid_mwh"] == pytest.approx(bids["mwh"])
+        assert shown["accepted_bid_gbp"] == pytest.approx(bids["gbp"])
+        assert shown["settlement_periods"] == 48
+        assert shown["inserted"] == bids["rows"] + 48  # with a proof for each period
+
+        shown = figures(instance, "curtailment_records", day)
+        assert shown["dagster/partition_row_count"] == shown["inserted"] == flagged["rows"]
+        assert shown["volume_mwh"] == pytest.approx(flagged["mwh"])
+        assert shown["payment_gbp"] == pytest.approx(flagged["gbp"])
+        assert (shown["corrected"], shown["removed"]) == (0, 0)
+
+        for model in MODELS:
+            shown = figures(instance, f"historical_bitcoin_calculations/{model}", day)
+            stored = f"FROM historical_bitcoin_calculations WHERE settlement_date = '{day}' AND miner_model = '{model}'"
+            assert shown["dagster/partition_row_count"] == shown["inserted"] == flagged["pairs"]
+            mined = float(scalar(workbench.engine, f"SELECT sum(bitcoin_mined) {stored}"))
+            assert shown["bitcoin_mined"] == pytest.approx(mined)
+
+        shown = figures(instance, "daily_summaries", day)
+        assert shown["curtailed_mwh"] == pytest.approx(-flagged["mwh"])
+        assert shown["payment_gbp"] == pytest.approx(flagged["gbp"])
 
 
 def test_one_partition_of_every_asset_up_to_the_year(workbench: Workbench, instance: dg.DagsterInstance) -> None:
@@ -119,41 +146,6 @@ def test_one_calculation_model_alone(workbench: Workbench, small_days: Engine, i
     assert scalar(small_days, "SELECT count(DISTINCT miner_model) FROM historical_bitcoin_calculations") == 1
     materialized = {name: held for name, held in partitions(instance).items() if held}
     assert materialized == {S9: {"2025-06-06", "2025-06-07"}}
-
-
-def test_the_figures_of_a_partition_are_right(workbench: Workbench, instance: dg.DagsterInstance) -> None:
-    # given
-    launch(workbench, instance, [WIND_BM_UNITS, NETWORK_DIFFICULTY])
-
-    # when
-    launch(workbench, instance, DAILY_ASSETS, "2025-06-06", "2025-06-07")
-
-    # then
-    for day in ("2025-06-06", "2025-06-07"):
-        bids, flagged = TOTALS[day]["all_bids"], TOTALS[day]["flagged"]
-        shown = figures(instance, "wind_bids", day)
-        assert shown["dagster/partition_row_count"] == bids["rows"]
-        assert shown["accepted_bid_mwh"] == pytest.approx(bids["mwh"])
-        assert shown["accepted_bid_gbp"] == pytest.approx(bids["gbp"])
-        assert shown["settlement_periods"] == 48
-        assert shown["inserted"] == bids["rows"] + 48  # with a proof for each period
-
-        shown = figures(instance, "curtailment_records", day)
-        assert shown["dagster/partition_row_count"] == shown["inserted"] == flagged["rows"]
-        assert shown["volume_mwh"] == pytest.approx(flagged["mwh"])
-        assert shown["payment_gbp"] == pytest.approx(flagged["gbp"])
-        assert (shown["corrected"], shown["removed"]) == (0, 0)
-
-        for model in MODELS:
-            shown = figures(instance, f"historical_bitcoin_calculations/{model}", day)
-            stored = f"FROM historical_bitcoin_calculations WHERE settlement_date = '{day}' AND miner_model = '{model}'"
-            assert shown["dagster/partition_row_count"] == shown["inserted"] == flagged["pairs"]
-            mined = float(scalar(workbench.engine, f"SELECT sum(bitcoin_mined) {stored}"))
-            assert shown["bitcoin_mined"] == pytest.approx(mined)
-
-        shown = figures(instance, "daily_summaries", day)
-        assert shown["curtailed_mwh"] == pytest.approx(-flagged["mwh"])
-        assert shown["payment_gbp"] == pytest.approx(flagged["gbp"])
 
 
 def test_the_figures_tell_what_was_mended(

@@ -54,8 +54,8 @@ def test_the_demo_ends_with_june_2025_complete(recon: Command) -> None:
     recon.environment |= {"ELEXON_API_URL": NOWHERE, "MEMPOOL_API_URL": NOWHERE}
 
     # when
-    demo = recon("demo")
-    status = recon("status", "--month", "2025-06", "--format", "json")
+    demo = recon.script("demo")
+    status = recon.script("status", "--month", "2025-06", "--format", "json")
 
     # then it says so, the rows say so, and Dagster knows it
     assert (demo.exit_code, demo.stderr) == (0, "")
@@ -195,7 +195,7 @@ def test_a_limit_leaves_the_rest_and_says_so(in_folder: Command) -> None:
 
 
 def test_without_a_period_it_is_that_of_the_recordings(in_folder: Command) -> None:
-    assert in_folder("reconcile").exit_code == 0
+    assert in_folder.script("reconcile").exit_code == 0
 
     status = in_folder("status", "--format", "json")
     assert status.exit_code == 0
@@ -208,7 +208,7 @@ def test_the_schema_is_made_by_migrate_and_only_shown_by_its_dry_run(in_folder: 
     assert "would add table proof_of_fetch" in shown.stdout
     assert not (in_folder.folder / ".recon").exists()
 
-    assert "added table proof_of_fetch" in in_folder("migrate").stdout
+    assert "added table proof_of_fetch" in in_folder.script("migrate").stdout
     assert "up to date" in in_folder("migrate").stdout
 
 
@@ -270,7 +270,7 @@ def test_every_command_and_every_option_has_a_help_text() -> None:
 
 @pytest.mark.parametrize("words", [["--help"], ["-h"], ["reconcile", "--help"], ["--version"]])
 def test_help_is_printed_and_is_no_error(in_folder: Command, words: list[str]) -> None:
-    helped = in_folder(*words)
+    helped = in_folder.script(*words)
 
     assert (helped.exit_code, helped.stderr) == (0, "")
     assert "recon" in helped.stdout

@@ -1,4 +1,7 @@
-"""Damage of every kind to a complete June, done and counted by plain SQL: state, checks and repair are held to it."""
+"""Damage of every kind to two busy days, done and counted by plain SQL: state, checks and repair are held to it.
+
+test_converge.py damages the whole of June, without Dagster.
+"""
 
 from dataclasses import replace
 from pathlib import Path
@@ -14,8 +17,9 @@ from recon_assets.orchestration.workbench import open_workbench
 from recon_assets.settings import Settings
 from recon_assets.tables import metadata
 from recon_assets_tests.command import Command
-from recon_assets_tests.steps import JUNE, contents, execute, scalar
+from recon_assets_tests.steps import BUSY_DAYS, JUNE, contents, execute, scalar
 
+BUSY = ("--from", str(BUSY_DAYS.first), "--to", str(BUSY_DAYS.last))
 MODELS = ("S19J_PRO", "S9", "M20S")
 PRISTINE = ("curtailment_records", "historical_bitcoin_calculations")
 SAME_TRIPLE = " AND ".join(f"a.{c} = b.{c}" for c in ("settlement_date", "settlement_period", "farm_id"))
@@ -24,7 +28,7 @@ ENERGY = (
     "GROUP BY settlement_date, settlement_period, farm_id"
 )
 EXPECTED = (
-    # What a row must be by the pristine month: its bitcoin for each MWh, times the MWh that there are now.
+    # What a row must be by the pristine days: its bitcoin for each MWh, times the MWh that there are now.
     "CREATE TABLE expected AS SELECT b.settlement_date, b.settlement_period, b.farm_id, b.miner_model, b.difficulty, "
     "b.bitcoin_mined / was.mwh * a.mwh AS bitcoin FROM energy_now a "
     f"JOIN pristine_historical_bitcoin_calculations b ON {SAME_TRIPLE} "
@@ -34,7 +38,7 @@ SAME_CALCULATION = f"{SAME_TRIPLE} AND a.miner_model = b.miner_model"
 
 
 def damage(engine: Engine, *, duplicates: bool) -> None:
-    """Spoils the month; every kind on rows of its own, records on triples whose calculations are left alone."""
+    """Spoils the days; every kind on rows of its own, records on triples whose calculations are left alone."""
     copies = [f"CREATE TABLE pristine_{table} AS SELECT * FROM {table}" for table in PRISTINE]
     chosen = (
         "CREATE TABLE chosen AS SELECT id, ROW_NUMBER() OVER (ORDER BY (id * 7919) % 104729, id) AS rank "
@@ -81,7 +85,7 @@ def damage(engine: Engine, *, duplicates: bool) -> None:
 
 
 def found_by_sql(engine: Engine) -> dict[str, Any]:
-    """The damage, counted by comparing with the pristine month."""
+    """The damage, counted by comparing with the pristine days."""
     triple = "(settlement_date, settlement_period, farm_id"
     execute(
         engine,
@@ -149,12 +153,12 @@ def found_by_sql(engine: Engine) -> dict[str, Any]:
 
 @pytest.mark.parametrize("duplicates", [False, True], ids=["keyed", "without_key"])
 def test_all_damage_is_counted_and_mended_exactly(
-    duplicates: bool, database_url: str, june: Engine, settings: Settings, tmp_path: Path
+    duplicates: bool, database_url: str, busy_days: Engine, settings: Settings, tmp_path: Path
 ) -> None:
     # given
-    fresh = contents(june, *metadata.sorted_tables)
-    damage(june, duplicates=duplicates)
-    truth = found_by_sql(june)
+    fresh = contents(busy_days, *metadata.sorted_tables)
+    damage(busy_days, duplicates=duplicates)
+    truth = found_by_sql(busy_days)
     models: dict[str, dict[str, int]] = truth["models"]
     sums = {name: sum(model[name] for model in models.values()) for name in models["S9"]}
     assert sums["missing"] == 1000
@@ -165,7 +169,7 @@ def test_all_damage_is_counted_and_mended_exactly(
     recon = Command(tmp_path, DATABASE_URL=database_url, ELEXON_API_URL=JUNE.as_uri(), MEMPOOL_API_URL="none")
 
     # when
-    status = recon("status", "--month", "2025-06", "--format", "json")
+    status = recon("status", *BUSY, "--format", "json")
 
     # then the state is what SQL counts
     assert status.exit_code == 1
@@ -193,7 +197,7 @@ def test_all_damage_is_counted_and_mended_exactly(
     assert passed == {"every_period_has_proof", "settlement_periods_match"}
 
     # when
-    mended = recon("reconcile", "--month", "2025-06", "--format", "json")
+    mended = recon("reconcile", *BUSY, "--format", "json")
 
     # then exactly the damage was mended, and every table is that of a fresh ingest
     assert (mended.exit_code, mended.stderr) == (0, "")
@@ -201,7 +205,7 @@ def test_all_damage_is_counted_and_mended_exactly(
     assert mended.facts["done"]["converged"] == {
         "inserted": 1000 + 5, "corrected": 50 + 20 + 10 + 2, "removed": 30 + (10 if duplicates else 0),
     }  # fmt: skip
-    assert contents(june, *metadata.sorted_tables) == fresh
+    assert contents(busy_days, *metadata.sorted_tables) == fresh
     assert all(counts["passed"] for counts in evaluated(settings).values())
 
 

@@ -14,11 +14,13 @@ from recon_assets.database import writing
 from recon_assets.difficulty import RETARGET_BLOCKS
 from recon_assets.orchestration import events
 from recon_assets.orchestration.catalogue import LAYER_ASSETS, NETWORK_DIFFICULTY, WIND_BIDS, WIND_BM_UNITS
+from recon_assets.orchestration.instance import tell_what_is_right
+from recon_assets.orchestration.reconciliation import read_state
 from recon_assets.orchestration.workbench import Workbench
 from recon_assets.reference import store_retargets, stored_retargets
 from recon_assets.stand_in import StandInElexon
 from recon_assets_tests.evidence import data_versions, out_of_date, rows
-from recon_assets_tests.steps import execute, scalar
+from recon_assets_tests.steps import SMALL_DAYS, execute, scalar
 from recon_assets_tests.ui import DAILY_ASSETS, DAILY_LAYERS, launch
 
 PERIOD_11 = "/balancing/settlement/stack/all/bid/2025-06-06/11"
@@ -37,6 +39,14 @@ def done(workbench: Workbench, instance: dg.DagsterInstance) -> Workbench:
     return workbench
 
 
+@pytest.fixture
+def told(workbench: Workbench, small_days: Engine, instance: dg.DagsterInstance) -> Workbench:
+    """The same two days, in a database that was full before Dagster came to know of it."""
+    tell_what_is_right(instance, workbench, read_state(workbench, SMALL_DAYS))
+    assert out_of_date(instance) == set()
+    return workbench
+
+
 def restate(stand_in: StandInElexon, **changes: Any) -> None:
     """Has Elexon publish a period again, with other values in the bids of wind units."""
     body = json.loads(stand_in.reply(PERIOD_11)[0].body)
@@ -44,25 +54,18 @@ def restate(stand_in: StandInElexon, **changes: Any) -> None:
     stand_in.overrides[PERIOD_11] = json.dumps(body).encode()
 
 
-def test_what_was_just_materialized_is_in_step_and_each_day_has_a_version_of_its_own(
-    done: Workbench, instance: dg.DagsterInstance
+def test_doing_everything_again_changes_no_row_no_data_version_and_makes_nothing_stale(
+    done: Workbench, instance: dg.DagsterInstance, stand_in: StandInElexon
 ) -> None:
-    versions = data_versions(instance)
-
+    # given what was just materialized: it is in step, and each day has a version of its own
+    before, versions = rows(done.engine), data_versions(instance)
     assert out_of_date(instance) == set()
     assert len(versions) == 2 * len(DAILY_ASSETS) + len(MONTHLY) + len(YEARLY)
     for key in DAILY_ASSETS:
         name = key.to_user_string()
         assert versions[name, "2025-06-06"] != versions[name, "2025-06-07"]
 
-
-def test_the_whole_chain_again_changes_no_row_and_no_data_version(
-    done: Workbench, instance: dg.DagsterInstance
-) -> None:
-    # given
-    before, versions = rows(done.engine), data_versions(instance)
-
-    # when
+    # when the whole chain is made again
     assert launch(done, instance, DAILY_ASSETS, "2025-06-06", "2025-06-07").success
     assert launch(done, instance, MONTHLY, "2025-06").success
     assert launch(done, instance, [WIND_BM_UNITS, NETWORK_DIFFICULTY]).success
@@ -72,15 +75,8 @@ def test_the_whole_chain_again_changes_no_row_and_no_data_version(
     assert data_versions(instance) == versions
     assert out_of_date(instance) == set()
 
-
-def test_reading_an_unchanged_day_again_leaves_everything_downstream_fresh(
-    done: Workbench, instance: dg.DagsterInstance, stand_in: StandInElexon
-) -> None:
-    # given a settlement run that publishes the same bids at another time
+    # when a day is read again, of which a settlement run has published the same bids at another time
     restate(stand_in, createdDateTime="2025-08-01T00:00:00Z")
-    versions = data_versions(instance)
-
-    # when
     assert launch(done, instance, [WIND_BIDS], "2025-06-06").success
 
     # then
@@ -111,16 +107,16 @@ def test_a_changed_day_makes_its_own_children_stale_and_no_others(
 
 
 def test_a_change_that_the_rule_does_not_count_goes_no_further_than_the_records(
-    done: Workbench, instance: dg.DagsterInstance, stand_in: StandInElexon
+    told: Workbench, instance: dg.DagsterInstance, stand_in: StandInElexon
 ) -> None:
     # given: only the transmission loss multiplier changes, which no payment is made of
     restate(stand_in, transmissionLossMultiplier=0.5)
     versions = data_versions(instance)
 
     # when
-    assert launch(done, instance, [WIND_BIDS], "2025-06-06").success
+    assert launch(told, instance, [WIND_BIDS], "2025-06-06").success
     assert out_of_date(instance) == {("curtailment_records", "2025-06-06")}
-    assert launch(done, instance, DAILY_LAYERS[:1], "2025-06-06").success
+    assert launch(told, instance, DAILY_LAYERS[:1], "2025-06-06").success
 
     # then
     assert out_of_date(instance) == set()
@@ -130,17 +126,17 @@ def test_a_change_that_the_rule_does_not_count_goes_no_further_than_the_records(
 
 
 def test_another_rule_has_other_data_versions_and_the_old_rule_the_old_ones(
-    done: Workbench, instance: dg.DagsterInstance
+    told: Workbench, instance: dg.DagsterInstance
 ) -> None:
     # given
     versions = data_versions(instance)
 
     # when
-    done.settings = replace(done.settings, curtailment_rule=CurtailmentRule.ALL_BIDS)
-    assert launch(done, instance, DAILY_LAYERS, "2025-06-06", "2025-06-07").success
+    told.settings = replace(told.settings, curtailment_rule=CurtailmentRule.ALL_BIDS)
+    assert launch(told, instance, DAILY_LAYERS, "2025-06-06", "2025-06-07").success
     changed = {key for key, version in data_versions(instance).items() if version != versions[key]}
-    done.settings = replace(done.settings, curtailment_rule=CurtailmentRule.SO_FLAGGED)
-    assert launch(done, instance, DAILY_LAYERS, "2025-06-06", "2025-06-07").success
+    told.settings = replace(told.settings, curtailment_rule=CurtailmentRule.SO_FLAGGED)
+    assert launch(told, instance, DAILY_LAYERS, "2025-06-06", "2025-06-07").success
 
     # then: on 2025-06-07 every bid is flagged
     assert changed == {(key.to_user_string(), "2025-06-06") for key in DAILY_LAYERS}

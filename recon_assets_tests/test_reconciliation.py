@@ -21,7 +21,16 @@ from recon_assets.stand_in import Fault, StandInElexon
 from recon_assets.tables import proof_of_fetch, wind_bids
 from recon_assets_tests.conftest import CLOCK_CHANGES
 from recon_assets_tests.evidence import all_hold, data_versions, out_of_date, partitions, rows, runs, stacks_asked
-from recon_assets_tests.steps import JUNE_6, JUNE_7, SMALL_DAYS, contents, execute, scalar
+from recon_assets_tests.steps import (
+    JUNE_6,
+    JUNE_7,
+    JUNE_DAYS,
+    SMALL_DAYS,
+    contents,
+    converge_layers,
+    execute,
+    scalar,
+)
 
 TOTALS = json.loads((Path(__file__).parent / "data" / "totals.json").read_text())
 ALL_TABLES = (wind_bids, *(layer.table for layer in LAYERS))
@@ -37,6 +46,27 @@ REFUSAL = {
 }
 NOWHERE = "http://127.0.0.1:9/api"
 """Nobody listens there: a request would fail the run."""
+
+
+OF_DAYS, OF_SUMS = (
+    {
+        "UPDATE historical_bitcoin_calculations SET bitcoin_mined = bitcoin_mined * 2 WHERE settlement_period = 10": [
+            "2025-06-06"
+        ],
+        "UPDATE historical_bitcoin_calculations SET difficulty = 1e12 WHERE settlement_date = '2025-06-07'": [
+            "2025-06-07"
+        ],
+        "DELETE FROM historical_bitcoin_calculations WHERE miner_model = 'S9'": ["2025-06-06", "2025-06-07"],
+        "UPDATE curtailment_records SET volume = volume * 1.01 WHERE settlement_date = '2025-06-06'": ["2025-06-06"],
+        "DELETE FROM curtailment_records WHERE settlement_date = '2025-06-07'": ["2025-06-07"],
+        "INSERT INTO daily_summaries (summary_date, total_curtailed_energy) VALUES ('2025-06-30', 5)": ["2025-06-30"],
+    },
+    {
+        "UPDATE bitcoin_monthly_summaries SET bitcoin_mined = bitcoin_mined + 1": ["2025-06"],
+        "DELETE FROM yearly_summaries": ["2025"],
+    },
+)
+"""What somebody does to the small days, and the days, months or years that must be converged for it."""
 
 
 def reconcile(
@@ -73,13 +103,13 @@ class WorkbenchAt(Workbench):
         return self.moment
 
 
-def test_an_empty_database_is_filled_and_dagster_knows_every_partition(
+def test_an_empty_database_is_filled_once_and_dagster_knows_every_partition(
     workbench: Workbench, instance: dg.DagsterInstance, stand_in: StandInElexon
 ) -> None:
     # when
     outcome = reconcile(workbench, instance)
 
-    # then
+    # then everything is there
     assert outcome.before.days_in(DayState.NOT_INGESTED) == [JUNE_6, JUNE_7]
     assert outcome.after.is_right
     assert outcome.after.curtailment_records == 80 + 14
@@ -87,14 +117,7 @@ def test_an_empty_database_is_filled_and_dagster_knows_every_partition(
     assert stacks_asked(stand_in.requests) == {"2025-06-06": 48, "2025-06-07": 48}
     assert outcome.told == 0
 
-
-def test_the_runs_say_who_asked_for_them_and_which_process_does_them(
-    workbench: Workbench, instance: dg.DagsterInstance
-) -> None:
-    # when
-    outcome = reconcile(workbench, instance)
-
-    # then
+    # and the runs say who asked for them and which process did them
     found = [record.dagster_run for record in runs(instance)]
     assert [run.job_name for run in found] == [
         "refresh_bm_units", "refresh_difficulty", "ingest_days",
@@ -106,22 +129,27 @@ def test_the_runs_say_who_asked_for_them_and_which_process_does_them(
         assert run.tags["recon/command"] == "the test"
         assert {"recon/host", "recon/pid", "recon/process_started"} <= set(run.tags)
 
-
-def test_a_second_time_changes_no_row_no_data_version_and_asks_nothing(
-    workbench: Workbench, instance: dg.DagsterInstance, stand_in: StandInElexon
-) -> None:
-    # given
-    reconcile(workbench, instance)
+    # when it is done a second time
     before, versions, asked = rows(workbench.engine), data_versions(instance), len(stand_in.requests)
-
-    # when
     outcome = reconcile(workbench, instance)
 
-    # then
+    # then no row and no data version changes, and nothing is asked
     assert outcome.plan.is_empty
     assert (outcome.runs, outcome.told) == (0, 0)
     assert rows(workbench.engine) == before
     assert data_versions(instance) == versions
+    assert len(stand_in.requests) == asked
+
+    # when a Dagster that knows nothing of it meets a database that is right
+    with dg.DagsterInstance.ephemeral() as new:
+        outcome = reconcile(workbench, new)
+
+        # then it is told what the runs said, nothing is computed, and none of it is out of date
+        assert outcome.runs == 0
+        assert outcome.told == len(versions) + 2  # and the two reference tables
+        assert data_versions(new) == versions
+        assert out_of_date(new) == set()
+    assert rows(workbench.engine) == before
     assert len(stand_in.requests) == asked
 
 
@@ -149,30 +177,40 @@ def test_another_rule_rebuilds_from_the_stored_bids_without_a_request(
     assert contents(small_days, *ALL_TABLES) == flagged
 
 
-@pytest.mark.parametrize(
-    "damage",
-    [
-        "UPDATE historical_bitcoin_calculations SET bitcoin_mined = bitcoin_mined * 2 WHERE settlement_period = 10",
-        "UPDATE historical_bitcoin_calculations SET difficulty = 1e12 WHERE settlement_date = '2025-06-07'",
-        "DELETE FROM historical_bitcoin_calculations WHERE miner_model = 'S9'",
-        "UPDATE curtailment_records SET volume = volume * 1.01 WHERE settlement_date = '2025-06-06'",
-        "DELETE FROM curtailment_records WHERE settlement_date = '2025-06-07'",
-        "UPDATE bitcoin_monthly_summaries SET bitcoin_mined = bitcoin_mined + 1",
-        "DELETE FROM yearly_summaries",
-        "INSERT INTO daily_summaries (summary_date, total_curtailed_energy) VALUES ('2025-06-30', 5)",
-    ],
-)
-def test_damage_is_found_and_mended_without_a_request(
-    settings: Settings, small_days: Engine, instance: dg.DagsterInstance, damage: str
+def test_each_damage_alone_is_found_and_work_is_planned_for_it(
+    settings: Settings, small_days: Engine, instance: dg.DagsterInstance
+) -> None:
+    # given
+    right = contents(small_days, *ALL_TABLES)
+    work = Reconciliation(Workbench(replace(settings, elexon_api_url=NOWHERE), small_days), instance, "the test")
+
+    for damage, faulty in (OF_DAYS | OF_SUMS).items():
+        # when
+        (spoiled,) = execute(small_days, damage)
+        assert spoiled > 0
+        state = work.state(JUNE_DAYS)
+        planned = work.plan(state, Options(ingest=False))
+
+        # then
+        assert state.total.faults + state.records.faults + state.summary_faults > 0, damage
+        days = sorted(str(day) for chunk in planned.chunks for day in chunk)
+        above = ["2025-06", "2025"] if damage in OF_DAYS else []
+        assert [*days, *planned.months, *planned.years] == [*faulty, *above], damage
+        converge_layers(small_days, JUNE_DAYS)
+        assert contents(small_days, *ALL_TABLES) == right, damage
+
+
+@pytest.mark.parametrize("damage", [OF_DAYS | OF_SUMS, OF_SUMS], ids=["all", "only of sums"])
+def test_damage_is_mended_without_a_request(
+    settings: Settings, small_days: Engine, instance: dg.DagsterInstance, damage: dict[str, list[str]]
 ) -> None:
     # given
     workbench = Workbench(replace(settings, elexon_api_url=NOWHERE), small_days)
     right = contents(small_days, *ALL_TABLES)
-    (spoiled,) = execute(small_days, damage)
-    assert spoiled > 0
+    execute(small_days, *damage)
 
     # when
-    outcome = reconcile(workbench, instance, Days.of_month("2025-06"), Options(ingest=False))
+    outcome = reconcile(workbench, instance, JUNE_DAYS, Options(ingest=False))
 
     # then
     before, after = outcome.before, outcome.after
@@ -338,26 +376,6 @@ def test_a_lost_difficulty_table_is_restored_before_anything_is_calculated(
     # then
     assert outcome.after.is_right
     assert contents(small_days, *ALL_TABLES) == right
-
-
-def test_an_existing_database_is_told_to_a_new_dagster_without_computing_anything(
-    workbench: Workbench, instance: dg.DagsterInstance, stand_in: StandInElexon
-) -> None:
-    # given a database that is right, and a Dagster that knows nothing of it
-    reconcile(workbench, instance)
-    before, versions, asked = rows(workbench.engine), data_versions(instance), len(stand_in.requests)
-
-    # when
-    with dg.DagsterInstance.ephemeral() as new:
-        outcome = reconcile(workbench, new)
-
-        # then: what is told is what the runs said, and none of it is out of date
-        assert outcome.runs == 0
-        assert outcome.told == len(versions) + 2  # and the two reference tables
-        assert data_versions(new) == versions
-        assert out_of_date(new) == set()
-    assert rows(workbench.engine) == before
-    assert len(stand_in.requests) == asked
 
 
 def test_a_failure_of_another_kind_is_one_line_and_rolls_back(
