@@ -112,10 +112,13 @@ class Elexon:
 
     def wind_generation(self, day: date) -> WindGeneration | None:
         """The day's actual wind generation; None when the source has none (yet)."""
-        body = self.source.wind_and_solar(day)
-        if body is None:
-            return None
-        rows, halves = generation_frame(day, body)
+        try:
+            body = self.source.wind_and_solar(day)
+            if body is None:
+                return None
+            rows, halves = generation_frame(day, body)
+        except ElexonError as error:
+            raise ElexonError(f"{day} wind generation: {error}") from error
         return WindGeneration(day, rows, halves, _received({GENERATION: body}))
 
     def _period(self, day: date, period: int) -> "_PeriodStack | ElexonError":

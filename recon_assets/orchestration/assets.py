@@ -1,7 +1,8 @@
 """The assets: shells that get inputs, call one function of the domain and log the evidence.
 
 The layers of one partitioning are one multi-asset that can be subset: a run walks them bottom up, a month of days in
-one transaction, so that all miner models of a month come from one snapshot.
+one transaction, so that all miner models of a month come from one snapshot. The wind generation is read in the step of
+the daily layers: as a step before theirs it would keep them from being made on days of which Elexon has none.
 """
 
 import os
@@ -16,7 +17,7 @@ import psutil
 
 from recon_assets import database
 from recon_assets.bm_units import packaged_bm_units
-from recon_assets.errors import ReconError
+from recon_assets.errors import ReconError, UnpublishedError
 from recon_assets.ingest import ingest_day
 from recon_assets.journal import Phase
 from recon_assets.orchestration import events
@@ -26,6 +27,8 @@ from recon_assets.orchestration.catalogue import (
     WIND_BIDS_SPEC,
     WIND_BM_UNITS,
     WIND_BM_UNITS_SPEC,
+    WIND_GENERATION,
+    WIND_GENERATION_SPEC,
     LayerAsset,
     layer_assets,
 )
@@ -37,6 +40,7 @@ from recon_assets.reconcile.layering import DAY, MONTH, YEAR, Grain
 from recon_assets.reconcile.repair import Repair
 from recon_assets.reference import read_tail, store_bm_units, store_retargets
 from recon_assets.settlement import Days, contiguous, due_periods
+from recon_assets.wind_generation import read_wind_generation
 
 RESOURCES = {WORKBENCH}
 RANGES = dg.BackfillPolicy.multi_run(max_partitions_per_run=DAYS_A_RUN)
@@ -161,13 +165,48 @@ def wind_bids(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResul
                 context.log_event(event)
 
 
+def _read_generation(context: dg.AssetExecutionContext, workbench: Workbench) -> dict[date, str]:
+    """Reads the wind generation of each day; a day that fails does not stop the others. The reasons of those that did.
+
+    A day of which Elexon has none is a failure where nothing else was asked for; the layers are right without it.
+    """
+    is_alone = context.selected_asset_keys == {WIND_GENERATION}
+    failures: dict[date, str] = {}
+    journal, provenance = journal_of(workbench, context.run), events.Provenance(context.instance, {})
+    periods = {day: len(due_periods(day, workbench.now())) for day in map(date.fromisoformat, context.partition_keys)}
+    months: dict[str, int] = {}
+    for day, count in periods.items():
+        months[MONTH.label(day)] = months.get(MONTH.label(day), 0) + count
+    with journal.working(Phase.READING, months):
+        for day, count in periods.items():
+            try:
+                read = read_wind_generation(
+                    workbench.engine, workbench.elexon, day, workbench.now(), archive=workbench.archive
+                )
+            except ReconError as error:
+                if isinstance(error, UnpublishedError) and not is_alone:
+                    context.log.warning(str(error))
+                    journal.advance(MONTH.label(day), count)
+                else:
+                    failures[day] = str(error)
+                    context.log.error(str(error))
+                    journal.fail(MONTH.label(day), count, str(error))
+                continue
+            version = events.generation_versions(workbench.engine, Days(day, day))[day]
+            context.log_event(events.generation_event(day, version, events.generation_metadata(read), provenance))
+            journal.advance(MONTH.label(day), count)
+            workbench.observer.generation_read(read)
+    return failures
+
+
 def _layers_asset(grain: Grain, name: str) -> dg.AssetsDefinition:
-    """The multi-asset of all layers of one partitioning."""
+    """The multi-asset of all layers of one partitioning; of days, with the wind generation that they are made from."""
     assets = layer_assets(grain)
+    sources = [WIND_GENERATION_SPEC] if grain is DAY else []
 
     @dg.multi_asset(
         name=name,
-        specs=[asset.spec for asset in assets],
+        specs=[*sources, *(asset.spec for asset in assets)],
         check_specs=specs_of([asset.key for asset in assets]),
         can_subset=True,
         partitions_def=PARTITIONS[grain],
@@ -180,9 +219,11 @@ def _layers_asset(grain: Grain, name: str) -> dg.AssetsDefinition:
                 yield from evaluate(workbench, context.selected_asset_check_keys, context.run.run_id)
                 return
             selected = [asset for asset in assets if asset.key in context.selected_asset_keys]
+            unread = _read_generation(context, workbench) if WIND_GENERATION in context.selected_asset_keys else {}
             failures: dict[date, str] = {}
             before = events.event_pointer(context.instance)
-            for done in works_of(workbench, selected, config, context.run).run(_spans(grain, context.partition_keys)):
+            works = works_of(workbench, selected, config, context.run)
+            for done in works.run(_spans(grain, context.partition_keys)) if selected else ():
                 if done.repair is not None:
                     for asset in selected:
                         # Rows of an upstream asset in this same step were read after its repair, not before.
@@ -196,6 +237,8 @@ def _layers_asset(grain: Grain, name: str) -> dg.AssetsDefinition:
                         failures |= reasons
                     workbench.observer.repaired(done.days, done.repair)
                 failures |= {day: "; ".join(reasons) for day, reasons in done.failures.items()}
+            for day, reason in unread.items():
+                failures[day] = f"{reason}; {failures[day]}" if day in failures else reason
             for day, reason in failures.items():
                 workbench.observer.failed(day, reason)
             yield from evaluate(workbench, context.selected_asset_check_keys)
