@@ -8,7 +8,11 @@ from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy import Engine
+
+from recon_assets import database
 from recon_assets.settlement import period_starts_at, periods_in
+from recon_assets.tables import wind_generation_data
 from recon_assets_tests.steps import change_recording
 
 BUSINESS = {"Wind Onshore": "Wind generation", "Wind Offshore": "Wind generation", "Solar": "Solar generation"}
@@ -53,6 +57,18 @@ def without(body: dict[str, Any], *periods: int, kind: str | None = None) -> dic
     """The body less some settlement periods, of one kind or of all."""
     rows = body["data"]
     return envelope(r for r in rows if r["settlementPeriod"] not in periods or kind not in (None, r["psrType"]))
+
+
+def store(engine: Engine, day: date, *half_hours: tuple[float, float], first: int = 1) -> None:
+    """Stores (onshore MW, offshore MW) of half-hours as an old database has them: nothing says when it was published.
+
+    Of one settlement period after the other, from `first` on.
+    """
+    with database.writing(engine) as connection:
+        for period, (onshore, offshore) in enumerate(half_hours, start=first):
+            amounts = {"wind_onshore": onshore, "wind_offshore": offshore, "total_wind": onshore + offshore}
+            key = {"settlement_date": day, "settlement_period": period}
+            connection.execute(wind_generation_data.insert(), key | amounts)
 
 
 def publish(recordings: Path, day: date, body: dict[str, Any] | None) -> None:
