@@ -9,6 +9,7 @@ The rewards of the periods (`period_rewards`) must be loaded before calculations
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from sqlalchemy import (
@@ -277,12 +278,12 @@ def _energy_expected(table: Table, grain: Grain) -> Callable[[Scope], Select[Any
             labelled = (amount.label(name) for amount, name in zip(amounts, (*CURTAILED, *GENERATED), strict=True))
             return select(grain.of(day).label(grain.column), *labelled).where(in_days(day, scope))
 
-        unproven = or_(*(stored[name].is_not(None) for name in GENERATED))
+        tells = or_(*(stored[name].is_not(None) for name in GENERATED))
         parts = union_all(
             part(energy.settlement_date, energy.curtailed_mwh, energy.payment_gbp, *ungenerated),
             part(proofs.settlement_date, literal(0), literal(0), *ungenerated).distinct(),
             part(generation.settlement_date, *uncurtailed, *generated),
-            select(stored[grain.column], *uncurtailed, *ungenerated).where(_within(table, grain, scope), unproven),
+            select(stored[grain.column], *uncurtailed, *ungenerated).where(_within(table, grain, scope), tells),
         ).subquery("parts")
         period = parts.c[grain.column]
         sums = (cast(func.sum(parts.c[name]), Double).label(name) for name in (*CURTAILED, *GENERATED))
@@ -315,13 +316,11 @@ def _bitcoin_summary(table: Table, grain: Grain) -> Layer:
 
 
 def _energy_summary(table: Table, grain: Grain) -> Layer:
-    def judged(scope: Scope) -> ColumnElement[bool]:
-        return _within(table, grain, scope)
-
     def kept(name: str) -> Written:
         """A sum of the generation that is not known leaves what is stored."""
         return lambda expected: func.coalesce(expected, table.c[name])
 
+    judged = partial(_within, table, grain)
     sum_differs = beyond(relative=1e-9)
     return Layer(
         table=table,
