@@ -29,6 +29,10 @@ class DifficultyUnknownError(ReconError):
     """The network difficulty of an instant is not known; the message names the date."""
 
 
+class UnpublishedError(ReconError):
+    """Elexon has nothing of a day (yet)."""
+
+
 class ElexonError(ReconError):
     """Elexon did not answer, or answered with something that cannot be believed."""
 

@@ -24,6 +24,7 @@ from recon_assets.reconcile.converge import Changes
 from recon_assets.reconcile.plan import Plan
 from recon_assets.reconcile.repair import Repair
 from recon_assets.settlement import Days
+from recon_assets.wind_generation import GenerationDay
 
 
 class RateColumn(ProgressColumn):
@@ -45,6 +46,7 @@ class TerminalObserver(Observer):
         self.read = Changes()
         self.repaired_rows = Changes()
         self.days_read = 0
+        self.generation: list[GenerationDay] = []
         self.unlisted: dict[str, float] = {}
         self.failures: dict[date, str] = {}
         self._run_failures: list[str] = []
@@ -95,6 +97,11 @@ class TerminalObserver(Observer):
         self.days_read += 1
         for unit, mwh in day.unlisted.items():
             self.unlisted[unit] = self.unlisted.get(unit, 0.0) + mwh
+        self._advance("Reading", [day.settlement_date])
+
+    def generation_read(self, day: GenerationDay) -> None:
+        """See Observer."""
+        self.generation.append(day)
         self._advance("Reading", [day.settlement_date])
 
     def repaired(self, days: Days, repair: Repair) -> None:

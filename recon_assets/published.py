@@ -9,6 +9,7 @@ What breaks Elexon's schema is an error. What can be read all the same is tolera
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import date, datetime
+from math import isfinite
 from typing import Any
 
 import pandas as pd
@@ -154,9 +155,9 @@ def volumes_frame(day: date, body: Body) -> pd.DataFrame:
 
 def generation_frame(day: date, body: Body) -> tuple[pd.DataFrame, list[int]]:
     """A day's wind generation as a frame that follows GENERATION, the newest publication of each half-hour; and the
-    settlement periods that lack one of the two kinds.
+    settlement periods that lack one of the two kinds. ElexonError, without the day, when a row makes no sense.
     """
-    newest: dict[tuple[int, str], tuple[datetime, float]] = {}
+    newest: dict[tuple[int, str], tuple[datetime, set[float]]] = {}
     for row in rows_of(body, day):
         column = WIND_TYPES.get(row.get("psrType", ""))
         if column is None:
@@ -164,23 +165,26 @@ def generation_frame(day: date, body: Body) -> tuple[pd.DataFrame, list[int]]:
         period, quantity = row.get("settlementPeriod"), row.get("quantity")
         if not isinstance(period, int) or not 1 <= period <= periods_in(day):
             raise ElexonError(f"the answer has a settlement period {period}")
-        if isinstance(quantity, bool) or not isinstance(quantity, int | float):
-            raise ElexonError(f"the quantity of settlement period {period} is {quantity!r}, not a number")
+        if isinstance(quantity, bool) or not isinstance(quantity, int | float) or not isfinite(quantity):
+            raise ElexonError(f"settlement period {period} has {quantity!r}, which is no number of MW")
         if _instant(row, "startTime") != period_starts_at(day, period):
             raise ElexonError(f"settlement period {period} does not start at {row['startTime']}")
         published = _instant(row, "publishTime")
         held = newest.get((period, column))
         if held is None or published > held[0]:
-            newest[period, column] = (published, float(quantity))
-        elif published == held[0] and quantity != held[1]:
-            raise ElexonError(f"settlement period {period} has two quantities published at {published}")
+            newest[period, column] = (published, {float(quantity)})
+        elif published == held[0]:
+            held[1].add(float(quantity))
+    for (period, _), (published, quantities) in newest.items():
+        if len(quantities) > 1:
+            raise ElexonError(f"settlement period {period} has two values that were published at {published}")
     kinds = list(WIND_TYPES.values())
     periods = sorted({period for period, _ in newest})
     whole = [period for period in periods if all((period, kind) in newest for kind in kinds)]
     rows = [
         {
             "settlement_period": period,
-            **{kind: newest[period, kind][1] for kind in kinds},
+            **{kind: min(newest[period, kind][1]) for kind in kinds},
             "published_at": max(newest[period, kind][0] for kind in kinds),
         }
         for period in whole

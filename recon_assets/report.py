@@ -5,16 +5,22 @@ Belongs here: read-only presentation. Does not: queries, Dagster.
 
 from collections.abc import Mapping, Sequence
 from datetime import date
-from typing import Any, Protocol
+from math import fsum
+from typing import TYPE_CHECKING, Any, Protocol
 
 from rich.console import Console
 from rich.table import Table
 
 from recon_assets.reconcile.audit import Tally
 from recon_assets.reconcile.converge import Changes
+from recon_assets.reconcile.layers import ENERGY
 from recon_assets.reconcile.plan import Plan, spell_days
 from recon_assets.reconcile.state import State, state_counts
 from recon_assets.reconcile.triple import Triple
+from recon_assets.settlement import Days
+
+if TYPE_CHECKING:
+    from recon_assets.wind_generation import GenerationDay
 
 WORST_DATES = 10
 PIPE_WIDTH = 100
@@ -207,6 +213,57 @@ def print_done(console: Console, done: Mapping[str, Any], before: State, work: P
         console.print(f"[yellow]{out} that the source does not have (yet)[/]: {spell_days(work.out_of_reach)}")
     for unit, mwh in done["unlisted_bm_units"].items():
         console.print(f"[yellow]BM unit {unit} is in no list[/]: {-mwh:,.3f} MWh of accepted bids are not counted")
+
+
+def generation_facts(
+    days: Days, read: Sequence["GenerationDay"], failures: Mapping[date, str], after: State
+) -> dict[str, Any]:
+    """What `recon wind` read, what is stored of it (MWh), and what is not published."""
+    incomplete = [day for day in read if not day.is_whole]
+    stale = sum(len(after.stale_summaries[layer.name]) for layer in ENERGY)
+    return {
+        "days": str(days),
+        "days_read": len(read),
+        "half_hours": {
+            "stored": sum(day.half_hours for day in read),
+            **_change_facts(sum((day.changes for day in read), Changes())),
+        },
+        "mwh": {
+            "onshore": fsum(day.onshore_mwh for day in read),
+            "offshore": fsum(day.offshore_mwh for day in read),
+            "total": fsum(day.total_mwh for day in read),
+        },
+        "incomplete_days": {
+            day.settlement_date.isoformat(): {"pending": list(day.pending), "of_one_kind": list(day.halves)}
+            for day in incomplete
+        },
+        "failed_days": {day.isoformat(): reason for day, reason in sorted(failures.items())},
+        "stale_summaries": stale,
+        "is_right": not (incomplete or failures or stale),
+    }
+
+
+def print_generation(console: Console, facts: Mapping[str, Any]) -> None:
+    """The same as lines."""
+    half_hours, mwh, summed = facts["half_hours"], facts["mwh"], facts["summaries"]
+    console.print(f"[bold]Wind generation[/] {facts['days']}: {_plural(facts['days_read'], 'day')} read")
+    table = Table.grid(padding=(0, 2))
+    counts = f"{half_hours['inserted']:,} inserted, {half_hours['corrected']:,} corrected"
+    table.add_row("Half-hours", f"{half_hours['stored']:,} stored ({counts})")
+    table.add_row("Onshore", f"{mwh['onshore']:,.3f} MWh")
+    table.add_row("Offshore", f"{mwh['offshore']:,.3f} MWh")
+    table.add_row("In all", f"{mwh['total']:,.3f} MWh")
+    changed = f"{summed['inserted']:,} inserted, {summed['corrected']:,} corrected, {summed['removed']:,} removed"
+    table.add_row("Summaries", f"{changed}, {facts['stale_summaries']:,} stale")
+    console.print(table)
+    for day, periods in facts["incomplete_days"].items():
+        for what, found in (("not published", periods["pending"]), ("of one kind only", periods["of_one_kind"])):
+            if found:
+                console.print(f"[yellow]{day}[/]: {what}: settlement period {', '.join(map(str, found))}")
+    if facts["failed_days"]:
+        days = [date.fromisoformat(day) for day in facts["failed_days"]]
+        console.print(f"[yellow]{_plural(len(days), 'day')} could not be read[/]: {spell_days(days)}")
+    console.print("[green]Everything is right.[/]" if facts["is_right"] else "[red]Not everything is right.[/]")
 
 
 def plan_facts(work: Plan) -> dict[str, Any]:

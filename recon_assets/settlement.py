@@ -16,6 +16,8 @@ LONDON = ZoneInfo("Europe/London")
 MOST_PERIODS = 50
 """Of a day: the one on which the clocks go back."""
 PERIOD = timedelta(minutes=30)
+HOURS_A_PERIOD = PERIOD / timedelta(hours=1)
+"""From the average MW of a settlement period to its MWh."""
 FIRST_DAY = date(2022, 1, 1)
 """The first settlement day that this project keeps."""
 

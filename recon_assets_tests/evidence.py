@@ -16,11 +16,13 @@ from sqlalchemy import Engine, select
 
 from recon_assets import database
 from recon_assets.definitions import defs
-from recon_assets.orchestration.catalogue import LAYER_ASSETS, WIND_BIDS
+from recon_assets.orchestration.catalogue import LAYER_ASSETS, WIND_BIDS, WIND_GENERATION
 from recon_assets.stand_in import SeenRequest
 from recon_assets.tables import metadata
 
 PARTITIONED = [WIND_BIDS, *(asset.key for asset in LAYER_ASSETS)]
+WITH_GENERATION = [WIND_GENERATION, *PARTITIONED]
+"""What a reconciliation fills. The wind generation is read apart, and of most recordings there is none."""
 DATA_VERSION = "dagster/data_version"
 
 
@@ -65,7 +67,7 @@ def data_versions(instance: dg.DagsterInstance) -> dict[tuple[str, str | None], 
     """The data version of every materialized partition."""
     return {
         (key.to_user_string(), event.partition): (event.tags or {})[DATA_VERSION]
-        for key in PARTITIONED
+        for key in WITH_GENERATION
         for event in events(instance, key.to_user_string())
     }
 
@@ -76,7 +78,9 @@ def out_of_date(instance: dg.DagsterInstance) -> set[tuple[str, str | None]]:
     return {
         (key.to_user_string(), partition)
         for key in defs.resolve_all_asset_keys()
-        for partition in (sorted(instance.get_materialized_partitions(key)) if key in PARTITIONED else [None])
+        for partition in (
+            sorted(instance.get_materialized_partitions(key)) if key in [WIND_GENERATION, *PARTITIONED] else [None]
+        )
         if resolver.get_status(key, partition).value == "STALE"
     }
 

@@ -20,18 +20,29 @@ from recon_assets.orchestration.catalogue import (
     NETWORK_DIFFICULTY,
     WIND_BIDS,
     WIND_BM_UNITS,
+    WIND_GENERATION,
     calculations_key,
     layer_assets,
 )
 from recon_assets.orchestration.workbench import Workbench
 from recon_assets.reconcile.layering import MONTH, YEAR
 from recon_assets.stand_in import Fault, StandInElexon
-from recon_assets_tests.evidence import all_hold, events, figures, partitions, stacks_asked
-from recon_assets_tests.steps import SMALL_DAYS, execute, ingest, scalar
+from recon_assets_tests.evidence import (
+    DATA_VERSION,
+    all_hold,
+    events,
+    figures,
+    out_of_date,
+    partitions,
+    stacks_asked,
+)
+from recon_assets_tests.generation import OFFSHORE_MW, ONSHORE_MW, PATH, body_of, publish, store, without
+from recon_assets_tests.steps import JUNE_6, JUNE_7, SMALL_DAYS, execute, ingest, scalar
 from recon_assets_tests.ui import DAILY_ASSETS, DAILY_LAYERS, launch, reasons
 
 TOTALS = json.loads((Path(__file__).parent / "data" / "totals.json").read_text())
 S9 = "historical_bitcoin_calculations/S9"
+DAILY_SUMMARIES = dg.AssetKey("daily_summaries")
 
 
 @pytest.fixture
@@ -231,6 +242,116 @@ def test_a_unit_in_no_list_is_named(
     shown = figures(instance, "wind_bids", "2025-06-07")
     assert shown["unlisted_rows"] == 1
     assert "| T_NEWWF-1 | -12.500 |" in shown["unlisted_bm_units"]
+
+
+def test_the_wind_generation_of_a_day_has_its_figures_and_the_day_above_it_its_mwh(
+    workbench: Workbench, engine: Engine, instance: dg.DagsterInstance, recordings: Path
+) -> None:
+    # given
+    publish(recordings, JUNE_6, without(body_of(JUNE_6), 48))
+
+    # when
+    assert launch(workbench, instance, [WIND_GENERATION, DAILY_SUMMARIES], "2025-06-06").success
+
+    # then
+    shown = figures(instance, "wind_generation_data", "2025-06-06")
+    read = ("generated_onshore_mwh", "generated_offshore_mwh", "generated_mwh")
+    half_hour = {"generated_onshore_mwh": ONSHORE_MW / 2, "generated_offshore_mwh": OFFSHORE_MW / 2}
+    half_hour["generated_mwh"] = sum(half_hour.values())
+    assert {name: shown[name] for name in read} == pytest.approx({name: 47 * mwh for name, mwh in half_hour.items()})
+    assert (shown["dagster/partition_row_count"], shown["inserted"], shown["corrected"]) == (47, 47, 0)
+    assert (shown["pending_periods"], shown["periods_of_one_kind"]) == ("48", "none")
+    summed = figures(instance, "daily_summaries", "2025-06-06")
+    assert {name: summed[name] for name in read} == pytest.approx({name: shown[name] for name in read})
+
+
+def test_the_figures_of_a_summary_say_nothing_of_a_generation_that_nobody_has_read(
+    workbench: Workbench, small_days: Engine, instance: dg.DagsterInstance
+) -> None:
+    assert launch(workbench, instance, [DAILY_SUMMARIES], "2025-06-06").success
+
+    assert "generated_mwh" not in figures(instance, "daily_summaries", "2025-06-06")
+
+
+def test_wind_generation_of_a_range_has_an_event_for_each_day_and_names_the_day_that_elexon_does_not_have(
+    workbench: Workbench, engine: Engine, instance: dg.DagsterInstance, recordings: Path
+) -> None:
+    # given: 2025-06-06 is not published
+    publish(recordings, JUNE_7, body_of(JUNE_7))
+
+    # when
+    result = launch(workbench, instance, [WIND_GENERATION], "2025-06-06", "2025-06-07")
+
+    # then
+    (reason,) = reasons(result)
+    assert reason == (
+        "1 of 2 partitions failed: 2025-06-06: Elexon has not published the wind generation of this day yet"
+    )
+    assert [event.partition for event in events(instance, "wind_generation_data")] == ["2025-06-07"]
+    assert scalar(engine, "SELECT count(*) FROM wind_generation_data") == 48
+
+    # when it is published
+    publish(recordings, JUNE_6, body_of(JUNE_6, mw=1))
+    assert launch(workbench, instance, [WIND_GENERATION], "2025-06-06", "2025-06-07").success
+
+    # then
+    found = events(instance, "wind_generation_data")
+    assert [event.partition for event in found] == ["2025-06-07", "2025-06-06", "2025-06-07"]
+    versions = [(event.tags or {})[DATA_VERSION] for event in found]
+    assert versions[0] == versions[2] != versions[1]
+
+
+def test_all_assets_of_a_range_are_made_where_elexon_has_no_wind_generation(
+    workbench: Workbench, engine: Engine, instance: dg.DagsterInstance, recordings: Path
+) -> None:
+    # given: none of 2025-06-06
+    publish(recordings, JUNE_7, body_of(JUNE_7))
+    assert launch(workbench, instance, [WIND_BM_UNITS, NETWORK_DIFFICULTY]).success
+
+    # when: as a backfill of the UI puts it
+    result = launch(workbench, instance, [WIND_GENERATION, *DAILY_ASSETS], "2025-06-06", "2025-06-07")
+
+    # then nothing failed, and what is missing is missing
+    assert result.success
+    assert set(instance.get_materialized_partitions(WIND_GENERATION)) == {"2025-06-07"}
+    held = partitions(instance)
+    assert all(held[key.to_user_string()] == {"2025-06-06", "2025-06-07"} for key in DAILY_ASSETS)
+    assert out_of_date(instance) == set()
+    generated = "SELECT count(total_wind_generation) FROM daily_summaries"
+    assert (scalar(engine, generated), scalar(engine, "SELECT count(*) FROM daily_summaries")) == (1, 2)
+
+
+def test_wind_generation_that_cannot_be_read_fails_its_day_and_keeps_no_layer_from_being_made(
+    workbench: Workbench, engine: Engine, instance: dg.DagsterInstance, recordings: Path, stand_in: StandInElexon
+) -> None:
+    # given
+    for day in SMALL_DAYS:
+        publish(recordings, day, body_of(day))
+    stand_in.faults = [Fault("server_error", f"{PATH}?from=2025-06-05T23:00Z")]
+    assert launch(workbench, instance, [WIND_BM_UNITS, NETWORK_DIFFICULTY]).success
+
+    # when
+    result = launch(workbench, instance, [WIND_GENERATION, *DAILY_ASSETS], "2025-06-06", "2025-06-07")
+
+    # then
+    (reason,) = reasons(result)
+    assert reason.startswith("1 of 2 partitions failed: 2025-06-06 wind generation: ")
+    assert "HTTP 503" in reason
+    assert set(instance.get_materialized_partitions(WIND_GENERATION)) == {"2025-06-07"}
+    held = partitions(instance)
+    assert all(held[key.to_user_string()] == {"2025-06-06", "2025-06-07"} for key in DAILY_ASSETS)
+
+
+def test_a_day_of_which_only_wind_generation_is_stored_has_a_summary(
+    workbench: Workbench, engine: Engine, instance: dg.DagsterInstance
+) -> None:
+    store(engine, JUNE_6, (10, 20))
+
+    assert launch(workbench, instance, [DAILY_SUMMARIES], "2025-06-06").success
+
+    shown = figures(instance, "daily_summaries", "2025-06-06")
+    assert (shown["dagster/partition_row_count"], shown["generated_mwh"]) == (1, 15)
+    assert scalar(engine, "SELECT count(*) FROM daily_summaries WHERE total_curtailed_energy IS NULL") == 1
 
 
 def test_a_run_names_the_process_that_does_it(

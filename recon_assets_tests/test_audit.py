@@ -11,6 +11,7 @@ from recon_assets.reconcile.audit import Tally
 from recon_assets.reconcile.state import DayState, State, state_counts
 from recon_assets.settlement import Days
 from recon_assets.tables import network_difficulty
+from recon_assets_tests.generation import store
 from recon_assets_tests.steps import (
     JUNE_6,
     JUNE_7,
@@ -219,6 +220,49 @@ def test_stale_summaries_are_named(small_days: Engine, damage: list[str], found:
 
     assert stale(state) == found
     assert state.summary_faults == sum(len(keys) for keys in found.values())
+
+
+STORE = "INSERT INTO wind_generation_data (settlement_date, settlement_period, wind_onshore, wind_offshore, total_wind)"
+SUMS = ("monthly 2025-06", "yearly 2025")
+
+
+@pytest.mark.parametrize(
+    ("damage", "found"),
+    [
+        ([], []),
+        # More wind, and wind on a day of which nothing else is known.
+        ([f"{STORE} VALUES ('2025-06-06', 9, 1, 1, 2)"], ["daily 2025-06-06", *SUMS]),
+        ([f"{STORE} VALUES ('2025-06-05', 9, 1, 1, 2)"], ["daily 2025-06-05", *SUMS]),
+        (["UPDATE daily_summaries SET wind_onshore_generation = wind_onshore_generation * (1 + 1e-10)"], []),
+        (
+            ["UPDATE daily_summaries SET wind_onshore_generation = wind_onshore_generation * (1 + 1e-8)"],
+            ["daily 2025-06-06"],
+        ),
+        (["UPDATE yearly_summaries SET total_wind_generation = NULL"], ["yearly 2025"]),
+        # Nothing is known of the generation of this day.
+        (["UPDATE daily_summaries SET total_wind_generation = 0 WHERE summary_date = '2025-06-07'"], []),
+        # All half-hours are gone: what was summed is neither confirmed nor denied.
+        (["DELETE FROM wind_generation_data"], []),
+    ],
+    ids=["none", "more", "alone", "tolerance", "wrong", "lost", "unknown", "no rows"],
+)
+def test_sums_of_generation_are_compared_where_half_hours_are_stored(
+    small_days: Engine, damage: list[str], found: list[str]
+) -> None:
+    # given
+    store(small_days, JUNE_6, (1000.5, 3000.25), (1001.5, 3001.25))
+    converge_layers(small_days, SMALL_DAYS)
+    execute(small_days, *damage)
+
+    # when
+    state = state_of(small_days, Days(date(2025, 6, 5), JUNE_7))
+
+    # then
+    tables = ("daily", "monthly", "yearly")
+    assert {f"{name} {key}" for name in tables for key in state.stale_summaries[f"{name}_summaries"]} == set(found)
+    # and the repair, which sums by itself, agrees with the census
+    converge_layers(small_days, Days(date(2025, 6, 5), JUNE_7))
+    assert state_of(small_days, Days(date(2025, 6, 5), JUNE_7)).summary_faults == 0
 
 
 def test_months_and_years_are_judged_whole_whatever_days_are_asked_for(small_days: Engine) -> None:

@@ -12,11 +12,13 @@ from sqlalchemy import Engine, inspect
 
 from recon_assets.analysis import analysis_facts
 from recon_assets.database import open_engine, reading
+from recon_assets.orchestration.catalogue import WIND_GENERATION
 from recon_assets.settings import Settings
 from recon_assets.settlement import Days, parse_day
 from recon_assets.stand_in import Fault, StandInElexon
 from recon_assets_tests.command import Command
-from recon_assets_tests.evidence import rows, runs, stacks_asked
+from recon_assets_tests.evidence import out_of_date, rows, runs, stacks_asked
+from recon_assets_tests.generation import DAY_MWH, PATH, body_of, publish, store, without
 from recon_assets_tests.steps import (
     JUNE,
     JUNE_6,
@@ -504,6 +506,127 @@ def test_auto_tries_again_in_small_chunks_and_leaves_the_rest_to_the_next_time(
     assert (finished["event"], finished["level"], finished["failures"]) == ("finished", "INFO", [])
 
 
+# Wind generation
+
+
+def test_wind_reads_days_and_sums_them_up_to_the_year(recon: Command, small_days: Engine, recordings: Path) -> None:
+    # given, from another time, a total in which MW were summed as if they were MWh
+    for day in SMALL_DAYS:
+        publish(recordings, day, body_of(day))
+    execute(small_days, "UPDATE daily_summaries SET total_wind_generation = 192036 WHERE summary_date = '2025-06-06'")
+
+    # when
+    first = recon("wind", "2025-06-06", "2025-06-07", "--format", "json")
+
+    # then
+    assert (first.exit_code, first.stderr) == (0, "")
+    facts = first.facts
+    assert (facts["days"], facts["days_read"], facts["is_right"]) == ("2025-06-06..2025-06-07", 2, True)
+    assert facts["half_hours"] == {"stored": 96, "inserted": 96, "corrected": 0, "removed": 0}
+    assert facts["mwh"] == pytest.approx({name: 2 * mwh for name, mwh in DAY_MWH.items()})
+    assert facts["summaries"] == {"inserted": 0, "corrected": 2 + 1 + 1, "removed": 0}
+    assert (facts["incomplete_days"], facts["failed_days"], facts["stale_summaries"]) == ({}, {}, 0)
+    for table, rows_of_it in (("daily", 2), ("monthly", 1), ("yearly", 1)):
+        generated = scalar(small_days, f"SELECT sum(total_wind_generation) FROM {table}_summaries")
+        assert generated == pytest.approx(2 * DAY_MWH["total"]), table
+        assert scalar(small_days, f"SELECT count(total_curtailed_energy) FROM {table}_summaries") == rows_of_it
+    assert state_of(small_days, SMALL_DAYS).is_right
+    with recon.dagster() as instance:
+        jobs = [record.dagster_run.job_name for record in runs(instance)]
+        assert jobs == ["read_wind_generation", "converge_days", "converge_months", "converge_years", "audit_history"]
+        assert set(instance.get_materialized_partitions(WIND_GENERATION)) == {"2025-06-06", "2025-06-07"}
+        assert out_of_date(instance) == set()
+
+    # when it is read again
+    before = rows(small_days)
+    again = recon("wind", "2025-06-06", "2025-06-07")
+
+    # then
+    assert (again.exit_code, again.stderr) == (0, "")
+    assert [" ".join(line.split()) for line in again.stdout.splitlines()] == [
+        "Wind generation 2025-06-06..2025-06-07: 2 days read",
+        "Half-hours 96 stored (0 inserted, 0 corrected)",
+        "Onshore 48,024.000 MWh",
+        "Offshore 144,012.000 MWh",
+        "In all 192,036.000 MWh",
+        "Summaries 0 inserted, 0 corrected, 0 removed, 0 stale",
+        "Everything is right.",
+    ]
+    assert rows(small_days) == before
+
+
+@on_sqlite
+def test_wind_needs_no_bids_and_names_what_is_not_published(recon: Command, engine: Engine, recordings: Path) -> None:
+    # given
+    publish(recordings, JUNE_6, without(without(body_of(JUNE_6), 47, 48), 3, kind="Wind Offshore"))
+
+    # when
+    ended = recon("wind", "2025-06-05", "2025-06-07", "--format", "json")
+    table = recon("wind", "2025-06-05", "2025-06-07")
+
+    # then
+    assert (ended.exit_code, table.exit_code) == (1, 1)
+    unpublished = "2025-06-07: Elexon has not published the wind generation of this day yet"
+    no_recording = f"2025-06-05: {recordings.as_uri()} has no recording of this day"
+    assert ended.stderr.splitlines() == [f"Failed: {no_recording}", f"Failed: {unpublished}"]
+    facts = ended.facts
+    assert facts["failed_days"] == {"2025-06-05": no_recording, "2025-06-07": unpublished}
+    assert facts["incomplete_days"] == {"2025-06-06": {"pending": [47, 48], "of_one_kind": [3]}}
+    assert (facts["days_read"], facts["half_hours"]["stored"], facts["is_right"]) == (1, 45, False)
+    assert "2025-06-06: not published: settlement period 47, 48" in table.stdout
+    assert "2025-06-06: of one kind only: settlement period 3" in table.stdout
+    assert "2 days could not be read: 2025-06-05, 2025-06-07" in table.stdout
+    assert table.stdout.splitlines()[-1] == "Not everything is right."
+    # what was read is summed, and nothing is said of its curtailment
+    assert scalar(engine, "SELECT total_wind_generation FROM daily_summaries") == pytest.approx(
+        45 / 48 * DAY_MWH["total"]
+    )
+    for name in ("daily", "monthly", "yearly"):
+        assert scalar(engine, f"SELECT count(*) FROM {name}_summaries WHERE total_curtailed_energy IS NULL") == 1
+
+    # when the rest is published
+    for day in SMALL_DAYS:
+        publish(recordings, day, body_of(day))
+    whole = recon("wind", "2025-06-06", "2025-06-07")
+
+    # then
+    assert (whole.exit_code, whole.stderr) == (0, "")
+
+
+@on_sqlite
+def test_what_is_known_of_the_wind_alone_is_summed_again(recon: Command, engine: Engine) -> None:
+    # given
+    store(engine, JUNE_6, (10, 20))
+
+    # when
+    ended = recon("summaries", *SMALL)
+
+    # then
+    assert (ended.exit_code, ended.stderr) == (0, "")
+    for name in ("daily", "monthly", "yearly"):
+        assert scalar(engine, f"SELECT total_wind_generation FROM {name}_summaries") == 15
+
+
+@on_sqlite
+def test_a_day_of_wind_that_cannot_be_read_is_one_line_and_stays(
+    recon: Command, small_days: Engine, stand_in: StandInElexon, recordings: Path
+) -> None:
+    # given
+    for day in SMALL_DAYS:
+        publish(recordings, day, body_of(day))
+    recon.environment |= {"ELEXON_API_URL": stand_in.url, "MEMPOOL_API_URL": "none", "ELEXON_ATTEMPTS": "1"}
+    stand_in.faults = [Fault("server_error", f"{PATH}?from=2025-06-05T23:00Z")]
+
+    # when
+    ended = recon("wind", "2025-06-06", "2025-06-07")
+
+    # then
+    assert ended.exit_code == 1
+    assert ended.complaint.startswith("Failed: 2025-06-06 wind generation: ")
+    assert scalar(small_days, "SELECT count(*) FROM wind_generation_data") == 48
+    assert scalar(small_days, "SELECT count(total_wind_generation) FROM daily_summaries") == 1
+
+
 # Looking
 
 
@@ -580,6 +703,10 @@ def test_the_doctor_finds_an_index_that_is_gone(recon: Command, small_days: Engi
         (["reconcile", "--pause", "-1"], {}, "-1.0 is not in the range x>=0"),
         (["critical", "2025-06-06", "--concurrency", "17"], {}, "17 is not in the range 1<=x<="),
         (["critical", "2025-06-06", "--periods", "48-49"], {}, "2025-06-06 has settlement periods 1 to 48, not 49"),
+        (["wind", "2025-06-07", "2025-06-06"], {}, "the period is upside down: 2025-06-07 is after 2025-06-06"),
+        (["wind", "2021-12-31", "2022-01-01"], {}, "2021-12-31 is before 2022-01-01, the first day that is kept"),
+        (["wind", "2025-06-06", "2099-01-01"], {}, "2099-01-01 is still to come"),
+        (["wind", "2025-06-06"], {}, "Missing argument 'B'"),
         (["analyze"], {"RECON_BATCH_SIZE": "x"}, "RECON_BATCH_SIZE: 'x' is not a number"),
         (["auto"], {"RECON_CONCURRENCY": "1.5"}, "RECON_CONCURRENCY: 1.5 is not a whole number"),
     ],

@@ -6,7 +6,7 @@ import pytest
 from recon_assets.definitions import defs
 from recon_assets.mining import MODELS
 from recon_assets.orchestration.assembly import build_defs
-from recon_assets.orchestration.catalogue import LAYER_ASSETS, calculations_key
+from recon_assets.orchestration.catalogue import LAYER_ASSETS, WIND_GENERATION, calculations_key
 from recon_assets.orchestration.partitions import DAYS_A_RUN
 from recon_assets.tables import metadata
 from recon_assets_tests.evidence import PARTITIONED
@@ -15,6 +15,7 @@ SPECS = {spec.key.to_user_string(): spec for spec in defs.resolve_all_asset_spec
 GROUPS = {
     "wind_bm_units": "elexon",
     "wind_bids": "elexon",
+    "wind_generation_data": "elexon",
     "network_difficulty": "bitcoin",
     "curtailment_records": "curtailment",
     "daily_summaries": "curtailment",
@@ -60,7 +61,8 @@ def test_each_layer_hangs_on_the_layer_below() -> None:
         below = {"curtailment_records", "network_difficulty"}
         assert upstream[f"historical_bitcoin_calculations/{model}"] == below
     assert upstream["bitcoin_daily_summaries"] == {f"historical_bitcoin_calculations/{model}" for model in MODELS}
-    assert upstream["daily_summaries"] == {"curtailment_records"}
+    assert upstream["wind_generation_data"] == set()
+    assert upstream["daily_summaries"] == {"curtailment_records", "wind_generation_data"}
     for kind in ("", "bitcoin_"):
         assert upstream[f"{kind}monthly_summaries"] == {f"{kind}daily_summaries"}
         assert upstream[f"{kind}yearly_summaries"] == {f"{kind}monthly_summaries"}
@@ -69,7 +71,7 @@ def test_each_layer_hangs_on_the_layer_below() -> None:
 def test_a_backfill_puts_a_month_of_days_in_one_run() -> None:
     graph = defs.resolve_asset_graph()
 
-    for key in PARTITIONED:
+    for key in [WIND_GENERATION, *PARTITIONED]:
         policy = graph.get(key).backfill_policy
         assert policy is not None
         assert policy.max_partitions_per_run == DAYS_A_RUN == 31
@@ -88,9 +90,11 @@ def test_the_jobs_hold_their_assets_and_say_what_they_do() -> None:
         "refresh_bm_units": {"wind_bm_units"},
         "refresh_difficulty": {"network_difficulty"},
         "ingest_days": {"wind_bids"},
+        "read_wind_generation": {"wind_generation_data"},
         "converge_days": of(10),
         "converge_months": of(7),
         "converge_years": of(4),
+        "reingest_day": set(),
         "audit_history": set(),
     }
     assert all(job.description for job in jobs.values())

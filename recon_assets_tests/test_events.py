@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -13,14 +14,21 @@ from recon_assets.curtailment import CurtailmentRule
 from recon_assets.database import writing
 from recon_assets.difficulty import RETARGET_BLOCKS
 from recon_assets.orchestration import events
-from recon_assets.orchestration.catalogue import LAYER_ASSETS, NETWORK_DIFFICULTY, WIND_BIDS, WIND_BM_UNITS
+from recon_assets.orchestration.catalogue import (
+    LAYER_ASSETS,
+    NETWORK_DIFFICULTY,
+    WIND_BIDS,
+    WIND_BM_UNITS,
+    WIND_GENERATION,
+)
 from recon_assets.orchestration.instance import tell_what_is_right
 from recon_assets.orchestration.reconciliation import read_state
 from recon_assets.orchestration.workbench import Workbench
 from recon_assets.reference import store_retargets, stored_retargets
 from recon_assets.stand_in import StandInElexon
 from recon_assets_tests.evidence import data_versions, out_of_date, rows
-from recon_assets_tests.steps import SMALL_DAYS, execute, scalar
+from recon_assets_tests.generation import body_of, publish
+from recon_assets_tests.steps import JUNE_6, SMALL_DAYS, execute, scalar
 from recon_assets_tests.ui import DAILY_ASSETS, DAILY_LAYERS, launch
 
 PERIOD_11 = "/balancing/settlement/stack/all/bid/2025-06-06/11"
@@ -103,6 +111,39 @@ def test_a_changed_day_makes_its_own_children_stale_and_no_others(
     assert out_of_date(instance) == {("bitcoin_yearly_summaries", "2025"), ("yearly_summaries", "2025")}
 
     assert launch(done, instance, YEARLY, "2025").success
+    assert out_of_date(instance) == set()
+
+
+def test_wind_generation_goes_up_to_the_year_and_reading_it_again_unchanged_nowhere(
+    done: Workbench, instance: dg.DagsterInstance, recordings: Path
+) -> None:
+    # given days without it, which are not out of date for that
+    assert out_of_date(instance) == set()
+    energy = [[dg.AssetKey(f"{name}_summaries")] for name in ("daily", "monthly", "yearly")]
+    periods = ("2025-06-06", "2025-06", "2025")
+
+    for mw in (0.0, 1.0):
+        # when it is read, for the first time and then with other values
+        publish(recordings, JUNE_6, body_of(JUNE_6, mw=mw, later=timedelta(days=mw)))
+        versions = data_versions(instance)
+        assert launch(done, instance, [WIND_GENERATION], "2025-06-06").success
+
+        # then it is news to the day, and so on
+        for (key,), period in zip(energy, periods, strict=True):
+            assert out_of_date(instance) == {(key.to_user_string(), period)}
+            assert launch(done, instance, [key], period).success
+        assert out_of_date(instance) == set()
+        changed = {key for key, version in data_versions(instance).items() if version != versions.get(key)}
+        names = ("wind_generation_data", *(key.to_user_string() for (key,) in energy))
+        assert changed == set(zip(names, ("2025-06-06", *periods), strict=True))
+
+    # when the same is published again, later
+    publish(recordings, JUNE_6, body_of(JUNE_6, mw=1.0, later=timedelta(days=9)))
+    versions = data_versions(instance)
+    assert launch(done, instance, [WIND_GENERATION], "2025-06-06").success
+
+    # then
+    assert data_versions(instance) == versions
     assert out_of_date(instance) == set()
 
 

@@ -16,13 +16,15 @@ from sqlalchemy import Engine
 
 from recon_assets.definitions import defs
 from recon_assets.errors import ConfigurationError
+from recon_assets.orchestration.catalogue import WIND_GENERATION
 from recon_assets.orchestration.instance import end_dead_runs, open_instance, prepare_home, tell_what_is_right
 from recon_assets.orchestration.reconciliation import read_state
 from recon_assets.orchestration.steps import process_tags
 from recon_assets.orchestration.workbench import Workbench
 from recon_assets.settlement import Days
-from recon_assets_tests.evidence import all_hold, figures, partitions, rows
-from recon_assets_tests.steps import JUNE_6, SMALL_DAYS, execute
+from recon_assets_tests.evidence import all_hold, figures, out_of_date, partitions, rows
+from recon_assets_tests.generation import store
+from recon_assets_tests.steps import JUNE_6, SMALL_DAYS, converge_layers, execute
 
 PACKAGED = files("recon_assets.data") / "dagster.yaml"
 
@@ -228,3 +230,27 @@ def test_a_day_that_was_never_ingested_is_not_told(
 
     assert partitions(instance)["wind_bids"] == {"2025-06-06"}
     assert partitions(instance)["daily_summaries"] == {"2025-06-06"}
+
+
+def test_days_with_wind_generation_are_told_with_the_sums_above_them(
+    workbench: Workbench, small_days: Engine, instance: dg.DagsterInstance
+) -> None:
+    # given: of 2025-06-05 nothing but wind generation is stored
+    before = JUNE_6.replace(day=5)
+    days = Days(before, SMALL_DAYS.last)
+    for day in (before, JUNE_6):
+        store(small_days, day, (10, 20))
+    converge_layers(small_days, days)
+
+    # when
+    told = tell_what_is_right(instance, workbench, read_state(workbench, days))
+
+    # then
+    assert told == 7 * 2 + 2 + 2 + 2 + 3
+    assert set(instance.get_materialized_partitions(WIND_GENERATION)) == {"2025-06-05", "2025-06-06"}
+    held = partitions(instance)
+    assert held["daily_summaries"] == {"2025-06-05", "2025-06-06", "2025-06-07"}
+    assert held["bitcoin_daily_summaries"] == {"2025-06-06", "2025-06-07"}
+    assert figures(instance, "daily_summaries", "2025-06-05")["generated_mwh"] == 15
+    assert out_of_date(instance) == set()
+    assert tell_what_is_right(instance, workbench, read_state(workbench, days)) == 0

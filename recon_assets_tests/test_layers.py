@@ -2,7 +2,7 @@ from datetime import date
 from typing import Any
 
 import pytest
-from sqlalchemy import Double, Engine, Text, cast, literal, select
+from sqlalchemy import Double, Engine, Text, cast, literal, select, text
 from sqlalchemy.types import TypeEngine
 
 from recon_assets import database
@@ -24,7 +24,8 @@ from recon_assets.reconcile.layers import CALCULATIONS, CURTAILMENT, LAYERS, cur
 from recon_assets.reconcile.scope import Scope, writing
 from recon_assets.settlement import Days
 from recon_assets.tables import curtailment_records, historical_bitcoin_calculations
-from recon_assets_tests.steps import JUNE_6, NOW, contents, converge_layers, execute, scalar
+from recon_assets_tests.generation import store
+from recon_assets_tests.steps import JUNE_6, NOW, contents, converge_layers, execute, scalar, state_of
 
 HALVING = date(2024, 4, 20)
 RULE = CurtailmentRule.SO_FLAGGED
@@ -209,6 +210,101 @@ def test_every_summary_is_the_sum_of_its_base_rows(engine: Engine) -> None:
         assert scalar(engine, f"SELECT sum(bitcoin_mined) FROM bitcoin_{table}_summaries") == pytest.approx(
             float(scalar(engine, "SELECT sum(bitcoin_mined) FROM historical_bitcoin_calculations")), rel=1e-12
         )
+
+
+ENERGY = (
+    "total_curtailed_energy, total_payment, total_wind_generation, wind_onshore_generation, wind_offshore_generation"
+)
+
+
+def energy_of(engine: Engine, table: str, period: str) -> tuple[float | None, ...] | None:
+    """The amounts of a summary of energy, in the order of ENERGY; None where there is no such row."""
+    column = {"daily": "summary_date", "monthly": "year_month", "yearly": "year"}[table]
+    with database.reading(engine) as connection:
+        row = connection.execute(text(f"SELECT {ENERGY} FROM {table}_summaries WHERE {column} = '{period}'")).first()
+    return None if row is None else tuple(None if amount is None else float(amount) for amount in row)
+
+
+def test_the_generation_of_a_period_is_the_mwh_of_its_half_hours(engine: Engine) -> None:
+    record(engine, date(2024, 2, 29), 5, -1.0)
+    store(engine, date(2024, 2, 29), (10, 20), (30, 40))
+    store(engine, date(2024, 3, 1), (1, 2))
+    store(engine, date(2024, 3, 31), (0, 0))
+
+    for day in (date(2024, 2, 29), date(2024, 3, 1), date(2024, 3, 31)):
+        converge_layers(engine, Days(day, day))
+
+    assert energy_of(engine, "daily", "2024-02-29") == (1, 40, 50, 20, 30)
+    # Nothing is known of the curtailment of these days; a generation of 0 is known.
+    assert energy_of(engine, "daily", "2024-03-01") == (None, None, 1.5, 0.5, 1)
+    assert energy_of(engine, "daily", "2024-03-31") == (None, None, 0, 0, 0)
+    assert energy_of(engine, "monthly", "2024-02") == (1, 40, 50, 20, 30)
+    assert energy_of(engine, "monthly", "2024-03") == (None, None, 1.5, 0.5, 1)
+    assert energy_of(engine, "yearly", "2024") == (1, 40, 51.5, 20.5, 31)
+    assert state_of(engine, Days(date(2024, 2, 1), date(2024, 3, 31))).summary_faults == 0
+
+
+def test_without_generation_its_sums_are_null_and_an_ingested_calm_day_is_zero(engine: Engine) -> None:
+    prove(engine, 7)
+
+    converge_layers(engine, Days(JUNE_6, JUNE_6))
+
+    for table, period in (("daily", "2025-06-06"), ("monthly", "2025-06"), ("yearly", "2025")):
+        assert energy_of(engine, table, period) == (0, 0, None, None, None)
+    store(engine, JUNE_6, (10, 20))
+    converge_layers(engine, Days(JUNE_6, JUNE_6))
+    for table, period in (("daily", "2025-06-06"), ("monthly", "2025-06"), ("yearly", "2025")):
+        assert energy_of(engine, table, period) == (0, 0, 15, 5, 10)
+
+
+def test_a_payment_is_zero_where_no_record_has_a_price_and_unknown_without_a_record(engine: Engine) -> None:
+    record(engine, date(2024, 2, 29), 5, -1.0, price=None)
+    store(engine, date(2024, 3, 1), (1, 2))
+
+    converge_layers(engine, Days(date(2024, 2, 29), date(2024, 3, 1)))
+
+    assert energy_of(engine, "daily", "2024-02-29") == (1, 0, None, None, None)
+    assert energy_of(engine, "daily", "2024-03-01") == (None, None, 1.5, 0.5, 1)
+
+
+def test_an_old_total_of_mw_is_mended_where_half_hours_are_stored_and_kept_where_none_is(engine: Engine) -> None:
+    # given totals of an old database, twice too large
+    record(engine, date(2024, 2, 29), 5, -1.0)
+    record(engine, date(2024, 3, 1), 5, -1.0)
+    store(engine, date(2024, 3, 1), (10, 20), (30, 40))
+    columns = f"(summary_date, {ENERGY}) VALUES"
+    execute(
+        engine,
+        f"INSERT INTO daily_summaries {columns} ('2024-02-29', 1, 40, 100, 40, NULL)",
+        f"INSERT INTO daily_summaries {columns} ('2024-03-01', 1, 40, 100, 40, 60)",
+        # of this day nothing at all is stored
+        f"INSERT INTO daily_summaries {columns} ('2024-02-28', 7, 8, 100, 40, 60)",
+    )
+    days = Days(date(2024, 2, 28), date(2024, 3, 1))
+    stale = state_of(engine, days).stale_summaries["daily_summaries"]
+
+    # when
+    changes = converge_layers(engine, days)["daily_summaries"]
+
+    # then
+    assert stale == {"2024-02-28", "2024-03-01"}
+    assert changes == Changes(corrected=2, kept=1)
+    assert energy_of(engine, "daily", "2024-02-29") == (1, 40, 100, 40, None)
+    assert energy_of(engine, "daily", "2024-03-01") == (1, 40, 50, 20, 30)
+    assert energy_of(engine, "daily", "2024-02-28") == (None, None, 100, 40, 60)
+    assert state_of(engine, days).summary_faults == 0
+    assert converge_layers(engine, days)["daily_summaries"] == Changes(kept=3)
+
+
+def test_a_half_hour_that_is_there_twice_counts_once(engine: Engine) -> None:
+    execute(engine, "DROP INDEX wind_generation_data_key")
+    for half_hour in ((10, 20), (10, 20), (99, 99)):
+        store(engine, JUNE_6, half_hour, first=7)
+
+    converge_layers(engine, Days(JUNE_6, JUNE_6))
+
+    assert energy_of(engine, "daily", "2025-06-06") == (None, None, 15, 5, 10)
+    assert state_of(engine, Days(JUNE_6, JUNE_6)).summary_faults == 0
 
 
 @pytest.mark.parametrize(

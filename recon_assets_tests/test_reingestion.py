@@ -20,7 +20,7 @@ def reingest(
     workbench: Workbench, instance: dg.DagsterInstance, *, day: str = "2025-06-06", **config: Any
 ) -> dg.ExecuteInProcessResult:
     """Runs the job as the launchpad does."""
-    form: Mapping[str, Any] = {"ops": {"reingest_day": {"config": {"settlement_date": day, **config}}}}
+    form: Mapping[str, Any] = {"ops": {"reingest": {"config": {"settlement_date": day, **config}}}}
     job = build_defs(workbench).resolve_job_def("reingest_day")
     return job.execute_in_process(instance=instance, run_config=form, raise_on_error=False)
 

@@ -12,11 +12,16 @@ from sqlalchemy import Engine, MetaData, inspect, text
 from sqlalchemy.exc import IntegrityError
 
 from recon_assets.database import open_engine, reading, writing
+from recon_assets.elexon import Elexon
 from recon_assets.errors import SchemaError
+from recon_assets.reconcile.converge import Changes
 from recon_assets.schema import MIGRATIONS, VERSION_TABLE, SchemaState, migrate, require_schema, schema_state
 from recon_assets.settings import Settings
+from recon_assets.sources import RecordingSource
 from recon_assets.tables import metadata, progress_table
-from recon_assets_tests.steps import contents, execute, scalar
+from recon_assets.wind_generation import read_wind_generation
+from recon_assets_tests.generation import DAY_MWH, body_of, publish
+from recon_assets_tests.steps import JUNE_6, NOW, contents, execute, scalar
 
 BITCOIN_SUMMARY = "id {serial}, {period} NOT NULL, miner_model text NOT NULL, bitcoin_mined numeric NOT NULL"
 ENERGY_SUMMARY = """total_curtailed_energy numeric, total_payment numeric, total_wind_generation numeric,
@@ -401,6 +406,66 @@ def test_a_database_of_the_first_revision_gets_the_new_tables_and_keeps_its_rows
     assert {name: shape(empty)[name] for name in before} == before
     assert contents(empty, *tables) == content
     assert migrate(empty) == []
+
+
+THEIR_GENERATION = """CREATE TABLE wind_generation_data (id {serial}, settlement_date date NOT NULL,
+    settlement_period int NOT NULL, wind_onshore numeric NOT NULL, wind_offshore numeric NOT NULL,
+    total_wind numeric NOT NULL, last_updated timestamp DEFAULT CURRENT_TIMESTAMP,
+    data_source varchar(50){key})"""
+"""The user's wind generation,."""
+THEIR_KEY = ", UNIQUE (settlement_date, settlement_period)"
+HALF_HOURS = "settlement_date, settlement_period, wind_onshore, wind_offshore, total_wind, data_source"
+
+
+@pytest.mark.parametrize("revision", [None, "0002"])
+@pytest.mark.parametrize(
+    ("key", "periods"), [(THEIR_KEY, (7, 8)), ("", (7, 8)), ("", (7, 7, 8))], ids=["their key", "no key", "duplicates"]
+)
+def test_the_wind_generation_of_the_user_is_adopted_with_its_rows(
+    empty: Engine, recordings: Path, key: str, periods: tuple[int, ...], revision: str | None
+) -> None:
+    # given
+    if revision:
+        migrate_to(empty, revision)
+    serial = "serial PRIMARY KEY" if empty.dialect.name == "postgresql" else "integer PRIMARY KEY"
+    insert = f"INSERT INTO wind_generation_data ({HALF_HOURS}) VALUES"
+    execute(
+        empty,
+        THEIR_GENERATION.format(serial=serial, key=key),
+        *(f"{insert} ('2025-06-06', {period}, 1, 2, 3, 'ELEXON')" for period in periods),
+    )
+    columns, primary, indexes, uniques = shape(empty)["wind_generation_data"]
+    content = rows(empty, "wind_generation_data", f"id, {HALF_HOURS}, last_updated")
+
+    # when
+    told, done = migrate(empty, dry_run=True), migrate(empty)
+
+    # then
+    assert told == done
+    added = {line for line in done if "wind_generation" in line}
+    assert "nullable column published_at of wind_generation_data" in added
+    assert rows(empty, "wind_generation_data", f"id, {HALF_HOURS}, last_updated") == content
+    now = shape(empty)["wind_generation_data"]
+    published_at = now[0].pop("published_at")
+    assert published_at[1] is True
+    assert (now[0], now[1], now[3]) == (columns, primary, uniques)
+    ours = [("wind_generation_data_key", ["settlement_date", "settlement_period"], len(periods) == 2)]
+    assert [index for index in now[2] if index not in indexes] == ([] if key else ours)
+    assert migrate(empty) == []
+    # and: their scripts go on writing what they know
+    assert execute(empty, f"{insert} ('2025-06-07', 1, 1, 2, 3, 'ELEXON')") == [1]
+
+    # when the day is read
+    publish(recordings, JUNE_6, body_of(JUNE_6))
+    day = read_wind_generation(empty, Elexon(RecordingSource(recordings)), JUNE_6, NOW)
+
+    # then each half-hour is there once, as published
+    assert day.changes == Changes(inserted=46, corrected=2, removed=len(periods) - 2)
+    assert day.half_hours == 48
+    assert day.total_mwh == pytest.approx(DAY_MWH["total"])
+    assert scalar(empty, "SELECT count(*) FROM wind_generation_data WHERE published_at IS NULL") == 1
+    again = read_wind_generation(empty, Elexon(RecordingSource(recordings)), JUNE_6, NOW)
+    assert again.changes == Changes(kept=48)
 
 
 def test_the_progress_table_that_is_made_has_a_row_per_month(empty: Engine) -> None:

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
-from datetime import date
+from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -13,7 +13,7 @@ import click
 from recon_assets.cli.shared import echo_json, exit_code, read_settings
 from recon_assets.errors import UsageError
 from recon_assets.settings import Settings
-from recon_assets.settlement import FIRST_DAY, Days
+from recon_assets.settlement import FIRST_DAY, Days, london_day
 
 if TYPE_CHECKING:
     from recon_assets.orchestration.reconciliation import Outcome, Reconciliation
@@ -82,6 +82,30 @@ def spot_fix_through_dagster(day: date, period: int, farm: str, style: str) -> i
     else:
         report.print_triple(report.open_console(), facts)
     return exit_code(after.is_right and ingested)
+
+
+def read_generation_through_dagster(days: Days, style: str) -> int:
+    """Reads wind generation, sums it, and shows what is stored and what Elexon does not have."""
+    settings = read_settings()
+    today = london_day(datetime.now(UTC))
+    if kept_days(days).last > today:
+        raise UsageError(f"{days.last} is still to come")
+    from recon_assets import report
+    from recon_assets.progress import TerminalObserver
+
+    observer = TerminalObserver()
+    with _reconciliation(settings, observer, reads=True) as work, observer:
+        outcome = work.read_generation(days)
+    for reason in observer.reasons:
+        click.echo(f"Failed: {reason}", err=True)
+    facts = report.generation_facts(days, observer.generation, observer.failures, outcome.after)
+    done = report.done_facts(outcome.runs, outcome.told, observer)
+    facts |= {"summaries": done["converged"], "runs": done["runs"], "partitions_told": done["partitions_told"]}
+    if style == "json":
+        echo_json(facts)
+    else:
+        report.print_generation(report.open_console(), facts)
+    return exit_code(facts["is_right"] and not observer.reasons)
 
 
 def run_routine(

@@ -7,7 +7,11 @@ import click
 
 from recon_assets.cli.options import DAY, PERIODS, Period, format_option, pace_options, period_options
 from recon_assets.cli.shared import RIGHT, echo_json, exit_code, first_day_of, read_settings, read_state, reading_engine
-from recon_assets.cli.through_dagster import reconcile_through_dagster, spot_fix_through_dagster
+from recon_assets.cli.through_dagster import (
+    read_generation_through_dagster,
+    reconcile_through_dagster,
+    spot_fix_through_dagster,
+)
 from recon_assets.errors import UsageError
 from recon_assets.settlement import Days, periods_in
 
@@ -150,4 +154,13 @@ def summaries(period: Period, style: str) -> int:
     )
 
 
-COMMANDS = (migrate, reconcile, date_, range_, critical, most_critical, spot_fix, summaries)
+@click.command()
+@click.argument("first", type=DAY, metavar="A")
+@click.argument("last", type=DAY, metavar="B")
+@format_option
+def wind(first: date, last: date, style: str) -> int:
+    """Read the wind generation of the days from A to B (YYYY-MM-DD) again, and sum it."""
+    return read_generation_through_dagster(Days(first, last), style)
+
+
+COMMANDS = (migrate, reconcile, date_, range_, critical, most_critical, spot_fix, summaries, wind)

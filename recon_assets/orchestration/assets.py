@@ -1,7 +1,8 @@
 """The assets: shells that get inputs, call one function of the domain and log the evidence.
 
 The layers of one partitioning are one multi-asset that can be subset: a run walks them bottom up, a month of days in
-one transaction, so that all miner models of a month come from one snapshot.
+one transaction, so that all miner models of a month come from one snapshot. The wind generation is read in the step of
+the daily layers: as a step before theirs it would keep them from being made on days of which Elexon has none.
 """
 
 from collections.abc import Iterator, Sequence
@@ -18,12 +19,14 @@ from recon_assets.orchestration.catalogue import (
     WIND_BIDS,
     WIND_BIDS_SPEC,
     WIND_BM_UNITS_SPEC,
+    WIND_GENERATION,
+    WIND_GENERATION_SPEC,
     layer_assets,
 )
 from recon_assets.orchestration.checks import evaluate, specs_of
 from recon_assets.orchestration.pacing import Pacing
 from recon_assets.orchestration.partitions import DAYS, DAYS_A_RUN, PARTITIONS, days_of
-from recon_assets.orchestration.steps import at_work, converge_spans, fail_for, read_days
+from recon_assets.orchestration.steps import at_work, converge_spans, fail_for, read_days, read_generation
 from recon_assets.orchestration.workbench import WORKBENCH
 from recon_assets.reconcile.layering import DAY, MONTH, YEAR, Grain
 from recon_assets.reference import read_tail, store_bm_units, store_retargets
@@ -100,12 +103,13 @@ def wind_bids(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResul
 
 
 def _layers_asset(grain: Grain, name: str) -> dg.AssetsDefinition:
-    """The multi-asset of all layers of one partitioning."""
+    """The multi-asset of all layers of one partitioning; of days, with the wind generation that they are made from."""
     assets = layer_assets(grain)
+    sources = [WIND_GENERATION_SPEC] if grain is DAY else []
 
     @dg.multi_asset(
         name=name,
-        specs=[asset.spec for asset in assets],
+        specs=[*sources, *(asset.spec for asset in assets)],
         check_specs=specs_of([asset.key for asset in assets]),
         can_subset=True,
         partitions_def=PARTITIONS[grain],
@@ -118,7 +122,15 @@ def _layers_asset(grain: Grain, name: str) -> dg.AssetsDefinition:
                 yield from evaluate(workbench, context.selected_asset_check_keys, context.run.run_id)
                 return
             selected = [asset for asset in assets if asset.key in context.selected_asset_keys]
-            failures = converge_spans(context, workbench, selected, _spans(grain, context.partition_keys), config)
+            days = [date.fromisoformat(key) for key in context.partition_keys] if grain is DAY else []
+            is_alone = context.selected_asset_keys == {WIND_GENERATION}
+            reads = WIND_GENERATION in context.selected_asset_keys
+            unread = read_generation(context, workbench, days, is_alone=is_alone) if reads else {}
+            spans = _spans(grain, context.partition_keys)
+            failures = converge_spans(context, workbench, selected, spans, config) if selected else {}
+            for day, reason in unread.items():
+                failures[day] = f"{reason}; {failures[day]}" if day in failures else reason
+                workbench.observer.failed(day, failures[day])
             yield from evaluate(workbench, context.selected_asset_check_keys)
             fail_for(failures, len(context.partition_keys))
 

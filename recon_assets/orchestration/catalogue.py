@@ -15,12 +15,13 @@ from recon_assets.orchestration.partitions import DAYS, PARTITIONS
 from recon_assets.reconcile import layers as l
 from recon_assets.reconcile.layering import Grain, Layer
 from recon_assets.reconcile.layers import LAYERS
-from recon_assets.tables import network_difficulty, wind_bids, wind_bm_units
+from recon_assets.tables import network_difficulty, wind_bids, wind_bm_units, wind_generation_data
 
 OWNERS = ["team:recon"]
 WIND_BM_UNITS = dg.AssetKey("wind_bm_units")
 NETWORK_DIFFICULTY = dg.AssetKey("network_difficulty")
 WIND_BIDS = dg.AssetKey("wind_bids")
+WIND_GENERATION = dg.AssetKey("wind_generation_data")
 
 
 @dataclass(frozen=True)
@@ -90,18 +91,18 @@ _ABOUT: Mapping[Layer, tuple[str, Sequence[dg.AssetKey], str]] = {
     ),
     l.ENERGY_DAILY: (
         "curtailment",
-        [dg.AssetKey(l.CURTAILMENT.name)],
-        "Curtailed MWh (a positive amount) and GBP per day.",
+        [dg.AssetKey(l.CURTAILMENT.name), WIND_GENERATION],
+        "Curtailed MWh (a positive amount), GBP, and MWh of wind generation per day. What is not known is NULL.",
     ),
     l.ENERGY_MONTHLY: (
         "curtailment",
         [dg.AssetKey(l.ENERGY_DAILY.name)],
-        "Curtailed MWh and GBP per month, summed from the records themselves.",
+        "Curtailed MWh, GBP and MWh of wind generation per month, summed from the half-hourly rows themselves.",
     ),
     l.ENERGY_YEARLY: (
         "curtailment",
         [dg.AssetKey(l.ENERGY_MONTHLY.name)],
-        "Curtailed MWh and GBP per year, summed from the records themselves.",
+        "Curtailed MWh, GBP and MWh of wind generation per year, summed from the half-hourly rows themselves.",
     ),
 }
 
@@ -160,6 +161,17 @@ WIND_BIDS_SPEC = dg.AssetSpec(
     metadata=table_metadata(wind_bids),
     description="Every accepted bid of a wind unit as Elexon published it, flagged or not, with the proof that each "
     "settlement period was fetched whole.",
+    partitions_def=DAYS,
+    skippable=True,
+)
+WIND_GENERATION_SPEC = dg.AssetSpec(
+    key=WIND_GENERATION,
+    group_name="elexon",
+    owners=OWNERS,
+    kinds={"python", "table"},
+    metadata=table_metadata(wind_generation_data),
+    description="The wind generation of each half-hour as Elexon published it (AGWS): average MW onshore, offshore and "
+    "in all. A half-hour is there when both kinds are published; the newest publication wins.",
     partitions_def=DAYS,
     skippable=True,
 )

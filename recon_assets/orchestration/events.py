@@ -16,13 +16,15 @@ from recon_assets import database
 from recon_assets.curtailment import fingerprint
 from recon_assets.difficulty import packaged_retargets
 from recon_assets.ingest import IngestedDay
-from recon_assets.orchestration.catalogue import WIND_BIDS, LayerAsset
+from recon_assets.orchestration.catalogue import WIND_BIDS, WIND_GENERATION, LayerAsset
 from recon_assets.published import TOLERATED
 from recon_assets.reconcile.converge import Changes
 from recon_assets.reconcile.repair import Evidence
 from recon_assets.reconcile.scope import Scope
 from recon_assets.reference import stored_retargets
-from recon_assets.tables import proof_of_fetch, wind_bm_units
+from recon_assets.settlement import Days
+from recon_assets.tables import proof_of_fetch, wind_bm_units, wind_generation_data
+from recon_assets.wind_generation import GenerationDay
 
 CODE_VERSION = "1"
 """A constant: without a code version Dagster takes an event to have no provenance and compares clocks instead."""
@@ -117,6 +119,48 @@ def bids_versions(engine: Engine, scope: Scope) -> dict[date, str]:
         for day, period, content in connection.execute(query):
             periods.setdefault(day, []).append((period, content))
     return {day: fingerprint(content) for day, content in periods.items()}
+
+
+def generation_event(
+    day: date, version: str, metadata: Mapping[str, dg.MetadataValue[Any]], provenance: Provenance
+) -> dg.AssetMaterialization:
+    """The event of one day of wind generation."""
+    return dg.AssetMaterialization(
+        WIND_GENERATION, partition=day.isoformat(), metadata=metadata, tags=provenance.tags(version)
+    )
+
+
+def generation_metadata(day: GenerationDay) -> dict[str, dg.MetadataValue[Any]]:
+    """What the UI shows of a day whose wind generation was read."""
+    periods = {"pending_periods": day.pending, "periods_of_one_kind": day.halves, "periods_stored_newer": day.newer}
+    metadata: dict[str, dg.MetadataValue[Any]] = {
+        "dagster/partition_row_count": dg.MetadataValue.int(day.half_hours),
+        **{name: dg.MetadataValue.text(", ".join(map(str, found)) or "none") for name, found in periods.items()},
+        "generated_mwh": dg.MetadataValue.float(day.total_mwh),
+        "generated_onshore_mwh": dg.MetadataValue.float(day.onshore_mwh),
+        "generated_offshore_mwh": dg.MetadataValue.float(day.offshore_mwh),
+        "inserted": dg.MetadataValue.int(day.changes.inserted),
+        "corrected": dg.MetadataValue.int(day.changes.corrected),
+    }
+    if day.kept:
+        metadata["archive"] = dg.MetadataValue.path(day.kept.recording)
+    return metadata
+
+
+def generation_versions(engine: Engine, days: Days) -> dict[date, str]:
+    """The fingerprint of every day with stored wind generation: its MW, whenever they were published."""
+    rows = wind_generation_data.c
+    content = (rows.settlement_period, rows.wind_onshore, rows.wind_offshore, rows.total_wind)
+    query = (
+        select(rows.settlement_date, *content)
+        .where(rows.settlement_date.between(days.first, days.last))
+        .order_by(rows.settlement_date, rows.settlement_period, rows.id)
+    )
+    half_hours: dict[date, list[tuple[Any, ...]]] = {}
+    with database.reading(engine) as connection:
+        for day, *values in connection.execute(query):
+            half_hours.setdefault(day, []).append(tuple(values))
+    return {day: fingerprint(held) for day, held in half_hours.items()}
 
 
 def bm_units_version(engine: Engine) -> tuple[str, int]:

@@ -20,7 +20,14 @@ import psutil
 
 from recon_assets.errors import ConfigurationError
 from recon_assets.orchestration import events
-from recon_assets.orchestration.catalogue import LAYER_ASSETS, NETWORK_DIFFICULTY, WIND_BIDS, WIND_BM_UNITS, LayerAsset
+from recon_assets.orchestration.catalogue import (
+    LAYER_ASSETS,
+    NETWORK_DIFFICULTY,
+    WIND_BIDS,
+    WIND_BM_UNITS,
+    WIND_GENERATION,
+    LayerAsset,
+)
 from recon_assets.orchestration.workbench import Workbench
 from recon_assets.reconcile.layering import DAY
 from recon_assets.reconcile.repair import gather_evidence
@@ -91,7 +98,8 @@ def tell_what_is_right(instance: dg.DagsterInstance, workbench: Workbench, state
 
     Nothing is computed again. After an adoption or a killed run, the UI's missing partitions are then the ones to fill.
     """
-    told = _tell_of_reference(instance, workbench) + _tell_of_bids(instance, workbench, state)
+    told = _tell_of_reference(instance, workbench)
+    told += _tell_of_bids(instance, workbench, state) + _tell_of_generation(instance, workbench, state)
     return told + sum(_tell_of_layer(instance, workbench, state, asset) for asset in LAYER_ASSETS)
 
 
@@ -119,6 +127,20 @@ def _tell_of_bids(instance: dg.DagsterInstance, workbench: Workbench, state: Sta
     told = [day for day in sorted(untold) if day in versions]
     for day in told:
         instance.report_runless_asset_event(events.bids_event(day, versions[day], {}, provenance))
+    return len(told)
+
+
+def _tell_of_generation(instance: dg.DagsterInstance, workbench: Workbench, state: State) -> int:
+    """Days of which wind generation is stored; nothing below says how much of it there must be."""
+    known = instance.get_materialized_partitions(WIND_GENERATION)
+    untold = [day for day in state.generated if day.isoformat() not in known]
+    if not untold:
+        return 0
+    provenance = events.Provenance(instance, {})
+    versions = events.generation_versions(workbench.engine, state.scope.days)
+    told = [day for day in sorted(untold) if day in versions]
+    for day in told:
+        instance.report_runless_asset_event(events.generation_event(day, versions[day], {}, provenance))
     return len(told)
 
 

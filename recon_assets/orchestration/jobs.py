@@ -8,8 +8,14 @@ from typing import Any
 
 import dagster as dg
 
-from recon_assets.orchestration.catalogue import NETWORK_DIFFICULTY, WIND_BIDS, WIND_BM_UNITS, layer_assets
-from recon_assets.orchestration.reingestion import reingest_day_job
+from recon_assets.orchestration.catalogue import (
+    NETWORK_DIFFICULTY,
+    WIND_BIDS,
+    WIND_BM_UNITS,
+    WIND_GENERATION,
+    layer_assets,
+)
+from recon_assets.orchestration.reingestion import reingest_day
 from recon_assets.reconcile.layering import DAY, MONTH, YEAR
 
 BM_UNITS_JOB = dg.define_asset_job(
@@ -26,6 +32,11 @@ INGEST_JOB = dg.define_asset_job(
     "ingest_days",
     selection=dg.AssetSelection.assets(WIND_BIDS).without_checks(),
     description="Wind bids of the days, read from Elexon.",
+)
+GENERATION_JOB = dg.define_asset_job(
+    "read_wind_generation",
+    selection=dg.AssetSelection.assets(WIND_GENERATION).without_checks(),
+    description="Wind generation of the days, read from Elexon.",
 )
 LAYER_JOBS = {
     grain: dg.define_asset_job(
@@ -44,12 +55,13 @@ AUDIT_JOB = dg.define_asset_job(
     selection=dg.AssetSelection.all_asset_checks(),
     description="Every check on the whole history, without changing anything.",
 )
-REINGEST_JOB = reingest_day_job
+REINGEST_JOB = reingest_day
 # Dagster does not export the type of an asset job.
 JOBS: Sequence[Any] = [
     BM_UNITS_JOB,
     DIFFICULTY_JOB,
     INGEST_JOB,
+    GENERATION_JOB,
     *LAYER_JOBS.values(),
     REINGEST_JOB,
     AUDIT_JOB,

@@ -21,6 +21,7 @@ from recon_assets.orchestration.jobs import (
     AUDIT_JOB,
     BM_UNITS_JOB,
     DIFFICULTY_JOB,
+    GENERATION_JOB,
     INGEST_JOB,
     LAYER_JOBS,
     REINGEST_JOB,
@@ -29,7 +30,7 @@ from recon_assets.orchestration.steps import process_tags
 from recon_assets.orchestration.workbench import Workbench
 from recon_assets.reconcile.census import reconciled_state
 from recon_assets.reconcile.layering import DAY, MONTH, YEAR, Grain, Layer
-from recon_assets.reconcile.layers import BITCOIN_DAILY, ENERGY_DAILY, SUMMARIES
+from recon_assets.reconcile.layers import BITCOIN_DAILY, ENERGY, ENERGY_DAILY, SUMMARIES
 from recon_assets.reconcile.plan import Plan, plan
 from recon_assets.reconcile.scope import Scope
 from recon_assets.reconcile.state import DayState, State
@@ -41,7 +42,7 @@ from recon_assets.verify import verify_day
 
 DAILY_SUMMARIES = (BITCOIN_DAILY, ENERGY_DAILY)
 RANGE_TAGS = ("dagster/asset_partition_range_start", "dagster/asset_partition_range_end")
-CONFIGURED = {LAYER_JOBS[DAY].name: "settlement_day_layers", REINGEST_JOB.name: REINGEST_JOB.name}
+CONFIGURED = {LAYER_JOBS[DAY].name: "settlement_day_layers", REINGEST_JOB.name: "reingest"}
 """The step of a job that takes the run's config."""
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 """The event log keeps everything; the terminal belongs to the command."""
@@ -148,14 +149,31 @@ class Reconciliation:
         """Makes the summaries of the days, their months and years again, from the rows below them."""
         before = self.state(days)
         stored = [day for day, state in before.days.items() if state is not DayState.NOT_INGESTED]
-        spans = [month for span in contiguous(stored) for month in span.by_month()]
-        work = Plan([list(span) for span in reversed(spans)], [], _labels(MONTH, stored), _labels(YEAR, stored), [], 0)
+        only_generated = sorted(before.generated.difference(stored))
+        summed = sorted([*stored, *only_generated])
+        months = [list(span) for span in reversed(_months(summed))]
+        work = Plan(months, [], _labels(MONTH, summed), _labels(YEAR, summed), [], 0)
         self._workbench.observer.planned(work)
         told = tell_what_is_right(self._instance, self._workbench, before)
-        keys = [asset.key for asset in layer_assets(DAY) if asset.layer in DAILY_SUMMARIES]
-        for span in reversed(spans):
-            self._run(LAYER_JOBS[DAY].name, str(span.first), str(span.last), assets=keys)
+        self._sum_days(stored, DAILY_SUMMARIES)
+        self._sum_days(only_generated, ENERGY)
         return self._sum_up(days, before, work, told, work.months, work.years)
+
+    def read_generation(self, days: Days) -> Outcome:
+        """Reads the wind generation of the days, then makes the energy of these days, their months and years right."""
+        before = self.state(days)
+        months = [list(span) for span in reversed(days.by_month())]
+        work = Plan(months, list(days), _labels(MONTH, list(days)), _labels(YEAR, list(days)), [], 0)
+        self._workbench.observer.planned(work)
+        told = tell_what_is_right(self._instance, self._workbench, before)
+        for month in months:
+            self._run(GENERATION_JOB.name, str(month[0]), str(month[-1]))
+        found = self.state(days, ())
+        stored = [
+            day for day, state in found.days.items() if state is not DayState.NOT_INGESTED or day in found.generated
+        ]
+        self._sum_days(stored, ENERGY)
+        return self._sum_up(days, before, work, told, _labels(MONTH, stored), _labels(YEAR, stored), ENERGY)
 
     def converge_again(self, days: Days, hardest: Sequence[date], pacing: Mapping[str, Any]) -> Outcome:
         """Converges some days of those once more, each by itself, then the sums above them."""
@@ -205,14 +223,25 @@ class Reconciliation:
             return self.reingest(day)
         return self.reconcile(Days(day, day), Options(ingest=False)) if found.differences else None
 
+    def _sum_days(self, days: Sequence[date], layers: Sequence[Layer]) -> None:
+        """Converges the daily summaries among some layers, the newest month first."""
+        for span in reversed(_months(days)):
+            self._run(LAYER_JOBS[DAY].name, str(span.first), str(span.last), assets=_keys(DAY, layers))
+
     def _sum_up(
-        self, days: Days, before: State, work: Plan, told: int, months: Sequence[str], years: Sequence[str]
+        self,
+        days: Days,
+        before: State,
+        work: Plan,
+        told: int,
+        months: Sequence[str],
+        years: Sequence[str],
+        layers: Sequence[Layer] = SUMMARIES,
     ) -> Outcome:
         """Converges the months and years, then has every check evaluated, and says what came of it all."""
-        for key in reversed(months):
-            self._run(LAYER_JOBS[MONTH].name, key, key)
-        for key in reversed(years):
-            self._run(LAYER_JOBS[YEAR].name, key, key)
+        for grain, keys in ((MONTH, months), (YEAR, years)):
+            for key in reversed(keys):
+                self._run(LAYER_JOBS[grain].name, key, key, assets=_keys(grain, layers))
         after = self.state(days)
         told += tell_what_is_right(self._instance, self._workbench, after)
         if self.runs:
@@ -261,6 +290,15 @@ class Reconciliation:
         except Exception as error:
             self._workbench.observer.run_failed(job, first_line(error))
         self._raise_if_interrupted()
+
+
+def _keys(grain: Grain, layers: Sequence[Layer]) -> list[dg.AssetKey]:
+    return [asset.key for asset in layer_assets(grain) if asset.layer in layers]
+
+
+def _months(days: Sequence[date]) -> list[Days]:
+    """The fewest spans within months that cover exactly these days, oldest first."""
+    return [month for span in contiguous(list(days)) for month in span.by_month()]
 
 
 def _labels(grain: Grain, days: Sequence[date]) -> list[str]:

@@ -25,7 +25,7 @@ class Reingestion(dg.Config):
 
 
 @dg.op(required_resource_keys={WORKBENCH})
-def reingest_day(context: dg.OpExecutionContext, config: Reingestion) -> None:
+def reingest(context: dg.OpExecutionContext, config: Reingestion) -> None:
     """Reads the day from Elexon again, then converges its records, calculations and summaries up to its year."""
     with at_work(context) as workbench:
         day = parse_day(config.settlement_date)

@@ -12,7 +12,7 @@ from datetime import date
 import dagster as dg
 import psutil
 
-from recon_assets.errors import ReconError
+from recon_assets.errors import ReconError, UnpublishedError
 from recon_assets.ingest import ingest_day
 from recon_assets.journal import Phase
 from recon_assets.orchestration import events
@@ -22,6 +22,7 @@ from recon_assets.orchestration.workbench import WORKBENCH, Workbench
 from recon_assets.reconcile.layering import MONTH
 from recon_assets.reconcile.repair import Repair
 from recon_assets.settlement import Days, due_periods
+from recon_assets.wind_generation import read_wind_generation
 
 StepContext = dg.AssetExecutionContext | dg.OpExecutionContext
 
@@ -87,6 +88,41 @@ def read_days(
             journal.advance(MONTH.label(day), due[day])
             workbench.observer.ingested(ingested)
     return logged, failures
+
+
+def read_generation(
+    context: StepContext, workbench: Workbench, days: Sequence[date], *, is_alone: bool
+) -> dict[date, str]:
+    """Reads the wind generation of each day; a day that fails does not stop the others. The reasons of those that did.
+
+    A day of which Elexon has none is a failure where nothing else was asked for; the layers are right without it.
+    """
+    failures: dict[date, str] = {}
+    journal, provenance = journal_of(workbench, context.run), events.Provenance(context.instance, {})
+    periods = {day: len(due_periods(day, workbench.now())) for day in days}
+    months: dict[str, int] = {}
+    for day, count in periods.items():
+        months[MONTH.label(day)] = months.get(MONTH.label(day), 0) + count
+    with journal.working(Phase.READING, months):
+        for day, count in periods.items():
+            try:
+                read = read_wind_generation(
+                    workbench.engine, workbench.elexon, day, workbench.now(), archive=workbench.archive
+                )
+            except ReconError as error:
+                if isinstance(error, UnpublishedError) and not is_alone:
+                    context.log.warning(str(error))
+                    journal.advance(MONTH.label(day), count)
+                else:
+                    failures[day] = str(error)
+                    context.log.error(str(error))
+                    journal.fail(MONTH.label(day), count, str(error))
+                continue
+            version = events.generation_versions(workbench.engine, Days(day, day))[day]
+            context.log_event(events.generation_event(day, version, events.generation_metadata(read), provenance))
+            journal.advance(MONTH.label(day), count)
+            workbench.observer.generation_read(read)
+    return failures
 
 
 def converge_spans(

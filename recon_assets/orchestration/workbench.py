@@ -26,6 +26,7 @@ from recon_assets.schema import require_schema
 from recon_assets.settings import Settings
 from recon_assets.settlement import Days
 from recon_assets.sources import open_source
+from recon_assets.wind_generation import GenerationDay
 
 WORKBENCH = "workbench"
 """The resource's key."""
@@ -39,6 +40,9 @@ class Observer:
 
     def ingested(self, day: IngestedDay) -> None:
         """A day was read and stored."""
+
+    def generation_read(self, day: GenerationDay) -> None:
+        """The wind generation of a day was read and stored."""
 
     def repaired(self, days: Days, repair: Repair) -> None:
         """The layers of some days were made right."""

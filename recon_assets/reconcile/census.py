@@ -29,7 +29,9 @@ from recon_assets.reconcile.layers import (
     curtailed_energy,
     day_bitcoin,
     day_energy,
+    day_generation,
     energy_by_day,
+    generation_by_day,
 )
 from recon_assets.reconcile.scope import Scope, load_rewards, period_rewards, plan_for_merges, plan_for_sets
 from recon_assets.reconcile.state import DayState, State, day_states, unproven_periods
@@ -41,6 +43,10 @@ READERS = min(4, os.cpu_count() or 1)
 
 DAYS_A_PIECE = 183
 """Days that one query speaks of: enough to be worth its start, few enough that two cores end at about the same time."""
+
+
+Generation = tuple[float | None, float | None, float | None]
+"""MWh in all, onshore and offshore."""
 
 
 @dataclass
@@ -57,7 +63,8 @@ class _Sums:
     """Rows and sums by day."""
 
     bitcoin: dict[tuple[date, str], tuple[float, int]] = field(default_factory=dict)
-    energy: dict[date, tuple[float, float | None, int]] = field(default_factory=dict)
+    energy: dict[date, tuple[float, float, int]] = field(default_factory=dict)
+    generation: dict[date, Generation] = field(default_factory=dict)
 
 
 Task = Callable[[Connection], _Rows | _Sums]
@@ -78,10 +85,11 @@ def reconciled_state(engine: Engine, scope: Scope, now: datetime, summaries: Seq
         sums = [part for part in found if isinstance(part, _Sums)]
         bitcoin = {key: total for part in sums for key, total in part.bitcoin.items()}
         energy = {key: total for part in sums for key, total in part.energy.items()}
+        generation = {key: total for part in sums for key, total in part.generation.items()}
         contradicted = frozenset[date]().union(*(part.contradicted for part in rows))
         days = day_states(connections[0], scope, now, contradicted)
         unproven = unproven_periods(connections[0], scope, now)
-        _load_sums(connections[0], bitcoin, energy)
+        _load_sums(connections[0], bitcoin, energy, generation)
         stale = {layer.name: _stale(connections[0], layer, scope) for layer in summaries}
     known = [day for day, state in days.items() if state not in (DayState.NOT_INGESTED, DayState.INCOMPLETE)]
     latest = max(known, default=None)
@@ -104,6 +112,7 @@ def reconciled_state(engine: Engine, scope: Scope, now: datetime, summaries: Seq
         days_behind=(scope.days.last - latest).days if latest else len(scope.days),
         contradicted=contradicted,
         unproven=unproven,
+        generated=frozenset(day for day in generation if day in scope.days),
     )
 
 
@@ -226,8 +235,11 @@ def _sum(connection: Connection, scope: Scope) -> _Sums:
             for day, model, total, count in connection.execute(bitcoin_by_day(scope))
         },
         energy={
-            day: (float(mwh), None if gbp is None else float(gbp), count)
-            for day, mwh, gbp, count in connection.execute(energy_by_day(scope))
+            day: (float(mwh), float(gbp), count) for day, mwh, gbp, count in connection.execute(energy_by_day(scope))
+        },
+        generation={
+            day: (total, onshore, offshore)
+            for day, total, onshore, offshore, _ in connection.execute(generation_by_day(scope))
         },
     )
 
@@ -235,10 +247,11 @@ def _sum(connection: Connection, scope: Scope) -> _Sums:
 def _load_sums(
     connection: Connection,
     bitcoin: Mapping[tuple[date, str], tuple[float, int]],
-    energy: Mapping[date, tuple[float, float | None, int]],
+    energy: Mapping[date, tuple[float, float, int]],
+    generation: Mapping[date, Generation],
 ) -> None:
     """Fills the temporary tables that summaries are made from where the scope says `summed`."""
-    for table in (day_bitcoin, day_energy):
+    for table in (day_bitcoin, day_energy, day_generation):
         table.create(connection, checkfirst=False)
     if bitcoin:
         rows = [{"settlement_date": d, "miner_model": m, "bitcoin_mined": b} for (d, m), (b, _) in bitcoin.items()]
@@ -246,6 +259,10 @@ def _load_sums(
     if energy:
         rows = [{"settlement_date": d, "curtailed_mwh": mwh, "payment_gbp": p} for d, (mwh, p, _) in energy.items()]
         connection.execute(insert(day_energy), rows)
+    if generation:
+        names = ("total_mwh", "onshore_mwh", "offshore_mwh")
+        rows = [{"settlement_date": day, **dict(zip(names, mwh, strict=True))} for day, mwh in generation.items()]
+        connection.execute(insert(day_generation), rows)
 
 
 def _stale(connection: Connection, layer: Layer, scope: Scope) -> frozenset[str]:

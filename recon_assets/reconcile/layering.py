@@ -59,6 +59,15 @@ def beyond(*, relative: float, absolute: float = 0.0) -> Differs:
     return differs
 
 
+def where_known(differs: Differs) -> Differs:
+    """Says nothing against a stored value where none is expected (NULL)."""
+
+    def differs_from_known(stored: ColumnElement[Any], expected: ColumnElement[Any]) -> ColumnElement[bool]:
+        return and_(expected.is_not(None), differs(stored, expected))
+
+    return differs_from_known
+
+
 def distinct_from(stored: ColumnElement[Any], expected: ColumnElement[Any]) -> ColumnElement[bool]:
     """Says that a stored text or flag is not the expected one; NULL equals NULL."""
     return stored.is_distinct_from(expected)

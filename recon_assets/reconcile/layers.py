@@ -1,13 +1,15 @@
 """The layers, and what each must be according to the layer below.
 
-Wind bids -> curtailment records -> calculations -> summaries. A layer (layering.py) is a table, the key of its rows,
-the rows that it is expected to hold (one SELECT), and how far a stored value may be from the expected one. audit.py
-compares the two; converge.py makes them equal. Nothing else computes or repairs these tables.
+Wind bids -> curtailment records -> calculations -> summaries; and wind generation -> summaries. A layer (layering.py)
+is a table, the key of its rows, the rows that it is expected to hold (one SELECT), and how far a stored value may be
+from the expected one. audit.py compares the two; converge.py makes them equal. Nothing else computes or repairs these
+tables.
 
 The rewards of the periods (`period_rewards`) must be loaded before calculations are asked for; see scope.py.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from sqlalchemy import (
@@ -27,6 +29,7 @@ from sqlalchemy import (
     exists,
     func,
     literal,
+    null,
     or_,
     select,
     true,
@@ -43,12 +46,15 @@ from recon_assets.reconcile.layering import (
     YEAR,
     Grain,
     Layer,
+    Written,
     beyond,
     distinct_from,
     in_days,
     in_scope,
+    where_known,
 )
 from recon_assets.reconcile.scope import Scope, period_rewards
+from recon_assets.settlement import HOURS_A_PERIOD
 from recon_assets.tables import (
     bitcoin_daily_summaries,
     bitcoin_monthly_summaries,
@@ -60,6 +66,7 @@ from recon_assets.tables import (
     proof_of_fetch,
     wind_bids,
     wind_bm_units,
+    wind_generation_data,
     yearly_summaries,
 )
 
@@ -170,6 +177,15 @@ day_energy = Table(
     Column("payment_gbp", Double),
     prefixes=["TEMPORARY"],
 )
+day_generation = Table(
+    "day_generation",
+    MetaData(),
+    Column("settlement_date", Date, primary_key=True),
+    Column("total_mwh", Double),
+    Column("onshore_mwh", Double),
+    Column("offshore_mwh", Double),
+    prefixes=["TEMPORARY"],
+)
 """The sums of base rows by day, for summaries of a long history: its rows are then read once, not once a grain."""
 
 
@@ -182,14 +198,37 @@ def bitcoin_by_day(scope: Scope) -> Select[Any]:
 
 
 def energy_by_day(scope: Scope) -> Select[Any]:
-    """Per settlement_date: records, MWh as a positive amount, GBP with its sign."""
+    """Per settlement_date: records, MWh as a positive amount, GBP with its sign (0 where no record has a price)."""
     records = curtailment_records.c
     mwh = func.abs(records.volume)
-    sums = (func.sum(mwh).label("curtailed_mwh"), func.sum(-mwh * records.original_price).label("payment_gbp"))
+    gbp = func.coalesce(func.sum(-mwh * records.original_price), 0)
+    sums = (func.sum(mwh).label("curtailed_mwh"), gbp.label("payment_gbp"))
     return (
         select(records.settlement_date, *sums, func.count().label("rows"))
         .where(in_scope(records, scope))
         .group_by(records.settlement_date)
+    )
+
+
+def generation_by_day(scope: Scope) -> Select[Any]:
+    """Per settlement_date: half-hours, and the MWh that the wind generated in all, onshore and offshore.
+
+    Where an adopted table has several rows of a half-hour the oldest counts, which is the one that a reading keeps.
+    """
+    rows, twin = wind_generation_data.c, wind_generation_data.alias("twin").c
+    same = and_(twin.settlement_date == rows.settlement_date, twin.settlement_period == rows.settlement_period)
+    sums = (
+        (cast(func.sum(power_mw), Double) * HOURS_A_PERIOD).label(name)
+        for power_mw, name in (
+            (rows.total_wind, "total_mwh"),
+            (rows.wind_onshore, "onshore_mwh"),
+            (rows.wind_offshore, "offshore_mwh"),
+        )
+    )
+    return (
+        select(rows.settlement_date, *sums, func.count().label("half_hours"))
+        .where(in_scope(rows, scope), ~exists().where(same, twin.id < rows.id))
+        .group_by(rows.settlement_date)
     )
 
 
@@ -215,43 +254,84 @@ def _bitcoin_expected(grain: Grain) -> Callable[[Scope], Select[Any]]:
     return expected
 
 
-def _energy_expected(grain: Grain) -> Callable[[Scope], Select[Any]]:
-    """Sums of records per period: MWh as a positive amount, GBP with its sign; 0 where nothing was curtailed."""
+CURTAILED = ("total_curtailed_energy", "total_payment")
+GENERATED = ("total_wind_generation", "wind_onshore_generation", "wind_offshore_generation")
+"""The sums in a summary of energy: MWh (positive) and GBP of the records; MWh of the wind generation."""
+
+
+def _energy_expected(table: Table, grain: Grain) -> Callable[[Scope], Select[Any]]:
+    """Sums of records and of wind generation per period; what no row and no proof speaks of is NULL.
+
+    A period with an ingested day has 0 where nothing was curtailed. A stored row with a generation that no row can
+    prove is expected too, so that what an old database knows of it is kept.
+    """
 
     def expected(scope: Scope) -> Select[Any]:
-        proofs = proof_of_fetch.c
-        base = (day_energy if scope.summed else energy_by_day(scope).subquery("by_day")).c
-        days = select(grain.of(base.settlement_date).label(grain.column), base.curtailed_mwh, base.payment_gbp)
-        ingested = grain.of(proofs.settlement_date).label(grain.column)
-        zero = select(ingested, literal(0), literal(0)).where(in_days(proofs.settlement_date, scope)).distinct()
-        parts = union_all(days.where(in_days(base.settlement_date, scope)), zero).subquery("parts")
-        return select(
-            parts.c[grain.column],
-            cast(func.sum(parts.c.curtailed_mwh), Double).label("total_curtailed_energy"),
-            cast(func.coalesce(func.sum(parts.c.payment_gbp), 0), Double).label("total_payment"),
-        ).group_by(parts.c[grain.column])
+        proofs, stored = proof_of_fetch.c, table.c
+        energy = (day_energy if scope.summed else energy_by_day(scope).subquery("energy_by_day")).c
+        generation = (day_generation if scope.summed else generation_by_day(scope).subquery("generation_by_day")).c
+        unknown: ColumnElement[Any] = cast(null(), Double)
+        uncurtailed, ungenerated = [unknown] * len(CURTAILED), [unknown] * len(GENERATED)
+        generated = (generation.total_mwh, generation.onshore_mwh, generation.offshore_mwh)
+
+        def part(day: ColumnElement[Any], *amounts: ColumnElement[Any]) -> Select[Any]:
+            labelled = (amount.label(name) for amount, name in zip(amounts, (*CURTAILED, *GENERATED), strict=True))
+            return select(grain.of(day).label(grain.column), *labelled).where(in_days(day, scope))
+
+        tells = or_(*(stored[name].is_not(None) for name in GENERATED))
+        parts = union_all(
+            part(energy.settlement_date, energy.curtailed_mwh, energy.payment_gbp, *ungenerated),
+            part(proofs.settlement_date, literal(0), literal(0), *ungenerated).distinct(),
+            part(generation.settlement_date, *uncurtailed, *generated),
+            select(stored[grain.column], *uncurtailed, *ungenerated).where(_within(table, grain, scope), tells),
+        ).subquery("parts")
+        period = parts.c[grain.column]
+        sums = (cast(func.sum(parts.c[name]), Double).label(name) for name in (*CURTAILED, *GENERATED))
+        return select(period, *sums).group_by(period)
 
     return expected
 
 
-def _summary(table: Table, grain: Grain, *, bitcoin: bool) -> Layer:
-    sums = ("bitcoin_mined",) if bitcoin else ("total_curtailed_energy", "total_payment")
+def _within(table: Table, grain: Grain, scope: Scope) -> ColumnElement[bool]:
+    """Whether a summary is of one of the scope's periods."""
+    period = table.c[grain.column]
+    ends = (grain.label(scope.days.first), grain.label(scope.days.last))
+    return in_days(period, scope) if grain is DAY else period.between(*ends)
 
+
+def _bitcoin_summary(table: Table, grain: Grain) -> Layer:
     def judged(scope: Scope) -> ColumnElement[bool]:
-        period = table.c[grain.column]
-        ends = (grain.label(scope.days.first), grain.label(scope.days.last))
-        within = in_days(period, scope) if grain is DAY else period.between(*ends)
-        return and_(within, table.c.miner_model.in_(scope.models)) if bitcoin else within
+        return and_(_within(table, grain, scope), table.c.miner_model.in_(scope.models))
 
     return Layer(
         table=table,
         grain=grain,
         period=grain.column,
-        key=(grain.column, "miner_model") if bitcoin else (grain.column,),
-        compared=dict.fromkeys(sums, beyond(relative=1e-9)),
-        expected=_bitcoin_expected(grain) if bitcoin else _energy_expected(grain),
+        key=(grain.column, "miner_model"),
+        compared={"bitcoin_mined": beyond(relative=1e-9)},
+        expected=_bitcoin_expected(grain),
         judged=judged,
         near=judged,
+    )
+
+
+def _energy_summary(table: Table, grain: Grain) -> Layer:
+    def kept(name: str) -> Written:
+        """A sum of the generation that is not known leaves what is stored."""
+        return lambda expected: func.coalesce(expected, table.c[name])
+
+    judged = partial(_within, table, grain)
+    sum_differs = beyond(relative=1e-9)
+    return Layer(
+        table=table,
+        grain=grain,
+        period=grain.column,
+        key=(grain.column,),
+        compared=dict.fromkeys(CURTAILED, sum_differs) | dict.fromkeys(GENERATED, where_known(sum_differs)),
+        expected=_energy_expected(table, grain),
+        judged=judged,
+        near=judged,
+        written={name: kept(name) for name in GENERATED},
     )
 
 
@@ -286,16 +366,18 @@ CALCULATIONS = Layer(
     written={"bitcoin_mined": lambda bitcoin: func.round(cast(bitcoin, Numeric), BITCOIN_DECIMALS)},
     removable=_calculations_removable,
 )
-BITCOIN_DAILY = _summary(bitcoin_daily_summaries, DAY, bitcoin=True)
-BITCOIN_MONTHLY = _summary(bitcoin_monthly_summaries, MONTH, bitcoin=True)
-BITCOIN_YEARLY = _summary(bitcoin_yearly_summaries, YEAR, bitcoin=True)
-ENERGY_DAILY = _summary(daily_summaries, DAY, bitcoin=False)
-ENERGY_MONTHLY = _summary(monthly_summaries, MONTH, bitcoin=False)
-ENERGY_YEARLY = _summary(yearly_summaries, YEAR, bitcoin=False)
+BITCOIN_DAILY = _bitcoin_summary(bitcoin_daily_summaries, DAY)
+BITCOIN_MONTHLY = _bitcoin_summary(bitcoin_monthly_summaries, MONTH)
+BITCOIN_YEARLY = _bitcoin_summary(bitcoin_yearly_summaries, YEAR)
+ENERGY_DAILY = _energy_summary(daily_summaries, DAY)
+ENERGY_MONTHLY = _energy_summary(monthly_summaries, MONTH)
+ENERGY_YEARLY = _energy_summary(yearly_summaries, YEAR)
 
 DAILY_LAYERS = (CURTAILMENT, CALCULATIONS, BITCOIN_DAILY, ENERGY_DAILY)
 MONTHLY_LAYERS = (BITCOIN_MONTHLY, ENERGY_MONTHLY)
 YEARLY_LAYERS = (BITCOIN_YEARLY, ENERGY_YEARLY)
 SUMMARIES = (BITCOIN_DAILY, ENERGY_DAILY, *MONTHLY_LAYERS, *YEARLY_LAYERS)
+ENERGY = (ENERGY_DAILY, ENERGY_MONTHLY, ENERGY_YEARLY)
+"""The summaries of energy: of the records, and of the wind generation."""
 LAYERS = (*DAILY_LAYERS, *MONTHLY_LAYERS, *YEARLY_LAYERS)
 """Bottom up: a layer only depends on those before it."""

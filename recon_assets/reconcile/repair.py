@@ -17,9 +17,9 @@ from recon_assets.mining import MODELS
 from recon_assets.reconcile.audit import audit, contradicted_days
 from recon_assets.reconcile.converge import Changes, converge_by, damaged_days
 from recon_assets.reconcile.layering import DAY, Layer, in_days
-from recon_assets.reconcile.layers import CALCULATIONS, CURTAILMENT, curtailed_energy
+from recon_assets.reconcile.layers import CALCULATIONS, CURTAILMENT, ENERGY_DAILY, GENERATED, curtailed_energy
 from recon_assets.reconcile.scope import Scope, difficulty_history, period_rewards, reading, writing
-from recon_assets.reconcile.state import DayState, day_states
+from recon_assets.reconcile.state import DayState, day_states, generated_days
 
 TOTALS = {
     "volume": "volume_mwh",
@@ -27,6 +27,9 @@ TOTALS = {
     "bitcoin_mined": "bitcoin_mined",
     "total_curtailed_energy": "curtailed_mwh",
     "total_payment": "payment_gbp",
+    "total_wind_generation": "generated_mwh",
+    "wind_onshore_generation": "generated_onshore_mwh",
+    "wind_offshore_generation": "generated_offshore_mwh",
 }
 """The column of a layer -> the name of its total, with the unit."""
 
@@ -142,12 +145,14 @@ def evidence_of(
 def _summarise(names: Sequence[str], rows: Iterable[Any]) -> Evidence:
     digest = hashlib.blake2b(digest_size=16)
     measured = [(index, TOTALS[name]) for index, name in enumerate(names) if name in TOTALS]
-    totals = dict.fromkeys((total for _, total in measured), 0.0)
+    # Of a generation that nobody has read there is no total, rather than one of 0.
+    totals = {TOTALS[name]: 0.0 for name in names if name in TOTALS and name not in GENERATED}
     count = 0
     for row in rows:
         digest.update(repr(tuple(row)).encode())
         for index, total in measured:
-            totals[total] += row[index] or 0.0
+            if row[index] is not None:
+                totals[total] = totals.get(total, 0.0) + row[index]
         count += 1
     return Evidence(count, totals, digest.hexdigest())
 
@@ -167,6 +172,9 @@ def _unfit_days(
         for day, state in states.items()
         if state is DayState.NOT_INGESTED
     }
+    if layer is ENERGY_DAILY:
+        for day in generated_days(connection, scope):
+            unfit.pop(day, None)
     if layer is CURTAILMENT:
         unfit |= {
             day: f"{day}: the stored wind bids are not those fetched: run 'recon date {day}' to read them again"

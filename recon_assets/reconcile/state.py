@@ -14,10 +14,15 @@ from sqlalchemy import BigInteger, Connection, Table, cast, func, literal, selec
 
 from recon_assets.reconcile.audit import Tally
 from recon_assets.reconcile.layering import Layer, in_days
-from recon_assets.reconcile.layers import BITCOIN_DAILY, ENERGY_DAILY
+from recon_assets.reconcile.layers import BITCOIN_DAILY, ENERGY, ENERGY_DAILY
 from recon_assets.reconcile.scope import Scope
 from recon_assets.settlement import due_periods
-from recon_assets.tables import curtailment_records, historical_bitcoin_calculations, proof_of_fetch
+from recon_assets.tables import (
+    curtailment_records,
+    historical_bitcoin_calculations,
+    proof_of_fetch,
+    wind_generation_data,
+)
 
 
 class DayState(StrEnum):
@@ -35,7 +40,7 @@ class State:
     """The reconciled state of a span of days; see DayState and Tally for the words.
 
     `contradicted` are days whose bids are not those that their proofs speak of, `unproven` the due settlement periods
-    without proof of days that have some.
+    without proof of days that have some, `generated` the days of which wind generation is stored.
     """
 
     scope: Scope
@@ -49,6 +54,7 @@ class State:
     days_behind: int
     contradicted: frozenset[date] = field(default_factory=frozenset)
     unproven: Mapping[date, tuple[int, ...]] = field(default_factory=dict)
+    generated: frozenset[date] = field(default_factory=frozenset)
 
     def days_in(self, state: DayState) -> list[date]:
         """The days in one state, oldest first."""
@@ -103,6 +109,8 @@ class State:
         A layer is only right above right layers: without records no calculation is missing.
         """
         present = {day for day, found in self.days.items() if found is not DayState.NOT_INGESTED}
+        if layer in ENERGY:
+            present |= self.generated
         unfit = {day for day, tally in self.curtailment.items() if tally.faults} | self.contradicted
         if "miner_model" in layer.key:
             faulty = {key for key, tally in self.calculations.items() if tally.faults}
@@ -151,6 +159,12 @@ def distinct_days(connection: Connection, table: Table) -> list[date]:
     following = select(func.min(day)).where(day > days.c.day).scalar_subquery()
     days = days.union_all(select(following).where(days.c.day.is_not(None)))
     return list(connection.execute(select(days.c.day).where(days.c.day.is_not(None))).scalars())
+
+
+def generated_days(connection: Connection, scope: Scope) -> frozenset[date]:
+    """The days of the scope of which wind generation is stored."""
+    day = wind_generation_data.c.settlement_date
+    return frozenset(connection.execute(select(day).where(in_days(day, scope)).distinct()).scalars())
 
 
 def first_day(connection: Connection) -> date | None:
