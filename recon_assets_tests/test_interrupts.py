@@ -78,6 +78,8 @@ def test_an_interrupt_lost_in_a_callback_of_the_collector_comes_again(
     def interrupted(reference: object) -> None:
         raise raised
 
+    # The collector must not come by itself before there is anyone who notices.
+    gc.disable()
     reference = weakref.ref(Cycle(), interrupted)
 
     # when
@@ -88,6 +90,8 @@ def test_an_interrupt_lost_in_a_callback_of_the_collector_comes_again(
             time.sleep(1)
         except KeyboardInterrupt:
             come = True
+        finally:
+            gc.enable()
 
     # then
     assert reference() is None

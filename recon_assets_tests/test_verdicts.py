@@ -192,17 +192,30 @@ def test_signs_of_an_old_database_are_counted_and_no_error(engine: Engine) -> No
     assert verdict.counts == {"dates": 0, "records": 0, "adopted_records": 1}
 
 
-def test_the_worst_dates_come_first_and_are_not_too_many(june: Engine) -> None:
-    # given
-    execute(june, f"DELETE FROM {CALCULATIONS} WHERE miner_model = 'S9'")
+def test_the_worst_dates_come_first_and_are_not_too_many(small_days: Engine) -> None:
+    # given more days than are named, each with some of the records of one and no calculation
+    later = [JUNE_7 + timedelta(days=n) for n in range(1, OFFENDERS + 6)]
+    columns = "settlement_period, farm_id, sequence_number, volume, payment, original_price"
+    execute(
+        small_days,
+        *(
+            f"INSERT INTO curtailment_records (settlement_date, {columns}) SELECT '{day}', {columns}"
+            f" FROM curtailment_records WHERE settlement_date = '2025-06-06' AND settlement_period <= {3 + n * 5 % 9}"
+            for n, day in enumerate(later)
+        ),
+    )
+    triples = "SELECT DISTINCT settlement_date, settlement_period, farm_id FROM curtailment_records"
 
     # when
-    verdict = verdicts(june, Days(JUNE_6.replace(day=1), JUNE_6.replace(day=30)), datetime(2026, 1, 1, tzinfo=UTC))[
+    verdict = verdicts(small_days, Days(JUNE_6, later[-1]), datetime(2026, 1, 1, tzinfo=UTC))[
         f"{S9}:every_expected_row_exists"
     ]
 
     # then
     missing = [int(offender["missing"]) for offender in verdict.offenders]
     assert missing == sorted(missing, reverse=True)
+    assert min(missing) < max(missing)
     assert len(missing) == OFFENDERS
-    assert verdict.counts["missing"] == scalar(june, f"SELECT COUNT(*) FROM {CALCULATIONS}") / 2
+    assert verdict.counts["missing"] == scalar(
+        small_days, f"SELECT COUNT(*) FROM ({triples} WHERE settlement_date > '2025-06-07') AS of_later_days"
+    )
