@@ -43,7 +43,7 @@ def reingest(context: dg.OpExecutionContext, config: Reingestion) -> None:
         fail_for(failures, 1)
 
 
-@dg.job(name=reingest_day.name, description="Reads one settlement day again from Elexon, and cascades up to its year.")
-def reingest_day_job() -> None:
+@dg.job(description="Reads one settlement day again from Elexon, and cascades up to its year.")
+def reingest_day() -> None:
     """One step, so that nothing comes between the day's bids and what follows from them."""
-    reingest_day()
+    reingest()
