@@ -6,6 +6,7 @@ Nothing that was done is lost or done again; running the command again does only
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -115,6 +116,43 @@ def test_a_re_read_that_fails_keeps_the_day(recon: Command, small_days: Engine, 
     assert failed.exit_code == 1
     assert "2025-06-06 settlement period 12: " in failed.complaint
     assert contents(small_days, *ALL_TABLES) == kept
+
+
+KILLED_BEFORE_THE_COMMIT = """
+import os, signal
+from recon_assets.archive import Archive
+from recon_assets.cli import main
+
+keep = Archive.keep
+
+def keep_and_die(*arguments):
+    keep(*arguments)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+Archive.keep = keep_and_die
+main(["date", "2025-06-06"])
+"""
+
+
+def test_a_command_killed_between_archive_and_commit_has_stored_nothing_and_loses_nothing(
+    recon: Command, engine: Engine, elexon: StandInElexon
+) -> None:
+    # when
+    killed = subprocess.run(
+        [sys.executable, "-c", KILLED_BEFORE_THE_COMMIT], cwd=recon.folder, env=recon.environment, capture_output=True
+    )
+
+    # then
+    assert killed.returncode == -signal.SIGKILL
+    assert [path.name for path in (recon.folder / ".recon" / "archive").glob("*.gz")] == ["2025-06-06.json.gz"]
+    assert proven_days(engine) == set()
+    assert scalar(engine, "SELECT count(*) FROM wind_bids") == 0
+
+    # and the same command does all of it
+    assert recon("date", "2025-06-06").exit_code == 0
+    assert proven_days(engine) == {"2025-06-06"}
+    assert not list((recon.folder / ".recon" / "archive").glob("earlier/*"))
+    assert scalar(engine, "SELECT count(*) FROM settlement_revisions") == 0
 
 
 def test_a_corrupt_recording_is_named_and_the_other_days_are_done(tmp_path: Path, recordings: Path) -> None:
