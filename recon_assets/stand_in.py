@@ -262,7 +262,8 @@ class StandInElexon(ThreadingHTTPServer):
             return _problem(400)
         first, last = (at.astimezone(ZoneInfo("Europe/London")).date() for at in (start, end))
         days = [self._day(str(first + timedelta(days=n))) for n in range((last - first).days + 1)]
-        bodies = [json.loads(day["wind_and_solar"]) for day in days if "wind_and_solar" in day]
+        bodies = [json.loads(day.get("wind_and_solar", b"null")) for day in days]
+        bodies = [body for body in bodies if body is not None]
         rows = [row for body in bodies for row in body["data"] or []]
         rows = [row for row in rows if start <= datetime.fromisoformat(row["startTime"]) <= end]
         return Reply(200, _compact(bodies[0] | {"data": rows})) if bodies else _problem(404)

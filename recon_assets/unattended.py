@@ -11,6 +11,7 @@ from recon_assets.orchestration.workbench import Observer
 from recon_assets.reconcile.plan import Plan, spell_days
 from recon_assets.reconcile.repair import Repair
 from recon_assets.settlement import Days
+from recon_assets.wind_generation import GenerationDay
 
 
 class LogObserver(Observer):
@@ -50,6 +51,19 @@ class LogObserver(Observer):
             },
         )
         self._other.ingested(day)
+
+    def generation_read(self, day: GenerationDay) -> None:
+        """See Observer."""
+        self._log.info(
+            "generation read",
+            extra={
+                "settlement_date": day.settlement_date.isoformat(),
+                "half_hours": day.half_hours,
+                "total_mwh": day.total_mwh,
+                "pending_periods": list(day.pending),
+            },
+        )
+        self._other.generation_read(day)
 
     def repaired(self, days: Days, repair: Repair) -> None:
         """See Observer."""

@@ -95,7 +95,11 @@ def test_what_differs_is_kept_beside_what_it_was(archive: Archive) -> None:
     assert len(span) == 1
 
 
-@pytest.mark.parametrize("spoiled", [b"", b"not gzip", gzip.compress(b"{"), gzip.compress(b'{"stack_bid":[]}')])
+@pytest.mark.parametrize(
+    "spoiled",
+    [b"", b"not gzip", gzip.compress(b"{"), gzip.compress(b'{"stack_bid":[]}')],
+    ids=["empty", "not gzip", "not JSON", "no stack"],
+)
 def test_a_corrupt_recording_is_set_aside_and_named(archive: Archive, spoiled: bytes) -> None:
     path = archive.keep(JUNE_6, {"stack_bid/1": ODD}, NOW).recording
     path.write_bytes(spoiled)

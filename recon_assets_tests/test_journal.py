@@ -18,7 +18,7 @@ THEIR_TABLE = """CREATE TABLE reconciliation_progress (id {serial}, time_period 
     status varchar(20) NOT NULL DEFAULT 'not_started', percentage_complete numeric(5, 2) NOT NULL DEFAULT 0,
     last_updated timestamp NOT NULL DEFAULT CURRENT_TIMESTAMP, total_records integer NOT NULL DEFAULT 0,
     processed_records integer NOT NULL DEFAULT 0, error_details text)"""
-"""The user's table as DOMAIN.md, section 6, tells it, as strict as it may be."""
+"""The user's table, as strict as it may be."""
 THEIR_ROWS = """INSERT INTO reconciliation_progress
     (time_period, status, percentage_complete, last_updated, total_records, processed_records, error_details) VALUES
     ('2024-12', 'completed', 100, '2025-01-02 03:04:05', 5000, 5000, NULL),

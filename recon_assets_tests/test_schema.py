@@ -43,7 +43,7 @@ OLD_TABLES = {
     "monthly_summaries": f"year_month text PRIMARY KEY, {ENERGY_SUMMARY}",
     "yearly_summaries": f"year text PRIMARY KEY, {ENERGY_SUMMARY}",
 }
-"""The user's database as DOMAIN.md, section 6, tells it, in its oldest and strictest shape."""
+"""The user's database in its oldest and strictest shape."""
 
 RECORD = "(settlement_date, settlement_period, farm_id, lead_party_name, volume, payment, original_price, final_price,"
 OLD_ROWS = [
@@ -362,7 +362,7 @@ def test_a_schema_of_a_newer_version_is_refused(empty: Engine) -> None:
 THEIR_PROGRESS = """CREATE TABLE reconciliation_progress (id {serial}, time_period varchar(50) UNIQUE,
     status varchar(20), percentage_complete numeric, last_updated timestamp, total_records integer,
     processed_records integer, error_details text)"""
-"""The user's progress table as DOMAIN.md, section 6, tells it."""
+"""The user's progress table."""
 PROGRESS_COLUMNS = (
     "time_period, status, percentage_complete, last_updated, total_records, processed_records, error_details"
 )

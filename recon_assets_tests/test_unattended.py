@@ -11,6 +11,7 @@ from recon_assets.reconcile.converge import Changes
 from recon_assets.reconcile.plan import Plan
 from recon_assets.reconcile.repair import Repair
 from recon_assets.unattended import LogObserver
+from recon_assets.wind_generation import GenerationDay
 from recon_assets_tests.steps import JUNE_6, JUNE_7, SMALL_DAYS
 
 
@@ -29,6 +30,9 @@ class Heard(Observer):
 
     def ingested(self, day: IngestedDay) -> None:
         self.names.append("ingested")
+
+    def generation_read(self, day: GenerationDay) -> None:
+        self.names.append("generation_read")
 
     def repaired(self, days: object, repair: Repair) -> None:
         self.names.append("repaired")
@@ -57,18 +61,23 @@ def test_what_is_done_is_written_down_line_by_line_and_told_on(tmp_path: Path) -
     with open_log(tmp_path / "logs", "auto") as log:
         observer = LogObserver(log, heard)
         observer.planned(Plan([[JUNE_6, JUNE_7]], [JUNE_6], ["2025-06"], ["2025"], [date(2025, 6, 9)], 48))
+        observer.generation_read(GenerationDay(JUNE_6, Changes(46), 46, 12.5, 2.5, 10.0, pending=(47, 48)))
         observer.repaired(SMALL_DAYS, repair)
         observer.failed(JUNE_7, 'not "read"\nat all: é')
         observer.run_failed("ingest_days", "no answer")
 
     # then
-    planned, converged, failed, run_failed = lines_of(tmp_path / "logs" / "auto.jsonl")
-    assert heard.names == ["planned", "repaired", "failed", "run_failed"]
-    for line in (planned, converged, failed, run_failed):
+    planned, generated, converged, failed, run_failed = lines_of(tmp_path / "logs" / "auto.jsonl")
+    assert heard.names == ["planned", "generation_read", "repaired", "failed", "run_failed"]
+    for line in (planned, generated, converged, failed, run_failed):
         datetime.fromisoformat(line.pop("time"))
     assert planned == {
         "level": "INFO", "event": "planned", "read": "2025-06-06", "converge": "2025-06-06..2025-06-07",
         "months": ["2025-06"], "years": ["2025"], "out_of_reach": "2025-06-09", "requests": 48,
+    }  # fmt: skip
+    assert generated == {
+        "level": "INFO", "event": "generation read", "settlement_date": "2025-06-06", "half_hours": 46,
+        "total_mwh": 12.5, "pending_periods": [47, 48],
     }  # fmt: skip
     assert converged == {
         "level": "INFO", "event": "converged", "days": "2025-06-06..2025-06-07",
