@@ -8,12 +8,12 @@ from collections.abc import Mapping
 from datetime import date
 
 import pandas as pd
-from sqlalchemy import Connection, Table, func, select
+from sqlalchemy import Connection, func, select
 
 from recon_assets.comparison import of_periods
 from recon_assets.elexon import Elexon, SettlementStack, spell_periods
 from recon_assets.errors import ElexonError
-from recon_assets.tables import curtailment_records, proof_of_fetch, wind_bids
+from recon_assets.tables import curtailment_records, proof_of_fetch
 from recon_assets.witness import TOLERANCE_MWH, volume_gaps
 
 SHORT = 0.5
@@ -22,18 +22,16 @@ where a run does take half of a period away, the witness says so too."""
 
 
 def stored_rows(connection: Connection, day: date) -> dict[int, int]:
-    """How many rows are stored of each settlement period: bids, or the records of an old database, or a proof of 0."""
-
-    def counted(table: Table) -> dict[int, int]:
-        period = table.c.settlement_period
-        counts = select(period, func.count()).where(table.c.settlement_date == day).group_by(period)
-        return {period: count for period, count in connection.execute(counts)}
-
-    return {
-        **counted(curtailment_records),
-        **dict.fromkeys(counted(proof_of_fetch), 0),
-        **counted(wind_bids),
-    }
+    """How many wind bids are stored of each settlement period, by what its proof says; of an adopted one, how many farms
+    have records: old databases hold a bid many times, or one of several.
+    """
+    proofs, records = proof_of_fetch.c, curtailment_records.c
+    proven = select(proofs.settlement_period, proofs.wind_rows).where(proofs.settlement_date == day)
+    farms = select(records.settlement_period, func.count(records.farm_id.distinct())).where(
+        records.settlement_date == day
+    )
+    adopted = connection.execute(farms.group_by(records.settlement_period))
+    return {period: count for rows in (adopted, connection.execute(proven)) for period, count in rows}
 
 
 def require_belief(

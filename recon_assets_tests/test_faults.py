@@ -28,6 +28,9 @@ MORNING = datetime(2025, 6, 6, 6, 15, tzinfo=UTC)
 WINDY, CALM = 7, 14
 """The first row of period 7 is a wind unit's; period 14 has no wind bid, and its first row is another unit's."""
 
+ON_SQLITE = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+"""The transaction is tested on both engines; what comes before it does not know the engine."""
+
 PASSES: list[FaultKind] = ["reset", "stall", "short_body", "too_many_requests", "server_error", "html", "truncated"]
 """What another attempt may not meet."""
 
@@ -118,6 +121,7 @@ def test_a_lasting_fault_leaves_the_day_untouched_with_the_reason(
     assert contents(engine, wind_bids, proof_of_fetch) == right
 
 
+@ON_SQLITE
 @pytest.mark.parametrize("kind", PASSES)
 def test_a_fault_that_passes_leaves_no_trace(
     engine: Engine, stand_in: StandInElexon, archive: Archive, recordings: Path, kind: FaultKind
@@ -131,6 +135,7 @@ def test_a_fault_that_passes_leaves_no_trace(
     assert ingest(engine, [JUNE_6], recordings, MORNING)[0].changes.total == 0
 
 
+@ON_SQLITE
 @pytest.mark.parametrize("kind", HARMLESS)
 def test_what_is_tolerated_is_counted_and_the_day_is_right(
     engine: Engine, stand_in: StandInElexon, archive: Archive, recordings: Path, kind: FaultKind
@@ -145,6 +150,7 @@ def test_what_is_tolerated_is_counted_and_the_day_is_right(
     assert ingest(engine, [JUNE_6], recordings, MORNING)[0].changes.total == 0
 
 
+@ON_SQLITE
 @pytest.mark.parametrize("kind", ["null_data", "empty_data", "null_fields"])
 def test_an_odd_answer_that_the_witness_confirms_is_right(
     engine: Engine, stand_in: StandInElexon, archive: Archive, kind: FaultKind
@@ -175,6 +181,7 @@ WITNESS_FAULTS: dict[FaultKind, str] = {
 }
 
 
+@ON_SQLITE
 @pytest.mark.parametrize("kind", WITNESS_FAULTS)
 def test_a_witness_that_misbehaves_confirms_nothing(
     engine: Engine, stand_in: StandInElexon, archive: Archive, kind: FaultKind

@@ -14,6 +14,7 @@ from recon_assets.tables import historical_bitcoin_calculations, metadata
 from recon_assets_tests.steps import JUNE_6, SMALL_DAYS, change_recording, contents, execute, state_of
 
 DAY = Days(JUNE_6, JUNE_6)
+ON_SQLITE = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
 
 def reingest(
@@ -98,6 +99,7 @@ def test_a_restated_day_changes_only_what_follows_from_it(
     assert len(after["settlement_revisions"]) == 1
 
 
+@ON_SQLITE
 def test_named_periods_alone_are_read(
     prepared: Workbench, instance: dg.DagsterInstance, stand_in: StandInElexon
 ) -> None:
@@ -109,6 +111,7 @@ def test_named_periods_alone_are_read(
     assert sorted(request.path[-3:] for request in stand_in.requests) == ["/44", "/45", "/46"]
 
 
+@ON_SQLITE
 def test_without_bitcoin_the_calculations_stay(
     prepared: Workbench, instance: dg.DagsterInstance, recordings: Path
 ) -> None:
@@ -139,6 +142,7 @@ def test_a_day_that_cannot_be_read_fails_with_the_reason_and_changes_nothing(
     assert contents(prepared.engine, *metadata.tables.values()) == before
 
 
+@ON_SQLITE
 @pytest.mark.parametrize(
     ("config", "reason"),
     [

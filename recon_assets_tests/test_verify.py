@@ -27,6 +27,8 @@ from recon_assets_tests.steps import JUNE_6, JUNE_7, NOW, change_recording, cont
 WIND = {unit.bm_unit_id for unit in packaged_bm_units() if unit.is_wind}
 REQUESTS = {Method.WITNESS: 1, Method.FIXED: 5, Method.PROGRESSIVE: 5, Method.RANDOM: 10, Method.FULL: 48}
 ALL = tuple(range(1, 49))
+ON_SQLITE = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+"""What is read from the database is tested on both engines; how it is compared does not know the engine."""
 
 
 @pytest.fixture
@@ -98,6 +100,7 @@ def test_unflagged_bids_are_no_difference_under_the_flagged_rule(small_days: Eng
     assert found.mended_by == "recon date 2025-06-06"
 
 
+@ON_SQLITE
 @pytest.mark.parametrize("period", [3, 7, 12])
 def test_the_witness_finds_a_restated_volume_in_any_period(
     small_days: Engine, server: StandInElexon, recordings: Path, period: int
@@ -115,6 +118,7 @@ def test_the_witness_finds_a_restated_volume_in_any_period(
     assert found.requests == found.found_within == len(server.requests) == 1
 
 
+@ON_SQLITE
 @pytest.mark.parametrize("period", [12])
 def test_the_progressive_method_finds_a_difference_in_a_sampled_period_within_five_requests(
     small_days: Engine, server: StandInElexon, recordings: Path, period: int
@@ -130,6 +134,7 @@ def test_the_progressive_method_finds_a_difference_in_a_sampled_period_within_fi
     assert len(found.periods) == 15
 
 
+@ON_SQLITE
 @pytest.mark.parametrize("method", [Method.FIXED, Method.PROGRESSIVE])
 def test_a_difference_outside_the_sample_is_not_seen_and_that_is_said(
     small_days: Engine, server: StandInElexon, recordings: Path, method: Method
@@ -142,6 +147,7 @@ def test_a_difference_outside_the_sample_is_not_seen_and_that_is_said(
     assert "the other settlement periods" in found.unseen
 
 
+@ON_SQLITE
 @pytest.mark.parametrize(
     ("fields", "what"),
     [
@@ -170,6 +176,7 @@ def test_the_full_method_sees_what_the_witness_cannot(
         assert verify(small_days, server, Method.WITNESS).finding is Finding.AGREES
 
 
+@ON_SQLITE
 def test_a_bid_that_came_or_went_is_a_difference_of_rows(
     small_days: Engine, server: StandInElexon, recordings: Path
 ) -> None:
@@ -188,6 +195,7 @@ def test_a_bid_that_came_or_went_is_a_difference_of_rows(
     assert come.right_mwh == pytest.approx(come.stored_mwh - 2.0)
 
 
+@ON_SQLITE
 @pytest.mark.parametrize(("day", "last"), [(date(2025, 3, 30), 46), (date(2025, 10, 26), 50)])
 def test_the_last_period_of_a_clock_change_is_among_the_five(engine: Engine, day: date, last: int) -> None:
     ingest(engine, [day], CLOCK_CHANGES)
@@ -200,6 +208,7 @@ def test_the_last_period_of_a_clock_change_is_among_the_five(engine: Engine, day
     assert set(periods[Method.FULL]) == set(periods[Method.WITNESS]) == set(range(1, last + 1))
 
 
+@ON_SQLITE
 def test_a_seed_draws_the_same_periods_again(small_days: Engine, server: StandInElexon) -> None:
     first, again, other = (verify(small_days, server, Method.RANDOM, seed=seed) for seed in (7, 7, 8))
 
@@ -240,6 +249,7 @@ def test_bids_that_were_damaged_are_to_be_read_again(small_days: Engine, server:
     assert found.mended_by == "recon reingest 2025-06-06"
 
 
+@ON_SQLITE
 @pytest.mark.parametrize("method", Method)
 def test_a_day_that_was_never_read_takes_no_request(engine: Engine, server: StandInElexon, method: Method) -> None:
     found = verify(engine, server, method)
@@ -305,6 +315,7 @@ def test_an_adopted_day_without_records_agrees_when_nothing_was_accepted(
     assert (found.state, found.finding) == (DayState.ADOPTED_EMPTY, Finding.AGREES)
 
 
+@ON_SQLITE
 def test_without_acceptance_volumes_the_witness_says_nothing(
     small_days: Engine, server: StandInElexon, recordings: Path
 ) -> None:
@@ -315,6 +326,7 @@ def test_without_acceptance_volumes_the_witness_says_nothing(
     assert verify(small_days, server, Method.FULL).finding is Finding.AGREES
 
 
+@ON_SQLITE
 def test_a_stored_period_that_elexon_withdrew_is_not_comparable(
     small_days: Engine, server: StandInElexon, recordings: Path
 ) -> None:
@@ -331,6 +343,7 @@ def test_a_stored_period_that_elexon_withdrew_is_not_comparable(
     assert found.finding is Finding.NOT_COMPARABLE
 
 
+@ON_SQLITE
 @pytest.mark.parametrize(
     ("spoil", "reason"),
     [
@@ -363,6 +376,7 @@ def volumes_with(**fields: Any) -> Iterator[tuple[str, bytes]]:
     yield path, json.dumps({"data": [row | fields]}).encode()
 
 
+@ON_SQLITE
 def test_a_day_of_which_nothing_is_due_or_recorded_is_an_error(small_days: Engine, recordings: Path) -> None:
     elexon = Elexon(RecordingSource(recordings))
 
