@@ -81,6 +81,8 @@ def test_an_interrupt_lost_in_a_callback_of_the_collector_comes_again(
     # The collector must not come by itself before there is anyone who notices.
     gc.disable()
     reference = weakref.ref(Cycle(), interrupted)
+    # A process in the background of a shell begins with SIGINT ignored.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
 
     # when
     come = False
@@ -92,6 +94,7 @@ def test_an_interrupt_lost_in_a_callback_of_the_collector_comes_again(
             come = True
         finally:
             gc.enable()
+            signal.signal(signal.SIGINT, before)
 
     # then
     assert reference() is None

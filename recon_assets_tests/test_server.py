@@ -120,7 +120,7 @@ def test_the_ui_shows_the_assets_and_does_what_is_launched_there(engine: Engine,
     location = ui.ask("{ repositoriesOrError { ... on RepositoryConnection { nodes { location { name } } } } }")
     assert location["repositoriesOrError"]["nodes"] == [{"location": {"name": "recon"}}]
     assets = ui.ask("{ assetNodes { groupName isMaterializable assetKey { path } } }")["assetNodes"]
-    assert len(assets) == 13
+    assert len(assets) == 14
     assert all(asset["isMaterializable"] for asset in assets)
 
     # when a day is materialized from the launchpad
