@@ -22,8 +22,9 @@ where a run does take half of a period away, the witness says so too."""
 
 
 def stored_rows(connection: Connection, day: date) -> dict[int, int]:
-    """How many wind bids are stored of each settlement period, by what its proof says; of an adopted one, how many farms
-    have records: old databases hold a bid many times, or one of several.
+    """How many wind bids are stored of each settlement period, by what its proof says.
+
+    Of an adopted period, how many farms have records: old databases hold a bid many times, or one of several.
     """
     proofs, records = proof_of_fetch.c, curtailment_records.c
     proven = select(proofs.settlement_period, proofs.wind_rows).where(proofs.settlement_date == day)

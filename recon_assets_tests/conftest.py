@@ -8,6 +8,7 @@ from pathlib import Path
 
 import dagster as dg
 import hypothesis
+import portalocker
 import pytest
 from sqlalchemy import Engine
 
@@ -23,6 +24,9 @@ from recon_assets_tests.postgres import PostgresServer
 from recon_assets_tests.steps import BUSY_DAYS, JUNE, JUNE_DAYS, NOW, SMALL_DAYS, converge_layers, ingest
 
 hypothesis.settings.register_profile("campaign", max_examples=500, print_blob=True)
+
+PATIENCE_SECONDS = 300
+"""For a template that another test process builds: of all June, on a busy machine."""
 
 CLOCK_CHANGES = Path(__file__).parent / "data"
 """Recordings of 2025-03-30 (46 periods) and 2025-10-26 (50)."""
@@ -63,18 +67,27 @@ def templates(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("templates")
 
 
+@pytest.fixture(scope="session")
+def shared_templates(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
+    """The folder of those that all test processes of a session copy: files, which no server holds."""
+    session = tmp_path_factory.getbasetemp()
+    folder = (session if worker_id == "master" else session.parent) / "shared_templates"
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
 @pytest.fixture(params=["sqlite", "postgresql"])
-def database_url(request: pytest.FixtureRequest, tmp_path: Path, templates: Path) -> Iterator[str]:
+def database_url(
+    request: pytest.FixtureRequest, tmp_path: Path, templates: Path, shared_templates: Path
+) -> Iterator[str]:
     """The DATABASE_URL of the test's own database, on each engine in turn: empty, but for a fixture in CONTENT."""
     content = next((name for name in CONTENT if name in request.fixturenames), None)
-    built = templates / f"{content}.{request.param}"
     if request.param == "sqlite":
-        if content and not built.exists():
-            _build(f"sqlite:///{built}", content)
         if content:
-            shutil.copy(built, tmp_path / "recon.db")
+            shutil.copy(_build_once(shared_templates, content), tmp_path / "recon.db")
         yield f"sqlite:///{tmp_path / 'recon.db'}"
         return
+    built = templates / f"{content}.postgresql"
     server: PostgresServer = request.getfixturevalue("postgres")
     if content and not built.exists():
         _build(server.create_database(content), content)
@@ -82,6 +95,16 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path, templates: Path
     name = f"test_{uuid.uuid4().hex}"
     yield server.create_database(name, template=content)
     server.drop_database(name)
+
+
+def _build_once(folder: Path, content: str) -> Path:
+    """The template of a content, built by the test process that comes first."""
+    built, making = folder / content, folder / f"{content}.making"
+    with portalocker.Lock(folder / f"{content}.lock", "a", timeout=PATIENCE_SECONDS):
+        if not built.exists():
+            _build(f"sqlite:///{making}", content)
+            making.rename(built)
+    return built
 
 
 def _build(url: str, content: str) -> None:

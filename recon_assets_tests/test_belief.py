@@ -68,9 +68,7 @@ def test_of_an_adopted_period_the_farms_count_and_not_its_duplicates(adopted: En
     assert ingest(adopted, [JUNE_6], recordings)[0].wind_rows == 83
 
 
-def test_adopted_records_are_not_given_up_for_an_answer_that_nobody_confirms(
-    adopted: Engine, recordings: Path
-) -> None:
+def test_adopted_records_are_not_given_up_for_an_answer_that_nobody_confirms(adopted: Engine, recordings: Path) -> None:
     def lose(content: dict[str, Any]) -> None:
         rows = content["stack_bid"]["12"]["data"]
         rows[:] = [row for row in rows if row["volume"] > -0.5]

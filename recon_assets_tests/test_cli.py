@@ -265,7 +265,9 @@ def test_every_command_and_every_option_has_a_help_text() -> None:
                 assert option.help, f"{name} {option.opts}"
             else:
                 # an argument has no text of its own: the command's names it
-                assert f" {option.make_metavar(click.Context(command)).split(' ')[0].strip('[]')} " in f"{command.help} "
+                assert (
+                    f" {option.make_metavar(click.Context(command)).split(' ')[0].strip('[]')} " in f"{command.help} "
+                )
 
 
 @pytest.mark.parametrize("words", [["--help"], ["-h"], ["reconcile", "--help"], ["--version"]])
