@@ -5,7 +5,7 @@ only when the acceptance volumes of the day say the same. Otherwise the day stay
 """
 
 from collections.abc import Mapping
-from datetime import date
+from datetime import date, datetime
 
 import pandas as pd
 from sqlalchemy import Connection, func, select
@@ -14,7 +14,7 @@ from recon_assets.comparison import of_periods
 from recon_assets.elexon import Elexon, SettlementStack, spell_periods
 from recon_assets.errors import ElexonError
 from recon_assets.tables import curtailment_records, proof_of_fetch
-from recon_assets.witness import TOLERANCE_MWH, volume_gaps
+from recon_assets.witness import TOLERANCE_MWH, last_witnessed, volume_gaps
 
 SHORT = 0.5
 """A period with less than this share of the bids that are stored is much shorter. Real restatements change single rows;
@@ -36,7 +36,7 @@ def stored_rows(connection: Connection, day: date) -> dict[int, int]:
 
 
 def require_belief(
-    elexon: Elexon, stack: SettlementStack, wind: frozenset[str], stored: Mapping[int, int]
+    elexon: Elexon, stack: SettlementStack, wind: frozenset[str], stored: Mapping[int, int], now: datetime
 ) -> dict[str, str]:
     """Makes sure that the stack may replace what is stored; returns the further answers that this took.
 
@@ -67,8 +67,7 @@ def require_belief(
     if answer is None:
         raise _refusal(day, doubt, "there is no list of acceptance volumes that could confirm it")
     volumes, received = answer
-    # A period of which nothing was accepted has no volumes; one that the list has not come to yet has none either.
-    unspoken = [period for period in doubted if period > max(volumes["settlement_period"], default=0)]
+    unspoken = [period for period in doubted if period > last_witnessed(volumes, day, now)]
     if unspoken:
         raise _refusal(day, doubt, f"the acceptance volumes do not reach to period {spell_periods(unspoken)}")
     gaps = volume_gaps(of_periods(volumes, doubted), of_periods(bids, doubted), wind)

@@ -121,6 +121,11 @@ def writing(engine: Engine, days: Iterable[date] = (), *, timeout_seconds: float
                 if timeout_seconds is not None:
                     connection.exec_driver_sql(f"SET LOCAL statement_timeout = {round(timeout_seconds * 1000)}")
                 yield connection
+        except BaseException as error:
+            if not isinstance(error, Exception):
+                # In whatever state an interrupt left it, its end gives up the transaction and the locks.
+                connection.invalidate()
+            raise
         finally:
             if not connection.invalidated:
                 connection.rollback()  # the locks may have been refused

@@ -134,11 +134,12 @@ class Elexon:
         except ElexonError as error:
             return error
 
-    def _witnessed(self, day: date) -> tuple[set[int | None], Body | None]:
+    def _witnessed(self, day: date) -> tuple[set[int], Body | None]:
         """The periods that the system prices list as published, none when the day has no prices yet; and the answer."""
         try:
             body = self.source.system_prices(day)
-            return (set() if body is None else {row.get("settlementPeriod") for row in rows_of(body, day)}), body
+            periods = [] if body is None else [row.get("settlementPeriod") for row in rows_of(body, day)]
+            return {period for period in periods if isinstance(period, int)}, body
         except ElexonError as error:
             raise ElexonError(f"{day} system prices: {error}") from error
 

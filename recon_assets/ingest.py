@@ -77,7 +77,7 @@ def ingest_day(
     """
     with database.reading(engine) as connection:
         wind, other = known_bm_units(connection)
-        stored = stored_rows(connection, day)
+        stored, seen = stored_rows(connection, day), stored_proofs(connection, day)
     if not wind:
         raise ReconError("no wind unit is known: materialize wind_bm_units first")
     if not elexon.source.can_have(day):
@@ -91,9 +91,11 @@ def ingest_day(
     if not stack.published:
         what = "any settlement period of this day" if periods is None else "these settlement periods"
         raise ReconError(f"{day}: Elexon has not published {what} yet")
-    received = {**stack.received, **require_belief(elexon, stack, wind, stored)}
-    kept = archive.keep(day, received, now) if archive and received else None
+    received = {**stack.received, **require_belief(elexon, stack, wind, stored, now)}
     with database.writing(engine, [day]) as connection:
+        if stored_proofs(connection, day) != seen:
+            raise ReconError(f"{day}: somebody else read the day meanwhile, and what is stored may be newer; try again")
+        kept = archive.keep(day, received, now) if archive and received else None
         return store_day(connection, stack, wind, other, now, kept)
 
 

@@ -116,6 +116,15 @@ TOLERATED = ("repeated_rows", "null_flags", "unknown_fields", "mislabelled_answe
 fields that Elexon's schema does not have, answers that are JSON and not labelled so, answers whose `data` is null."""
 
 
+FIELDS: Mapping[tuple[type, ...], Mapping[str, bool]] = {
+    (int,): {"settlementPeriod": False, "sequenceNumber": False, "acceptanceId": True, "bidOfferPairId": True},
+    (int, float): {"volume": False, "originalPrice": True, "finalPrice": True, "transmissionLossMultiplier": True},
+    (str,): {"id": True, "createdDateTime": True},
+    (bool,): {"soFlag": True, "cadlFlag": True},
+}
+"""What the fields of a stack row may hold, and whether they may be null."""
+
+
 def rows_of(body: Body, day: date, period: int | None = None) -> list[dict[str, Any]]:
     """The rows in an envelope `{"data": [...]}`, null read as none; ElexonError when they are of another day."""
     envelope = body.content
@@ -134,6 +143,8 @@ def rows_of(body: Body, day: date, period: int | None = None) -> list[dict[str, 
 
 def stack_frame(day: date, rows: Sequence[Mapping[str, Any]]) -> tuple[pd.DataFrame, Counter[str]]:
     """Rows of a bid stack as a frame that follows STACK, and what was tolerated in them."""
+    for row in rows:
+        _check_types(day, row)
     frame = pd.DataFrame(rows, columns=list(COLUMNS), dtype=object).rename(columns=COLUMNS)
     flags = ["so_flag", "cadl_flag"]
     tolerated = Counter(
@@ -147,9 +158,28 @@ def stack_frame(day: date, rows: Sequence[Mapping[str, Any]]) -> tuple[pd.DataFr
     return _checked(STACK, whole, f"{day}: the bid stack"), +tolerated
 
 
+def _check_types(day: date, row: Mapping[str, Any]) -> None:
+    """ElexonError when a field holds something else than Elexon's schema says: a frame would make the best of it."""
+    for kinds, fields in FIELDS.items():
+        for field, is_nullable in fields.items():
+            value = row.get(field)
+            if is_nullable if value is None else type(value) in kinds and (type(value) is not float or isfinite(value)):
+                continue
+            raise ElexonError(f"{day}: the bid stack breaks Elexon's schema: {COLUMNS[field]} is {value!r}")
+
+
 def volumes_frame(day: date, body: Body) -> pd.DataFrame:
     """A day's acceptance volumes as a frame that follows VOLUMES; ElexonError when a row lacks its unit or volume."""
-    rows = pd.DataFrame(rows_of(body, day), columns=list(VOLUME_COLUMNS), dtype=object).rename(columns=VOLUME_COLUMNS)
+    listed = rows_of(body, day)
+    for row in listed:
+        volume, unit = row.get("totalVolumeAccepted"), row.get("bmUnit")
+        for name, value, fits in (
+            ("volume", volume, type(volume) in (int, float) and isfinite(volume or 0)),
+            ("bm_unit_id", unit, isinstance(unit, str)),
+        ):
+            if not fits:
+                raise ElexonError(f"the answer breaks Elexon's schema: {name} is {value!r}")
+    rows = pd.DataFrame(listed, columns=list(VOLUME_COLUMNS), dtype=object).rename(columns=VOLUME_COLUMNS)
     return _checked(VOLUMES, rows.drop_duplicates(), "the answer")
 
 
@@ -159,7 +189,7 @@ def generation_frame(day: date, body: Body) -> tuple[pd.DataFrame, list[int]]:
     """
     newest: dict[tuple[int, str], tuple[datetime, set[float]]] = {}
     for row in rows_of(body, day):
-        column = WIND_TYPES.get(row.get("psrType", ""))
+        column = WIND_TYPES.get(str(row.get("psrType")))
         if column is None:
             continue
         period, quantity = row.get("settlementPeriod"), row.get("quantity")

@@ -13,12 +13,14 @@ import json
 import threading
 import zlib
 from dataclasses import dataclass
-from datetime import date
+from datetime import UTC, date, datetime
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
+from urllib.parse import urlsplit
 
+import portalocker
 import requests
 from requests.adapters import HTTPAdapter
 from tenacity import (
@@ -35,6 +37,13 @@ from recon_assets.settings import Settings
 from recon_assets.settlement import Days, day_starts_at, period_starts_at, periods_in
 from recon_assets.throttle import Throttle
 
+BROKEN_OFF = (
+    requests.ConnectionError,
+    requests.Timeout,
+    requests.exceptions.ChunkedEncodingError,
+    requests.exceptions.ContentDecodingError,
+)
+"""Answers that did not come, or not whole."""
 RETRIED_STATUSES = frozenset({429, 500, 502, 503, 504})
 LONGEST_RETRY_AFTER_SECONDS = 120.0
 """Who is asked to wait longer gives up, and says how long."""
@@ -113,7 +122,10 @@ class HttpSource:
         timeout_seconds: float = 30,
         backoff_seconds: float = 0.5,
     ) -> None:
-        self.name = base_url.rstrip("/")
+        self._address = base_url.rstrip("/")
+        # Without a user and a password, because it is said in errors and logs.
+        parts = urlsplit(self._address)
+        self.name = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
         self.requests = 0
         self._counting = threading.Lock()
         self._throttle = Throttle(self.name, per_second=per_second, in_flight=in_flight)
@@ -171,9 +183,11 @@ class HttpSource:
         try:
             with self._throttle.turn():
                 response = self._session.get(
-                    f"{self.name}/{path}", timeout=self._timeout, headers={"Accept": "application/json"}
+                    f"{self._address}/{path}", timeout=self._timeout, headers={"Accept": "application/json"}
                 )
-        except (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError) as error:
+        except portalocker.LockException as error:
+            raise _TransientError("other processes held all places among the requests") from error
+        except BROKEN_OFF as error:
             raise _TransientError(_innermost(error)) from error
         except requests.RequestException as error:
             raise ElexonError(f"ELEXON_API_URL: {error}") from error
@@ -307,11 +321,15 @@ def _retry_after(response: requests.Response) -> float | None:
     if value.isdigit():
         return float(value)
     try:
-        asked = parsedate_to_datetime(value)
-        answered = parsedate_to_datetime(response.headers["Date"])
+        asked, answered = (_utc(parsedate_to_datetime(text)) for text in (value, response.headers["Date"]))
     except (ValueError, KeyError):
         return None
     return max(0.0, (asked - answered).total_seconds())
+
+
+def _utc(instant: datetime) -> datetime:
+    """A date of an HTTP header: always GMT, also where it says -0000, which Python takes to be no zone."""
+    return instant.replace(tzinfo=UTC) if instant.tzinfo is None else instant
 
 
 def _innermost(error: BaseException) -> str:

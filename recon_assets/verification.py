@@ -65,7 +65,8 @@ class Verification:
             return Finding.NOT_STORED
         if self.differences or self.is_contradicted:
             return Finding.DIFFERS
-        return Finding.NOT_COMPARABLE if self.not_comparable or self.unpublished else Finding.AGREES
+        is_partial = self.unpublished or self.state is DayState.INCOMPLETE
+        return Finding.NOT_COMPARABLE if self.not_comparable or is_partial else Finding.AGREES
 
     @property
     def mended_by(self) -> str | None:
@@ -74,6 +75,8 @@ class Verification:
         match self.finding:
             case Finding.AGREES:
                 return None
+            case Finding.NOT_COMPARABLE if self.state is DayState.INCOMPLETE:
+                return f"recon date {day}"
             case Finding.NOT_COMPARABLE:
                 return f"recon verify {day} --method {Method.FULL if self.not_comparable else self.method}"
             case Finding.NOT_STORED:
@@ -98,6 +101,10 @@ class Verification:
     @property
     def tolerance(self) -> str:
         """How far values may be apart."""
-        if self.method is Method.WITNESS or self.state in (DayState.ADOPTED, DayState.ADOPTED_EMPTY):
+        if self.method is Method.WITNESS:
+            return (
+                f"{TOLERANCE_MWH:g} MWh per settlement period and farm; records: {TOLERANCE_RELATIVE:g} of each value"
+            )
+        if self.state in (DayState.ADOPTED, DayState.ADOPTED_EMPTY):
             return f"{TOLERANCE_MWH:g} MWh and {TOLERANCE_GBP:g} GBP per settlement period and farm"
-        return f"{TOLERANCE_RELATIVE:g} of each value of each bid"
+        return f"{TOLERANCE_RELATIVE:g} of each value of each bid and record"

@@ -54,7 +54,7 @@ def print_verification(console: Console, found: Verification) -> None:
     for what, text in (
         ("Not comparable", found.not_comparable),
         ("Not stored", _spell(found.unread) if found.unread else None),
-        ("Stored, but not published", _spell(found.unpublished) if found.unpublished else None),
+        ("Not listed by Elexon (yet)", _spell(found.unpublished) if found.unpublished else None),
         ("Damaged", "the stored bids are not those that were fetched" if found.is_contradicted else None),
     ):
         if text:

@@ -29,7 +29,7 @@ from recon_assets.reference import known_bm_units
 from recon_assets.settlement import due_periods, periods_in
 from recon_assets.tables import curtailment_records, wind_bids
 from recon_assets.verification import Method, Verification
-from recon_assets.witness import volume_gaps
+from recon_assets.witness import last_witnessed, volume_gaps
 
 FIXED_PERIODS = (1, 12, 24, 36)
 """And the last of the day, which is 46, 48 or 50."""
@@ -161,15 +161,19 @@ class _Look:
                 "bid stack itself"
             )
         volumes, _ = answer
-        witnessed = set(volumes["settlement_period"])
+        reach = last_witnessed(volumes, self._day, self._now)
+        if not reach:
+            raise ElexonError(f"{self._day}: the list of acceptance volumes of this day is empty, and confirms nothing")
+        due = due_periods(self._day, self._now)
         if stored.state is DayState.ADOPTED_EMPTY:
             if volumes["bm_unit_id"].isin(stored.wind).any():
                 self.not_comparable = "the day was adopted without a record; Elexon lists wind bids, perhaps unflagged"
-            self.periods = witnessed
+            self.periods = {period for period in due if period <= reach}
             return []
-        self.periods = set(stored.proven)
-        self.unread = witnessed - stored.proven
-        gaps = volume_gaps(volumes[volumes["settlement_period"].isin(stored.proven)], stored.bids, stored.wind)
+        self.periods = {period for period in stored.proven if period <= reach}
+        self.unpublished = set(stored.proven) - self.periods
+        self.unread = set(volumes["settlement_period"]).intersection(due) - stored.proven
+        gaps = volume_gaps(of_periods(volumes, self.periods), of_periods(stored.bids, self.periods), stored.wind)
         self.found_at = self._elexon.source.requests if gaps else None
         return [
             Difference(

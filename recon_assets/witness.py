@@ -6,11 +6,30 @@ no flag, and they count every accepted bid: they are comparable with bids, never
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from datetime import date, datetime, timedelta
 
 import pandas as pd
 
+from recon_assets.settlement import MOST_PERIODS, day_starts_at
+
 TOLERANCE_MWH = 0.001
 """Elexon publishes volumes to a kilowatt-hour; sums of a few of them may be off by the last digit."""
+
+
+SETTLED_AFTER = timedelta(days=2)
+"""From the day's beginning: Elexon runs a day's settlement again the next working day, and its lists are whole then."""
+
+
+def last_witnessed(volumes: pd.DataFrame, day: date, now: datetime) -> int:
+    """The last settlement period that the volumes speak of, 0 where the list is empty.
+
+    A period of which nothing was accepted has no row. At the end of a list that may still grow it cannot be told from
+    one that the list has not come to.
+    """
+    if volumes.empty:
+        return 0
+    is_settled = now >= day_starts_at(day) + SETTLED_AFTER
+    return MOST_PERIODS if is_settled else int(volumes["settlement_period"].max())
 
 
 @dataclass(frozen=True)

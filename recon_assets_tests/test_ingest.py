@@ -1,4 +1,4 @@
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ from sqlalchemy import Engine, select
 from recon_assets.bm_units import packaged_bm_units
 from recon_assets.curtailment import CurtailmentRule
 from recon_assets.database import open_engine, reading
-from recon_assets.elexon import Elexon
+from recon_assets.elexon import Elexon, SettlementStack
 from recon_assets.errors import ElexonError, ReconError
 from recon_assets.ingest import IngestedDay, ingest_day
 from recon_assets.reconcile.converge import Changes, converge
@@ -175,6 +175,27 @@ def test_a_period_that_fails_leaves_what_was_there(engine: Engine, server: Stand
         read_over_http(engine, server)
 
     assert contents(engine, wind_bids, proof_of_fetch) == before
+
+
+def test_who_reads_a_day_while_somebody_else_stores_it_changes_nothing(
+    engine: Engine, server: StandInElexon, recordings: Path
+) -> None:
+    # given a reading of the day that has the answers, and not stored them yet
+    slow = Elexon(HttpSource(server.url, per_second=1000))
+    read_whole = slow.settlement_stack
+
+    def meanwhile(day: date, now: datetime, periods: Iterable[int] | None = None) -> SettlementStack:
+        stack = read_whole(day, now, periods)
+        change_recording(recordings, JUNE_6, lambda content: wind_bids_in(content, 3)[0].update(volume=-77.0))
+        ingest(engine, [JUNE_6], recordings)
+        return stack
+
+    slow.settlement_stack = meanwhile  # type: ignore[method-assign]
+
+    with pytest.raises(ReconError, match=r"^2025-06-06: somebody else read the day meanwhile"):
+        ingest_day(engine, slow, JUNE_6, NOW)
+
+    assert ingest(engine, [JUNE_6], recordings)[0].changes.total == 0
 
 
 def test_a_partly_published_day_has_proofs_of_its_published_periods_only(engine: Engine, recordings: Path) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Connection, Engine, event
 
@@ -98,15 +98,23 @@ class KillingArchive(Archive):
 
 @contextmanager
 def killed_before_commit(engine: Engine) -> Iterator[None]:
-    """No commit comes to pass."""
+    """No commit of anything written comes to pass. (PostgreSQL's locks are committed before that.)"""
+    written: set[Connection] = set()
+
+    def note(connection: Connection, cursor: object, statement: str, *_: object) -> None:
+        if "wind_bids" in statement and statement.lstrip().startswith(("INSERT", "UPDATE", "DELETE", "WITH")):
+            written.add(connection)
 
     def kill(connection: Connection) -> None:
-        raise Killed
+        if connection in written:
+            raise Killed
 
+    event.listen(engine, "before_cursor_execute", note)
     event.listen(engine, "commit", kill)
     try:
         yield
     finally:
+        event.remove(engine, "before_cursor_execute", note)
         event.remove(engine, "commit", kill)
 
 
@@ -211,7 +219,9 @@ CAMPAIGN = settings.get_current_profile_name() == "campaign"
 
 
 @settings(
-    max_examples=settings().max_examples if CAMPAIGN else 8,
+    max_examples=settings().max_examples if CAMPAIGN else 6,
+    # To shrink a failing schedule takes minutes; the campaign does.
+    phases=tuple(Phase) if CAMPAIGN else (Phase.generate,),
     derandomize=not CAMPAIGN,
     database=None,
     deadline=None,
@@ -242,8 +252,6 @@ def test_every_schedule_of_faults_and_kills_ends_like_none(
                     read_all(engine, server.url, archive, step.kill)
             except Killed:
                 engine.dispose()
-            else:
-                assert step.kill != "before commit"
 
     # then after one run without any, everything is as if nothing had ever gone wrong
     with StandInElexon(recorded[is_restated]) as server:

@@ -412,7 +412,7 @@ THEIR_GENERATION = """CREATE TABLE wind_generation_data (id {serial}, settlement
     settlement_period int NOT NULL, wind_onshore numeric NOT NULL, wind_offshore numeric NOT NULL,
     total_wind numeric NOT NULL, last_updated timestamp DEFAULT CURRENT_TIMESTAMP,
     data_source varchar(50){key})"""
-"""The user's wind generation,."""
+"""The user's wind generation."""
 THEIR_KEY = ", UNIQUE (settlement_date, settlement_period)"
 HALF_HOURS = "settlement_date, settlement_period, wind_onshore, wind_offshore, total_wind, data_source"
 

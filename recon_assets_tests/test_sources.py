@@ -164,6 +164,40 @@ def test_every_attempt_is_a_request(server: StandInElexon, recordings: Path) -> 
     assert folder.requests == 2
 
 
+def test_an_answer_that_cannot_be_unpacked_is_tried_again() -> None:
+    asked: list[str] = []
+
+    class FirstIsBroken(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            self.send_response(200)
+            self.send_header("Content-Type", "application/json")
+            if len(asked) == 1:
+                self.send_header("Content-Encoding", "gzip")
+            self.end_headers()
+            self.wfile.write(b"[]")
+
+        def log_message(self, format: str, *args: object) -> None: ...
+
+    with HTTPServer(("127.0.0.1", 0), FirstIsBroken) as server:
+        threading.Thread(target=server.serve_forever, args=(0.02,)).start()
+        body = source(f"http://127.0.0.1:{server.server_port}").bm_units()
+        server.shutdown()
+
+    assert content(body) == []
+    assert len(asked) == 2
+
+
+def test_a_password_in_the_address_is_sent_and_never_said(server: StandInElexon) -> None:
+    server.faults.append(Fault("server_error", PERIOD_7))
+    live = source(server.url.replace("http://", "http://anna:secret@"), attempts=1)
+
+    assert live.name == server.url
+    with pytest.raises(ElexonError) as failure:
+        live.stack(JUNE_6, 7)
+    assert "secret" not in str(failure.value)
+
+
 def test_who_is_asked_to_wait_for_long_gives_up_and_says_so(server: StandInElexon) -> None:
     server.faults.append(Fault("too_many_requests", PERIOD_7, retry_after=3600))
 

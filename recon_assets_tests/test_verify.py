@@ -11,10 +11,12 @@ from sqlalchemy import Engine
 from recon_assets.bm_units import packaged_bm_units
 from recon_assets.comparison import Side
 from recon_assets.curtailment import CurtailmentRule
+from recon_assets.database import writing
 from recon_assets.elexon import Elexon
 from recon_assets.errors import ElexonError, ReconError
 from recon_assets.reconcile.scope import Scope
 from recon_assets.reconcile.state import DayState
+from recon_assets.reference import store_bm_units
 from recon_assets.settlement import Days
 from recon_assets.sources import HttpSource, RecordingSource
 from recon_assets.stand_in import Fault, StandInElexon
@@ -22,7 +24,17 @@ from recon_assets.tables import metadata
 from recon_assets.verification import Finding, Method, Verification
 from recon_assets.verify import FIXED_PERIODS, verify_day
 from recon_assets_tests.conftest import CLOCK_CHANGES
-from recon_assets_tests.steps import JUNE_6, JUNE_7, NOW, change_recording, contents, execute, ingest, scalar
+from recon_assets_tests.steps import (
+    JUNE_6,
+    JUNE_7,
+    NOW,
+    change_recording,
+    contents,
+    converge_layers,
+    execute,
+    ingest,
+    scalar,
+)
 
 WIND = {unit.bm_unit_id for unit in packaged_bm_units() if unit.is_wind}
 REQUESTS = {Method.WITNESS: 1, Method.FIXED: 5, Method.PROGRESSIVE: 5, Method.RANDOM: 10, Method.FULL: 48}
@@ -324,6 +336,70 @@ def test_without_acceptance_volumes_the_witness_says_nothing(
     with pytest.raises(ElexonError, match=r"^2025-06-06: there is no list of acceptance volumes of this day"):
         verify(small_days, server)
     assert verify(small_days, server, Method.FULL).finding is Finding.AGREES
+
+
+def listed_up_to(last: int) -> Callable[[dict[str, Any]], None]:
+    def cut(content: dict[str, Any]) -> None:
+        rows = content["acceptance_volumes_bid"]["data"]
+        rows[:] = [row for row in rows if row["settlementPeriod"] <= last]
+
+    return cut
+
+
+EVENING = datetime(2025, 6, 6, 23, 30, tzinfo=UTC)
+"""All periods of the 6th are due, and its lists may still grow."""
+
+
+@ON_SQLITE
+def test_what_the_list_of_volumes_has_not_come_to_is_not_compared(
+    small_days: Engine, server: StandInElexon, recordings: Path
+) -> None:
+    change_recording(recordings, JUNE_6, listed_up_to(11))
+
+    found = verify(small_days, server, now=EVENING)
+
+    assert (found.finding, found.differences) == (Finding.NOT_COMPARABLE, [])
+    assert (list(found.periods), list(found.unpublished)) == ([*range(1, 12)], [*range(12, 49)])
+    # Of a day that was settled, what is not listed was not accepted.
+    settled = verify(small_days, server)
+    assert {difference.settlement_period for difference in settled.differences} == {12}
+
+
+@pytest.mark.parametrize("is_adopted", [False, True])
+@ON_SQLITE
+def test_an_empty_list_of_volumes_confirms_nothing(
+    adopted: Engine, server: StandInElexon, recordings: Path, is_adopted: bool
+) -> None:
+    if is_adopted:
+        execute(adopted, "UPDATE curtailment_records SET settlement_date = '2025-06-05' WHERE settlement_period < 12")
+        execute(adopted, "DELETE FROM curtailment_records WHERE settlement_date = '2025-06-06'")
+    else:
+        execute(adopted, "DELETE FROM curtailment_records")
+        ingest_again(adopted)
+    change_recording(recordings, JUNE_6, listed_up_to(0))
+
+    with pytest.raises(ElexonError, match=r"^2025-06-06: the list of acceptance volumes of this day is empty"):
+        verify(adopted, server)
+
+
+def ingest_again(engine: Engine) -> None:
+    with writing(engine) as connection:
+        store_bm_units(connection, packaged_bm_units(), NOW)
+    ingest(engine, [JUNE_6])
+
+
+@ON_SQLITE
+def test_a_day_of_which_due_periods_are_not_published_yet_does_not_agree(
+    engine: Engine, server: StandInElexon, recordings: Path
+) -> None:
+    ingest(engine, [JUNE_6], now=datetime(2025, 6, 6, 12, tzinfo=UTC))
+    converge_layers(engine, Days(JUNE_6, JUNE_6))
+    change_recording(recordings, JUNE_6, listed_up_to(25))
+
+    found = verify(engine, server, now=EVENING)
+
+    assert found.state is DayState.INCOMPLETE
+    assert (found.finding, found.mended_by) == (Finding.NOT_COMPARABLE, "recon date 2025-06-06")
 
 
 @ON_SQLITE

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from recon_assets.cli.shared import echo_json, exit_code, read_settings
-from recon_assets.errors import UsageError
+from recon_assets.errors import ReconError, UsageError
 from recon_assets.settings import Settings
 from recon_assets.settlement import FIRST_DAY, Days, london_day
 
@@ -153,7 +153,7 @@ def reingest_through_dagster(day: date, periods: tuple[int, int] | None, *, bitc
     right = state.is_right if bitcoin else not (state.records.faults or state.unready_days)
     if style == "json":
         return _show(outcome, observer, style, right, before=asdict(before), after=asdict(after))
-    if before != after:
+    if observer.read.total or observer.repaired_rows.total or observer.reasons:
         print_figures(report.open_console(), before, after)
     else:
         click.echo(f"{day} is as it was.")
@@ -179,24 +179,28 @@ def repair_through_dagster(settings: Settings, day: date, method: str | None, se
         found = None if method is None else work.verify(day, Method(method), seed)
         with observer:
             outcome = work.mend(day, found)
-        again = found
+        again, failures = found, list(observer.reasons)
         if found is not None and outcome is not None:
-            again = work.verify(day, found.method, found.seed)
+            try:
+                again = work.verify(day, found.method, found.seed)
+            except ReconError as error:
+                again = None
+                failures.append(f"not verified again: {error}")
         after = figures_of(work.engine, day)
         done = "nothing" if outcome is None else "reingested" if outcome.plan.ingest else "converged"
         done = "failed" if observer.reasons else done
-        facts = repair_facts(before, after, found, again, done) | {"failures": observer.reasons}
+        facts = repair_facts(before, after, found, again, done) | {"failures": failures}
         log.log(
             logging.ERROR if observer.reasons else logging.INFO,
             "repaired",
             extra={"settlement_date": day.isoformat(), **facts},
         )
-    for reason in observer.reasons:
+    for reason in failures:
         click.echo(f"Failed: {reason}", err=True)
     right = again.finding is Finding.AGREES if again else outcome is not None and outcome.after.is_right
     if style == "json":
         echo_json(facts)
-        return exit_code(right and not observer.reasons)
+        return exit_code(right and not failures)
     console = report.open_console()
     if found is not None:
         print_verification(console, found)
@@ -204,7 +208,7 @@ def repair_through_dagster(settings: Settings, day: date, method: str | None, se
     print_figures(console, before, after)
     if again is not None and outcome is not None:
         print_verification(console, again)
-    return exit_code(right and not observer.reasons)
+    return exit_code(right and not failures)
 
 
 def _log_end(log: logging.Logger, outcome: "Outcome", observer: "TerminalObserver") -> None:

@@ -98,6 +98,8 @@ def bids_metadata(day: IngestedDay) -> dict[str, dg.MetadataValue[Any]]:
         metadata["elexon_created_at"] = dg.MetadataValue.text(day.revision.elexon_created_at or "not said")
     if day.kept:
         metadata["archive"] = dg.MetadataValue.path(day.kept.recording)
+    if day.kept and day.kept.was_corrupt:
+        metadata["archive_was_corrupt"] = dg.MetadataValue.bool(True)
     if day.kept and day.kept.earlier:
         metadata["archive_earlier"] = dg.MetadataValue.path(day.kept.earlier)
     if day.unlisted:

@@ -205,8 +205,9 @@ class Reconciliation:
         """Reads a day (or some settlement periods of it) from Elexon again, and makes what follows from it right."""
         days = Days(day, day)
         before = self.state(days)
-        requests = len(due_periods(day, self._workbench.now())) if periods is None else periods[1] - periods[0] + 1
-        work = Plan([[day]], [day], [MONTH.label(day)], [YEAR.label(day)], [], requests)
+        due = due_periods(day, self._workbench.now())
+        asked = due if periods is None else [period for period in due if periods[0] <= period <= periods[1]]
+        work = Plan([[day]], [day], [MONTH.label(day)], [YEAR.label(day)], [], len(asked))
         self._workbench.observer.planned(work)
         told = tell_what_is_right(self._instance, self._workbench, before)
         self._run(BM_UNITS_JOB.name)

@@ -11,8 +11,10 @@ from datetime import date
 
 import dagster as dg
 import psutil
+from sqlalchemy.exc import DBAPIError
 
 from recon_assets.errors import ReconError, UnpublishedError
+from recon_assets.failures import failure_of
 from recon_assets.ingest import ingest_day
 from recon_assets.journal import Phase
 from recon_assets.orchestration import events
@@ -69,11 +71,12 @@ def read_days(
                 ingested = ingest_day(
                     workbench.engine, workbench.elexon, day, workbench.now(), periods, workbench.archive
                 )
-            except ReconError as error:
-                failures[day] = str(error)
-                journal.fail(MONTH.label(day), due[day], str(error))
-                workbench.observer.failed(day, str(error))
-                context.log.error(str(error))
+            except (ReconError, DBAPIError) as error:
+                reason = _reason_of(day, error)
+                failures[day] = reason
+                journal.fail(MONTH.label(day), due[day], reason)
+                workbench.observer.failed(day, reason)
+                context.log.error(reason)
                 continue
             version = events.bids_versions(workbench.engine, workbench.scope(Days(day, day)))[day]
             event = events.bids_event(day, version, events.bids_metadata(ingested), provenance)
@@ -82,6 +85,10 @@ def read_days(
             if ingested.unlisted:
                 context.log.warning(
                     f"{day}: accepted bids of BM units in no list: {', '.join(sorted(ingested.unlisted))}"
+                )
+            if ingested.kept and ingested.kept.was_corrupt:
+                context.log.warning(
+                    f"{day}: the archived recording was corrupt, and is kept as {ingested.kept.earlier}"
                 )
             if ingested.revision:
                 context.log.warning(f"{day} has changed since it was last read: {ingested.revision}")
@@ -109,20 +116,30 @@ def read_generation(
                 read = read_wind_generation(
                     workbench.engine, workbench.elexon, day, workbench.now(), archive=workbench.archive
                 )
-            except ReconError as error:
+            except (ReconError, DBAPIError) as error:
                 if isinstance(error, UnpublishedError) and not is_alone:
                     context.log.warning(str(error))
                     journal.advance(MONTH.label(day), count)
                 else:
-                    failures[day] = str(error)
-                    context.log.error(str(error))
-                    journal.fail(MONTH.label(day), count, str(error))
+                    failures[day] = _reason_of(day, error)
+                    context.log.error(failures[day])
+                    journal.fail(MONTH.label(day), count, failures[day])
                 continue
             version = events.generation_versions(workbench.engine, Days(day, day))[day]
             context.log_event(events.generation_event(day, version, events.generation_metadata(read), provenance))
             journal.advance(MONTH.label(day), count)
             workbench.observer.generation_read(read)
     return failures
+
+
+def _reason_of(day: date, error: ReconError | DBAPIError) -> str:
+    """Why a day could not be read; an error that no other day would be spared is raised again."""
+    if isinstance(error, ReconError):
+        return str(error)
+    failure = failure_of(error)
+    if failure.is_everywhere:
+        raise error
+    return f"{day}: {failure.reason}"
 
 
 def converge_spans(

@@ -60,9 +60,10 @@ def _adopt(inspector: sa.Inspector, columns: list[sa.Column]) -> None:
             if column.name not in found:
                 batch.add_column(sa.Column(column.name, column.type))
         for name, column in found.items():
-            if name not in {known.name for known in columns} and not column["nullable"] and column["default"] is None:
+            written = {known.name for known in columns if not known.nullable}
+            if name not in written and not column["nullable"] and column["default"] is None:
                 batch.alter_column(name, existing_type=column["type"], nullable=True)
-    keys = [index["column_names"] for index in inspector.get_indexes(GENERATION)]
+    keys = [index["column_names"] for index in inspector.get_indexes(GENERATION) if index["unique"]]
     keys += [constraint["column_names"] for constraint in inspector.get_unique_constraints(GENERATION)]
     if HALF_HOUR not in [sorted(filter(None, key)) for key in keys]:
         half_hour = [sa.column(name) for name in HALF_HOUR]
