@@ -38,6 +38,7 @@ fsync = off
 synchronous_commit = off
 full_page_writes = off
 """
+FIRST_WITH_STRATEGIES = 150000
 # Blocks until told to stop, or until the test process is gone: its end of the pipe closes however it died.
 STOP = 'read -r _; "$0" stop -s -D "$1/data" -m immediate; status=$?; rm -rf "$1"; exit $status'
 
@@ -120,17 +121,18 @@ class PostgresServer:
 
     def create_database(self, name: str, template: str | None = None) -> str:
         """Create a database, empty or a copy of `template` (which nobody may be connected to), and return its url."""
-        statement = sql.SQL("CREATE DATABASE {} TEMPLATE {}")
-        self._execute(statement.format(sql.Identifier(name), sql.Identifier(template or "template1")))
+        statement = sql.SQL("CREATE DATABASE {} TEMPLATE {} {}")
+        with psycopg.connect(self.url("postgres"), autocommit=True) as connection:
+            # Without fsync, copying the files takes half as long as writing all pages to the log.
+            strategy = "STRATEGY FILE_COPY" if connection.info.server_version >= FIRST_WITH_STRATEGIES else ""
+            names = (sql.Identifier(name), sql.Identifier(template or "template1"))
+            connection.execute(statement.format(*names, sql.SQL(strategy)))
         return self.url(name)
 
     def drop_database(self, name: str) -> None:
         """Drop a database and end the connections to it."""
-        self._execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
-
-    def _execute(self, statement: sql.Composed) -> None:
         with psycopg.connect(self.url("postgres"), autocommit=True) as connection:
-            connection.execute(statement)
+            connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
 
     def _start(self) -> None:
         data, log = self._home / "data", self._home / "log"
