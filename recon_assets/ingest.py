@@ -77,7 +77,7 @@ def ingest_day(
     """
     with database.reading(engine) as connection:
         wind, other = known_bm_units(connection)
-        stored, seen = stored_rows(connection, day), stored_proofs(connection, day)
+        stored = stored_rows(connection, day)
     if not wind:
         raise ReconError("no wind unit is known: materialize wind_bm_units first")
     if not elexon.source.can_have(day):
@@ -93,8 +93,10 @@ def ingest_day(
         raise ReconError(f"{day}: Elexon has not published {what} yet")
     received = {**stack.received, **require_belief(elexon, stack, wind, stored, now)}
     with database.writing(engine, [day]) as connection:
-        if stored_proofs(connection, day) != seen:
-            raise ReconError(f"{day}: somebody else read the day meanwhile, and what is stored may be newer; try again")
+        present = stored_rows(connection, day)
+        if present != stored:
+            # Somebody else stored the day meanwhile: what was not doubted then may be now.
+            received |= require_belief(elexon, stack, wind, present, now)
         kept = archive.keep(day, received, now) if archive and received else None
         return store_day(connection, stack, wind, other, now, kept)
 

@@ -177,22 +177,28 @@ def test_a_period_that_fails_leaves_what_was_there(engine: Engine, server: Stand
     assert contents(engine, wind_bids, proof_of_fetch) == before
 
 
-def test_who_reads_a_day_while_somebody_else_stores_it_changes_nothing(
+def test_a_short_answer_is_doubted_against_what_somebody_else_stored_meanwhile(
     engine: Engine, server: StandInElexon, recordings: Path
 ) -> None:
-    # given a reading of the day that has the answers, and not stored them yet
+    # given a reading whose answer lacks most of period 12, and another that has stored the whole day by then
     slow = Elexon(HttpSource(server.url, per_second=1000))
     read_whole = slow.settlement_stack
+    whole = (recordings / "2025-06-06.json.gz").read_bytes()
+
+    def lose(content: dict[str, Any]) -> None:
+        for bid in wind_bids_in(content, 12)[1:]:
+            content["stack_bid"]["12"]["data"].remove(bid)
 
     def meanwhile(day: date, now: datetime, periods: Iterable[int] | None = None) -> SettlementStack:
+        change_recording(recordings, JUNE_6, lose)
         stack = read_whole(day, now, periods)
-        change_recording(recordings, JUNE_6, lambda content: wind_bids_in(content, 3)[0].update(volume=-77.0))
+        (recordings / "2025-06-06.json.gz").write_bytes(whole)
         ingest(engine, [JUNE_6], recordings)
         return stack
 
     slow.settlement_stack = meanwhile  # type: ignore[method-assign]
 
-    with pytest.raises(ReconError, match=r"^2025-06-06: somebody else read the day meanwhile"):
+    with pytest.raises(ElexonError, match=r"fewer than half of the stored bids in settlement period 12, and the acc"):
         ingest_day(engine, slow, JUNE_6, NOW)
 
     assert ingest(engine, [JUNE_6], recordings)[0].changes.total == 0
