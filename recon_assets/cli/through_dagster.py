@@ -191,7 +191,7 @@ def repair_through_dagster(settings: Settings, day: date, method: str | None, se
         done = "failed" if observer.reasons else done
         facts = repair_facts(before, after, found, again, done) | {"failures": failures}
         log.log(
-            logging.ERROR if observer.reasons else logging.INFO,
+            logging.ERROR if failures else logging.INFO,
             "repaired",
             extra={"settlement_date": day.isoformat(), **facts},
         )
