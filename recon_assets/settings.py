@@ -41,6 +41,8 @@ class Settings:
     pace: Pace
     log_folder: Path
     archive_folder: Path
+    report_folder: Path
+    alert_urls: tuple[str, ...]
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str], folder: Path) -> "Settings":
@@ -56,6 +58,8 @@ class Settings:
             curtailment_rule=_rule(given.get("CURTAILMENT_RULE", CurtailmentRule.SO_FLAGGED)),
             log_folder=folder.absolute() / STATE_FOLDER / "logs",
             archive_folder=_folder(given, "RECON_ARCHIVE", folder, "archive"),
+            report_folder=folder.absolute() / STATE_FOLDER / "reports",
+            alert_urls=tuple(given.get("RECON_ALERT_URLS", "").split()),
             dagster_home=_folder(given, "DAGSTER_HOME", folder, "dagster"),
             elexon_requests_per_second=_positive(given, "ELEXON_REQUESTS_PER_SECOND", 8),
             elexon_requests_in_flight=_positive_whole(given, "ELEXON_REQUESTS_IN_FLIGHT", 8),
@@ -76,6 +80,23 @@ class Settings:
         """The folder of recordings that is read instead of the network; None for the live API."""
         parts = urlsplit(self.elexon_api_url)
         return Path(unquote(parts.path)) if parts.scheme == "file" else None
+
+
+@dataclass(frozen=True)
+class Unattended:
+    """What runs by itself: whether everything does, and how often sensors look."""
+
+    everything: bool
+    tick_seconds: int
+
+    @classmethod
+    def from_environment(cls, environ: Mapping[str, str]) -> "Unattended":
+        """What RECON_UNATTENDED and RECON_TICK_SECONDS say."""
+        given = {name: value.strip() for name, value in environ.items() if value.strip()}
+        switch = given.get("RECON_UNATTENDED", "off")
+        if switch.lower() not in ("on", "off"):
+            raise ConfigurationError(f"RECON_UNATTENDED: {switch!r} is no switch: write on or off")
+        return cls(switch.lower() == "on", _positive_whole(given, "RECON_TICK_SECONDS", 60))
 
 
 def _database_url(text: str | None, folder: Path) -> URL:

@@ -33,7 +33,7 @@ IMPORTED_FIRST = (
     "recon_assets.orchestration.routines",
     "recon_assets.progress",
     "recon_assets.progress_report",
-    "recon_assets.unattended",
+    "recon_assets.orchestration.log_observer",
     "recon_assets.watch",
 )
 """What the commands import when they are told what to do."""

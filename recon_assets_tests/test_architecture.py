@@ -22,11 +22,14 @@ RING = (
     "recon_assets.definitions",
     "recon_assets.cli",
     "recon_assets.progress",
-    "recon_assets.unattended",
 )
 """What may know Dagster. Everything else is the domain with its use cases, and knows none of these."""
 
-FRONT = ("recon_assets.definitions", "recon_assets.cli", "recon_assets.progress", "recon_assets.unattended")
+FRONT = (
+    "recon_assets.definitions",
+    "recon_assets.cli",
+    "recon_assets.progress",
+)
 """What people and Dagster call; no module of the ring knows these."""
 
 OUTSIDE = {"environ", "getenv", "now", "today", "utcnow", "cwd", "time", "monotonic", "urlopen", "connect"}

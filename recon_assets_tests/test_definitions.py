@@ -95,6 +95,9 @@ def test_the_jobs_hold_their_assets_and_say_what_they_do() -> None:
         "converge_months": of(7),
         "converge_years": of(4),
         "reingest_day": set(),
+        "daily_check": set(),
+        "reconcile_range": set(),
+        "verify_days": set(),
         "audit_history": set(),
     }
     assert all(job.description for job in jobs.values())

@@ -7,7 +7,8 @@ import dagster as dg
 
 from recon_assets.orchestration.assembly import build_defs
 from recon_assets.orchestration.catalogue import WIND_BIDS, layer_assets
-from recon_assets.orchestration.reconciliation import QUIET, RANGE_TAGS
+from recon_assets.orchestration.in_flight import RANGE_TAGS
+from recon_assets.orchestration.reconciliation import QUIET
 from recon_assets.orchestration.workbench import Workbench
 from recon_assets.reconcile.layering import DAY
 

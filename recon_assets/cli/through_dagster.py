@@ -121,16 +121,18 @@ def run_routine(
     settings = read_settings()
     span = None if resolve is None else kept_days(resolve(settings))
     from recon_assets.logs import open_log
-    from recon_assets.orchestration.routines import auto, daily_check
+    from recon_assets.orchestration.log_observer import LogObserver
+    from recon_assets.orchestration.routines import auto, daily_check, log_end, report_day
     from recon_assets.progress import TerminalObserver
-    from recon_assets.unattended import LogObserver
 
     observer = TerminalObserver()
     with open_log(settings.log_folder, name) as log:
         both = LogObserver(log, observer)
         with _reconciliation(settings, both, reads=ingest) as work, observer:
             outcome = daily_check(work, days, force) if span is None else auto(work, span, ingest)
-        _log_end(log, outcome, observer)
+            if span is None:
+                report_day(work, settings, outcome, observer, datetime.now(UTC))
+        log_end(log, outcome, observer)
     return _show(outcome, observer, style, outcome.after.is_right)
 
 
@@ -209,15 +211,6 @@ def repair_through_dagster(settings: Settings, day: date, method: str | None, se
     if again is not None and outcome is not None:
         print_verification(console, again)
     return exit_code(right and not failures)
-
-
-def _log_end(log: logging.Logger, outcome: "Outcome", observer: "TerminalObserver") -> None:
-    from recon_assets import report
-
-    done = report.done_facts(outcome.runs, outcome.told, observer)
-    level = logging.INFO if outcome.after.is_right and not observer.reasons else logging.ERROR
-    before, after = report.brief_facts(outcome.before), report.brief_facts(outcome.after)
-    log.log(level, "finished", extra={"before": before, "after": after, "done": done, "failures": observer.reasons})
 
 
 def kept_days(days: Days) -> Days:

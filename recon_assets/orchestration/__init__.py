@@ -4,5 +4,7 @@ import warnings
 
 import dagster as dg
 
-# Backfill policies are in beta; the project pins the minor version of Dagster for that, and a user can do nothing.
-warnings.filterwarnings("ignore", category=dg.BetaWarning, message=".*backfill_policy.*")
+# In beta; the project pins the minor version of Dagster for that, and a user can do nothing.
+warnings.filterwarnings(
+    "ignore", category=dg.BetaWarning, message=".*(backfill_policy|use_user_code_server|`owners`).*"
+)

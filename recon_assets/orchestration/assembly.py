@@ -1,14 +1,47 @@
 """All definitions, put together on a workbench. What each of them is, the other modules of this package say."""
 
+import os
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+
 import dagster as dg
 
-from recon_assets.orchestration.assets import ASSETS
-from recon_assets.orchestration.jobs import JOBS
-from recon_assets.orchestration.workbench import WORKBENCH, Workbench, workbench_from_environment
+from recon_assets.orchestration.audit_sensor import audit_sensor
+from recon_assets.orchestration.automation import automated, summary_automation
+from recon_assets.orchestration.gap_sensors import calculation_gap_sensor, ingest_gap_sensor
+from recon_assets.orchestration.incident_sensor import incident_sensor
+from recon_assets.orchestration.revision_sensor import revision_sensor
+from recon_assets.orchestration.routine_jobs import daily_check, reconcile_range
+from recon_assets.orchestration.runnable import runnable_defs
+from recon_assets.orchestration.schedules import schedules
+from recon_assets.orchestration.verification_job import verify_days
+from recon_assets.orchestration.workbench import Workbench, open_workbench
+from recon_assets.settings import Settings, Unattended
 
 
-def build_defs(workbench: Workbench | None = None) -> dg.Definitions:
-    """All definitions, on the environment's workbench or on one that is handed in."""
-    resource = workbench_from_environment if workbench is None else dg.ResourceDefinition.hardcoded_resource(workbench)
-    # Steps are one set-based transaction after another: a process for each would only add its 3 s of start-up.
-    return dg.Definitions(assets=ASSETS, jobs=JOBS, resources={WORKBENCH: resource}, executor=dg.in_process_executor)
+def build_defs(workbench: Workbench | None = None, unattended: Unattended | None = None) -> dg.Definitions:
+    """All definitions, on the environment's workbench or on one that is handed in.
+
+    `unattended` says what runs by itself where nobody switched it by hand; None: as the environment does.
+    """
+    by_itself = unattended or Unattended.from_environment(os.environ)
+    seconds, everything = by_itself.tick_seconds, by_itself.everything
+
+    def opened() -> AbstractContextManager[Workbench]:
+        if workbench is not None:
+            return nullcontext(workbench)
+        return open_workbench(Settings.from_environment(os.environ, Path.cwd()))
+
+    others = dg.Definitions(
+        jobs=[daily_check, reconcile_range, verify_days],
+        sensors=[
+            calculation_gap_sensor(seconds),
+            summary_automation(seconds),
+            audit_sensor(seconds),
+            incident_sensor(seconds),
+            ingest_gap_sensor(seconds, starts=everything),
+            revision_sensor(seconds, starts=everything),
+        ],
+        schedules=schedules(starts=everything),
+    )
+    return dg.Definitions.merge(runnable_defs(workbench, automated(opened)), others)

@@ -26,6 +26,7 @@ from recon_assets.orchestration.catalogue import (
 from recon_assets.orchestration.checks import evaluate, specs_of
 from recon_assets.orchestration.pacing import Pacing
 from recon_assets.orchestration.partitions import DAYS, DAYS_A_RUN, PARTITIONS, days_of
+from recon_assets.orchestration.pools import DATABASE, ELEXON
 from recon_assets.orchestration.steps import at_work, converge_spans, fail_for, read_days, read_generation
 from recon_assets.orchestration.workbench import WORKBENCH
 from recon_assets.reconcile.layering import DAY, MONTH, YEAR, Grain
@@ -36,7 +37,7 @@ RESOURCES = {WORKBENCH}
 RANGES = dg.BackfillPolicy.multi_run(max_partitions_per_run=DAYS_A_RUN)
 
 
-@dg.asset(**WIND_BM_UNITS_SPEC, required_resource_keys=RESOURCES)
+@dg.asset(**WIND_BM_UNITS_SPEC, required_resource_keys=RESOURCES, pool=ELEXON)
 def wind_bm_units(context: dg.AssetExecutionContext) -> dg.MaterializeResult[Any]:
     """Joins Elexon's reference list to what is stored."""
     with at_work(context) as workbench:
@@ -84,6 +85,7 @@ def network_difficulty(context: dg.AssetExecutionContext) -> dg.MaterializeResul
     partitions_def=DAYS,
     backfill_policy=RANGES,
     required_resource_keys=RESOURCES,
+    pool=ELEXON,
 )
 def wind_bids(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult[Any] | dg.AssetCheckResult]:
     """Reads each day whole from Elexon; a day that fails does not stop the others."""
@@ -115,6 +117,7 @@ def _layers_asset(grain: Grain, name: str) -> dg.AssetsDefinition:
         partitions_def=PARTITIONS[grain],
         backfill_policy=RANGES,
         required_resource_keys=RESOURCES,
+        pool=DATABASE,
     )
     def converge_layers(context: dg.AssetExecutionContext, config: Pacing) -> Iterator[dg.AssetCheckResult]:
         with at_work(context) as workbench:

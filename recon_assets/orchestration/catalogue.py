@@ -5,6 +5,7 @@ Belongs here: declarations. Does not: bodies (assets.py) and events (events.py).
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import dagster as dg
@@ -13,11 +14,17 @@ from sqlalchemy import Table
 from recon_assets.mining import MODELS
 from recon_assets.orchestration.partitions import DAYS, PARTITIONS
 from recon_assets.reconcile import layers as l
-from recon_assets.reconcile.layering import Grain, Layer
+from recon_assets.reconcile.layering import DAY, Grain, Layer
 from recon_assets.reconcile.layers import LAYERS
+from recon_assets.settlement import LONDON
 from recon_assets.tables import network_difficulty, wind_bids, wind_bm_units, wind_generation_data
 
 OWNERS = ["team:recon"]
+
+FRESHNESS = dg.FreshnessPolicy.cron(
+    deadline_cron="0 6 * * *", lower_bound_delta=timedelta(hours=6), timezone=LONDON.key
+)
+"""Daily assets are made after midnight in London, when yesterday is over, and by 6: the daily check runs at 2."""
 WIND_BM_UNITS = dg.AssetKey("wind_bm_units")
 NETWORK_DIFFICULTY = dg.AssetKey("network_difficulty")
 WIND_BIDS = dg.AssetKey("wind_bids")
@@ -48,6 +55,7 @@ class LayerAsset:
             metadata=table_metadata(self.layer.table),
             partitions_def=PARTITIONS[self.layer.grain],
             skippable=True,
+            freshness_policy=FRESHNESS if self.layer.grain is DAY else None,
         )
 
 
@@ -163,6 +171,7 @@ WIND_BIDS_SPEC = dg.AssetSpec(
     "settlement period was fetched whole.",
     partitions_def=DAYS,
     skippable=True,
+    freshness_policy=FRESHNESS,
 )
 WIND_GENERATION_SPEC = dg.AssetSpec(
     key=WIND_GENERATION,
@@ -174,4 +183,5 @@ WIND_GENERATION_SPEC = dg.AssetSpec(
     "in all. A half-hour is there when both kinds are published; the newest publication wins.",
     partitions_def=DAYS,
     skippable=True,
+    freshness_policy=FRESHNESS,
 )

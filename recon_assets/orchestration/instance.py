@@ -28,6 +28,7 @@ from recon_assets.orchestration.catalogue import (
     WIND_GENERATION,
     LayerAsset,
 )
+from recon_assets.orchestration.pools import POOL_LIMITS
 from recon_assets.orchestration.workbench import Workbench
 from recon_assets.reconcile.layering import DAY
 from recon_assets.reconcile.repair import gather_evidence
@@ -65,13 +66,32 @@ def open_instance(home: Path) -> Iterator[dg.DagsterInstance]:
         reason = shorten(str(error), 200, placeholder=" ...")
         raise ConfigurationError(f"DAGSTER_HOME: {home / 'dagster.yaml'} is not valid: {reason}") from error
     with opened as instance:
-        end_dead_runs(instance)
+        keep_house(instance)
         yield instance
+
+
+def keep_house(instance: dg.DagsterInstance) -> None:
+    """What every command and every tick does first: limits the pools, ends runs whose process is gone."""
+    limit_pools(instance)
+    end_dead_runs(instance)
+
+
+def limit_pools(instance: dg.DagsterInstance) -> None:
+    """Limits each pool that has no limit yet: a default in dagster.yaml does not bind the first runs of a pool."""
+    storage = instance.event_log_storage
+    if storage.supports_global_concurrency_limits:
+        limited = {pool.name for pool in storage.get_pool_limits() if not pool.from_default}
+        for name, limit in POOL_LIMITS.items():
+            if name not in limited:
+                storage.set_concurrency_slots(name, limit)
 
 
 def end_dead_runs(instance: dg.DagsterInstance) -> list[str]:
     """Marks runs failed whose process on this machine is gone; returns their ids."""
-    dead = [run for run in instance.get_runs(filters=dg.RunsFilter(statuses=UNFINISHED)) if _is_process_gone(run.tags)]
+    unfinished = instance.get_runs(filters=dg.RunsFilter(statuses=UNFINISHED))
+    # A run that was started again has the tags of its predecessor until it has its own.
+    own = (run for run in unfinished if run.tags.get("recon/run", run.run_id) == run.run_id)
+    dead = [run for run in own if _is_process_gone(run.tags)]
     for run in dead:
         instance.report_run_failed(
             run, f"The process {run.tags['recon/pid']} of this run is gone; running again does the rest."

@@ -3,7 +3,7 @@
 Checks speak of the whole history, so that jobs which are run month by month leave them to one run at the end.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import dagster as dg
@@ -66,3 +66,9 @@ JOBS: Sequence[Any] = [
     REINGEST_JOB,
     AUDIT_JOB,
 ]
+DAYS_JOBS: Mapping[str, Sequence[dg.AssetKey]] = {
+    INGEST_JOB.name: [WIND_BIDS],
+    GENERATION_JOB.name: [WIND_GENERATION],
+    LAYER_JOBS[DAY].name: [asset.key for asset in layer_assets(DAY)],
+}
+"""The daily assets of the jobs that are launched for a day or a range of days, upstream first."""

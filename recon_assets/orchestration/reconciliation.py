@@ -14,8 +14,8 @@ from sqlalchemy import Engine
 from recon_assets import database
 from recon_assets.difficulty import DifficultyHistory
 from recon_assets.errors import ConfigurationError, first_line
-from recon_assets.orchestration.assembly import build_defs
 from recon_assets.orchestration.catalogue import layer_assets
+from recon_assets.orchestration.in_flight import RANGE_TAGS
 from recon_assets.orchestration.instance import tell_what_is_right
 from recon_assets.orchestration.jobs import (
     AUDIT_JOB,
@@ -26,6 +26,7 @@ from recon_assets.orchestration.jobs import (
     LAYER_JOBS,
     REINGEST_JOB,
 )
+from recon_assets.orchestration.runnable import runnable_defs
 from recon_assets.orchestration.steps import process_tags
 from recon_assets.orchestration.workbench import Workbench
 from recon_assets.reconcile.census import reconciled_state
@@ -41,7 +42,7 @@ from recon_assets.verification import Method, Verification
 from recon_assets.verify import verify_day
 
 DAILY_SUMMARIES = (BITCOIN_DAILY, ENERGY_DAILY)
-RANGE_TAGS = ("dagster/asset_partition_range_start", "dagster/asset_partition_range_end")
+
 CONFIGURED = {LAYER_JOBS[DAY].name: "settlement_day_layers", REINGEST_JOB.name: "reingest"}
 """The step of a job that takes the run's config."""
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
@@ -88,7 +89,7 @@ class Reconciliation:
         self._instance = instance
         self._command = command
         self._raise_if_interrupted = raise_if_interrupted
-        self._defs = build_defs(workbench)
+        self._defs = runnable_defs(workbench)
         self.runs = 0
 
     @property
@@ -273,7 +274,8 @@ class Reconciliation:
         assets: Sequence[dg.AssetKey] | None = None,
     ) -> None:
         """One run; what fails in it is recorded in Dagster and reported by the observer."""
-        tags = {**process_tags(), "recon/command": self._command}
+        # Dagster's daemon could not start such a run again: it belongs to this process.
+        tags = {**process_tags(), "recon/command": self._command, "dagster/max_retries": "0"}
         if ends:
             tags |= dict(zip(RANGE_TAGS, ends, strict=True))
         self.runs += 1

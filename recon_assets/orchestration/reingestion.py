@@ -3,6 +3,8 @@
 Belongs here: everything from the day's bids to its year in one run. Does not: reading and converging (steps.py).
 """
 
+from datetime import date
+
 import dagster as dg
 from pydantic import Field
 
@@ -10,8 +12,9 @@ from recon_assets.errors import UsageError
 from recon_assets.orchestration.catalogue import layer_assets
 from recon_assets.orchestration.pacing import Pacing
 from recon_assets.orchestration.partitions import days_of
+from recon_assets.orchestration.pools import ELEXON
 from recon_assets.orchestration.steps import at_work, converge_spans, fail_for, read_days
-from recon_assets.orchestration.workbench import WORKBENCH
+from recon_assets.orchestration.workbench import WORKBENCH, Workbench
 from recon_assets.reconcile.layering import DAY, MONTH, YEAR
 from recon_assets.settlement import parse_day, parse_periods, periods_in
 
@@ -24,7 +27,7 @@ class Reingestion(dg.Config):
     bitcoin: bool = Field(default=True, description="Whether calculations and their sums follow.")
 
 
-@dg.op(required_resource_keys={WORKBENCH})
+@dg.op(required_resource_keys={WORKBENCH}, pool=ELEXON)
 def reingest(context: dg.OpExecutionContext, config: Reingestion) -> None:
     """Reads the day from Elexon again, then converges its records, calculations and summaries up to its year."""
     with at_work(context) as workbench:
@@ -35,12 +38,24 @@ def reingest(context: dg.OpExecutionContext, config: Reingestion) -> None:
             if last > periods_in(day):
                 raise UsageError(f"{day} has settlement periods 1 to {periods_in(day)}, not {last}")
             periods = range(first, last + 1)
-        _, failures = read_days(context, workbench, [day], periods)
-        fail_for(failures, 1)
-        for grain in (DAY, MONTH, YEAR):
-            assets = [asset for asset in layer_assets(grain) if config.bitcoin or asset.group != "bitcoin"]
-            failures |= converge_spans(context, workbench, assets, [days_of(grain, grain.label(day))], Pacing())
-        fail_for(failures, 1)
+        reingest_whole_day(context, workbench, day, periods, bitcoin=config.bitcoin)
+
+
+def reingest_whole_day(
+    context: dg.OpExecutionContext,
+    workbench: Workbench,
+    day: date,
+    periods: range | None = None,
+    *,
+    bitcoin: bool = True,
+) -> None:
+    """Reads the day (or some settlement periods of it) again, then converges it up to its year; fails with a reason."""
+    _, failures = read_days(context, workbench, [day], periods)
+    fail_for(failures, 1)
+    for grain in (DAY, MONTH, YEAR):
+        assets = [asset for asset in layer_assets(grain) if bitcoin or asset.group != "bitcoin"]
+        failures |= converge_spans(context, workbench, assets, [days_of(grain, grain.label(day))], Pacing())
+    fail_for(failures, 1)
 
 
 @dg.job(description="Reads one settlement day again from Elexon, and cascades up to its year.")

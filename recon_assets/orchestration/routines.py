@@ -1,13 +1,24 @@
 """The unattended routines, as commands and schedules run them.
 
-Belongs here: which days, and in which order. Does not: logs (unattended.py) and the work itself (reconciliation.py).
+Belongs here: which days, in which order, and what is written down in the end. Does not: the work itself
+(reconciliation.py).
 """
 
+import logging
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
+from pathlib import Path
 
+from recon_assets import database
+from recon_assets.daily_report import REPORTS_KEPT, write_report
+from recon_assets.journal import read_progress
+from recon_assets.orchestration.counting import CountingObserver
 from recon_assets.orchestration.reconciliation import Options, Outcome, Reconciliation
-from recon_assets.settlement import Days
+from recon_assets.progress_report import report_facts
+from recon_assets.report import brief_facts, done_facts
+from recon_assets.revisions import read_revisions
+from recon_assets.settings import Settings
+from recon_assets.settlement import Days, london_day
 
 LONGEST_OUTAGE_DAYS = 30
 """What a daily check makes good by itself. More is history, which `auto` or a backfill fills."""
@@ -40,3 +51,28 @@ def auto(work: Reconciliation, days: Days, ingest: bool) -> Outcome:
         return outcome
     again = work.converge_again(days, hardest, {"periods_at_first": PERIODS_AT_FIRST})
     return replace(again, before=outcome.before, plan=outcome.plan)
+
+
+def log_end(log: logging.Logger, outcome: Outcome, counts: CountingObserver) -> None:
+    """The last line of a routine's log: the state before and after, what was done, what failed."""
+    level = logging.INFO if outcome.after.is_right and not counts.reasons else logging.ERROR
+    done = done_facts(outcome.runs, outcome.told, counts)
+    before, after = brief_facts(outcome.before), brief_facts(outcome.after)
+    log.log(level, "finished", extra={"before": before, "after": after, "done": done, "failures": counts.reasons})
+
+
+def report_day(
+    work: Reconciliation,
+    settings: Settings,
+    outcome: Outcome,
+    counts: CountingObserver,
+    now: datetime,
+    kept: int = REPORTS_KEPT,
+) -> Path:
+    """Writes the report of the London day that `now` falls in: the days that were checked, and what was done."""
+    with database.reading(work.engine) as connection:
+        progress = read_progress(connection)
+        revisions = read_revisions(connection, outcome.after.scope.days)
+    facts = report_facts(outcome.after, progress, now, revisions)
+    done = {"done": done_facts(outcome.runs, outcome.told, counts), "failures": counts.reasons}
+    return write_report(settings.report_folder, london_day(now), {**facts, **done}, kept)

@@ -42,7 +42,7 @@ def process_tags() -> dict[str, str]:
 @contextmanager
 def at_work(context: StepContext) -> Iterator[Workbench]:
     """The workbench; the run is marked with its process, and an error that a user may meet is one line in the UI."""
-    context.instance.add_run_tags(context.run.run_id, process_tags())
+    context.instance.add_run_tags(context.run.run_id, {**process_tags(), "recon/run": context.run.run_id})
     workbench: Workbench = getattr(context.resources, WORKBENCH)
     try:
         yield workbench

@@ -45,6 +45,7 @@ DAYS_A_PIECE = 183
 """Days that one query speaks of: enough to be worth its start, few enough that two cores end at about the same time."""
 
 
+Periods = tuple[int, ...]
 Generation = tuple[float | None, float | None, float | None]
 """MWh in all, onshore and offshore."""
 
@@ -66,6 +67,16 @@ class _Sums:
     energy: dict[date, tuple[float, float, int]] = field(default_factory=dict)
     generation: dict[date, Generation] = field(default_factory=dict)
 
+    @classmethod
+    def of(cls, parts: Iterable["_Sums"]) -> "_Sums":
+        """The sums of several pieces, which share no day."""
+        whole = cls()
+        for part in parts:
+            whole.bitcoin |= part.bitcoin
+            whole.energy |= part.energy
+            whole.generation |= part.generation
+        return whole
+
 
 Task = Callable[[Connection], _Rows | _Sums]
 
@@ -82,19 +93,15 @@ def reconciled_state(engine: Engine, scope: Scope, now: datetime, summaries: Seq
         work += [_task(_sum, whole.of(span)) for span in spans]
         found = _side_by_side(connections, work)
         rows = [part for part in found if isinstance(part, _Rows)]
-        sums = [part for part in found if isinstance(part, _Sums)]
-        bitcoin = {key: total for part in sums for key, total in part.bitcoin.items()}
-        energy = {key: total for part in sums for key, total in part.energy.items()}
-        generation = {key: total for part in sums for key, total in part.generation.items()}
+        sums = _Sums.of(part for part in found if isinstance(part, _Sums))
         contradicted = frozenset[date]().union(*(part.contradicted for part in rows))
         days = day_states(connections[0], scope, now, contradicted)
         unproven = unproven_periods(connections[0], scope, now)
-        _load_sums(connections[0], bitcoin, energy, generation)
-        stale = {layer.name: _stale(connections[0], layer, scope) for layer in summaries}
+        stale = _stale(connections[0], sums, summaries, scope)
     known = [day for day, state in days.items() if state not in (DayState.NOT_INGESTED, DayState.INCOMPLETE)]
     latest = max(known, default=None)
     calculations = {key: tally for part in rows for key, tally in part.calculations.items()}
-    for key, (_, count) in bitcoin.items():
+    for key, (_, count) in sums.bitcoin.items():
         if key[0] in scope.days:
             calculations[key] = calculations.get(key, Tally()) + Tally(surplus=count)
     return State(
@@ -104,16 +111,47 @@ def reconciled_state(engine: Engine, scope: Scope, now: datetime, summaries: Seq
         calculations=calculations,
         stale_summaries=stale,
         bitcoin={
-            model: fsum(total for (day, name), (total, _) in bitcoin.items() if name == model and day in scope.days)
+            model: fsum(
+                total for (day, name), (total, _) in sums.bitcoin.items() if name == model and day in scope.days
+            )
             for model in scope.models
         },
-        curtailment_records=sum(count for day, (_, _, count) in energy.items() if day in scope.days),
+        curtailment_records=sum(count for day, (_, _, count) in sums.energy.items() if day in scope.days),
         latest_ingested=latest,
         days_behind=(scope.days.last - latest).days if latest else len(scope.days),
         contradicted=contradicted,
         unproven=unproven,
-        generated=frozenset(day for day in generation if day in scope.days),
+        generated=frozenset(day for day in sums.generation if day in scope.days),
     )
+
+
+def stale_summaries(
+    engine: Engine, scope: Scope, summaries: Sequence[Layer] = SUMMARIES
+) -> Mapping[str, frozenset[str]]:
+    """The keys of the summary rows that are not right, by layer, in whole days, months and years of the scope.
+
+    A third of the work of the whole state, because no value of a record or a calculation is compared.
+    """
+    whole = scope.of(_widest(summaries, scope.days))
+    spans = list(whole.days.cut(DAYS_A_PIECE))
+    with database.snapshots(engine, min(READERS, len(spans))) as connections:
+        for connection in connections:
+            plan_for_sets(connection)
+        found = _side_by_side(connections, [_task(_sum, whole.of(span)) for span in spans])
+        sums = _Sums.of(part for part in found if isinstance(part, _Sums))
+        return _stale(connections[0], sums, summaries, scope)
+
+
+def settlement_days(engine: Engine, scope: Scope, now: datetime) -> tuple[dict[date, DayState], dict[date, Periods]]:
+    """The state of every day of the scope, and the due settlement periods without proof of days that have some."""
+    pieces = list(scope.days.cut(DAYS_A_PIECE))
+    with database.snapshots(engine, min(READERS, len(pieces))) as connections:
+        for connection in connections:
+            plan_for_sets(connection)
+        found = _side_by_side(connections, [_task(_find_contradicted, scope.of(piece)) for piece in pieces])
+        contradicted = frozenset[date]().union(*(part.contradicted for part in found if isinstance(part, _Rows)))
+        states = day_states(connections[0], scope, now, contradicted)
+        return states, unproven_periods(connections[0], scope, now)
 
 
 def _widest(summaries: Sequence[Layer], days: Days) -> Days:
@@ -156,6 +194,11 @@ def _compare(connection: Connection, scope: Scope) -> _Rows:
             )
     finally:
         period_rewards.drop(connection)
+
+
+def _find_contradicted(connection: Connection, scope: Scope) -> _Rows:
+    with plan_for_merges(connection):
+        return _Rows(contradicted=contradicted_days(connection, scope))
 
 
 def _compare_records(connection: Connection, scope: Scope) -> dict[date, Tally]:
@@ -244,29 +287,32 @@ def _sum(connection: Connection, scope: Scope) -> _Sums:
     )
 
 
-def _load_sums(
-    connection: Connection,
-    bitcoin: Mapping[tuple[date, str], tuple[float, int]],
-    energy: Mapping[date, tuple[float, float, int]],
-    generation: Mapping[date, Generation],
-) -> None:
+def _stale(
+    connection: Connection, sums: _Sums, summaries: Sequence[Layer], scope: Scope
+) -> Mapping[str, frozenset[str]]:
+    """The keys of the summary rows that differ from their base rows, lack them or are lacking, as text, by layer."""
+    _load_sums(connection, sums)
+    found: dict[str, frozenset[str]] = {}
+    for layer in summaries:
+        wider = replace(scope.of(layer.grain.whole(scope.days)), summed=True)
+        tallies = audit(connection, layer, wider, *layer.key)
+        faulty = (key for key, tally in tallies.items() if tally.faults)
+        found[layer.name] = frozenset(" ".join(str(part) for part in key) for key in faulty)
+    return found
+
+
+def _load_sums(connection: Connection, sums: _Sums) -> None:
     """Fills the temporary tables that summaries are made from where the scope says `summed`."""
     for table in (day_bitcoin, day_energy, day_generation):
         table.create(connection, checkfirst=False)
-    if bitcoin:
-        rows = [{"settlement_date": d, "miner_model": m, "bitcoin_mined": b} for (d, m), (b, _) in bitcoin.items()]
-        connection.execute(insert(day_bitcoin), rows)
-    if energy:
-        rows = [{"settlement_date": d, "curtailed_mwh": mwh, "payment_gbp": p} for d, (mwh, p, _) in energy.items()]
+    if sums.bitcoin:
+        bitcoin = ((day, model, total) for (day, model), (total, _) in sums.bitcoin.items())
+        names = ("settlement_date", "miner_model", "bitcoin_mined")
+        connection.execute(insert(day_bitcoin), [dict(zip(names, row, strict=True)) for row in bitcoin])
+    if sums.energy:
+        rows = [{"settlement_date": d, "curtailed_mwh": m, "payment_gbp": p} for d, (m, p, _) in sums.energy.items()]
         connection.execute(insert(day_energy), rows)
-    if generation:
+    if sums.generation:
         names = ("total_mwh", "onshore_mwh", "offshore_mwh")
-        rows = [{"settlement_date": day, **dict(zip(names, mwh, strict=True))} for day, mwh in generation.items()]
+        rows = [{"settlement_date": day, **dict(zip(names, mwh, strict=True))} for day, mwh in sums.generation.items()]
         connection.execute(insert(day_generation), rows)
-
-
-def _stale(connection: Connection, layer: Layer, scope: Scope) -> frozenset[str]:
-    """The keys of the summary rows that differ from their base rows, lack them or are lacking, as text."""
-    wider = replace(scope.of(layer.grain.whole(scope.days)), summed=True)
-    tallies = audit(connection, layer, wider, *layer.key)
-    return frozenset(" ".join(str(part) for part in key) for key, tally in tallies.items() if tally.faults)

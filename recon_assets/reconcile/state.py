@@ -16,7 +16,7 @@ from recon_assets.reconcile.audit import Tally
 from recon_assets.reconcile.layering import Layer, in_days
 from recon_assets.reconcile.layers import BITCOIN_DAILY, ENERGY, ENERGY_DAILY
 from recon_assets.reconcile.scope import Scope
-from recon_assets.settlement import due_periods
+from recon_assets.settlement import Days, due_periods
 from recon_assets.tables import (
     curtailment_records,
     historical_bitcoin_calculations,
@@ -179,6 +179,21 @@ def last_day(connection: Connection) -> date | None:
     tables = (proof_of_fetch, curtailment_records, historical_bitcoin_calculations)
     lasts = [connection.execute(select(func.max(table.c.settlement_date))).scalar() for table in tables]
     return max((last for last in lasts if last is not None), default=None)
+
+
+def last_proven_day(connection: Connection) -> date | None:
+    """The newest day of which anything was read; None when none was."""
+    return connection.execute(select(func.max(proof_of_fetch.c.settlement_date))).scalar()
+
+
+def summed_days(connection: Connection) -> Days | None:
+    """From the first to the last day of which anything is stored that summaries are made of; None without any."""
+    generated = select(
+        func.min(wind_generation_data.c.settlement_date), func.max(wind_generation_data.c.settlement_date)
+    )
+    first, last = connection.execute(generated).one()
+    known = [day for day in (first_day(connection), last_day(connection), first, last) if day is not None]
+    return Days(min(known), max(known)) if known else None
 
 
 def unproven_periods(connection: Connection, scope: Scope, now: datetime) -> dict[date, tuple[int, ...]]:

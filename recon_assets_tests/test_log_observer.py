@@ -6,11 +6,11 @@ from typing import Any
 
 from recon_assets.ingest import IngestedDay
 from recon_assets.logs import open_log
+from recon_assets.orchestration.log_observer import LogObserver
 from recon_assets.orchestration.workbench import Observer
 from recon_assets.reconcile.converge import Changes
 from recon_assets.reconcile.plan import Plan
 from recon_assets.reconcile.repair import Repair
-from recon_assets.unattended import LogObserver
 from recon_assets.wind_generation import GenerationDay
 from recon_assets_tests.steps import JUNE_6, JUNE_7, SMALL_DAYS
 

@@ -1,0 +1,188 @@
+"""Problems: what Dagster and the database know to be broken now.
+
+Belongs here: reading failed runs, failed checks, gaps that were given up, and how old the sources are. Does not: which
+of it is news (incidents.py).
+"""
+
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from datetime import date, datetime, timedelta
+
+import dagster as dg
+from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
+
+from recon_assets import database
+from recon_assets.incidents import Problem
+from recon_assets.orchestration.catalogue import NETWORK_DIFFICULTY, WIND_BIDS
+from recon_assets.orchestration.checks import CHECKS
+from recon_assets.orchestration.failed_runs import reasons_of
+from recon_assets.orchestration.gap_sensors import CALCULATION_GAPS, INGEST_GAPS
+from recon_assets.orchestration.given_up import Watch, watch_of
+from recon_assets.orchestration.in_flight import ASKED_BY, PARTITION_TAG, RANGE_TAGS, days_of_tags
+from recon_assets.orchestration.jobs import DAYS_JOBS, REINGEST_JOB
+from recon_assets.orchestration.partitions import days_of
+from recon_assets.orchestration.routine_jobs import daily_check, reconcile_range
+from recon_assets.orchestration.verification_job import verify_days
+from recon_assets.orchestration.workbench import Workbench
+from recon_assets.reconcile.layering import DAY, MONTH, YEAR
+from recon_assets.reconcile.layers import CALCULATIONS
+from recon_assets.reconcile.state import last_proven_day
+from recon_assets.reference import stored_retargets
+from recon_assets.settlement import Days, contiguous, london_day
+
+FAILED_RUN = "a run failed"
+FAILED_CHECK = "a check does not hold"
+GIVEN_UP = "given up"
+STALE_SOURCE = "no news from the source"
+
+ASSETS_OF_JOB = {**DAYS_JOBS, REINGEST_JOB.name: [WIND_BIDS], verify_days.name: [WIND_BIDS]}
+"""The daily assets that the days of a job's run are about, upstream first."""
+
+ROUTINES = (daily_check.name, reconcile_range.name)
+"""Jobs whose work is done by runs within theirs."""
+
+LOOK_BACK = timedelta(days=14)
+"""How old a failed run may be to be told of: one that nobody mended in two weeks is no news to anybody."""
+
+MOST_SPANS = 5
+"""Messages about one check at most."""
+
+LATEST = timedelta(days=3)
+"""How old the newest ingested day, and the last look at the difficulty, may be: a weekend, and an outage of a day."""
+
+
+def problems(instance: dg.DagsterInstance, bench: Workbench, now: datetime) -> list[Problem]:
+    """Everything that is broken now and that nobody is going to try again by himself."""
+    watches = {
+        CALCULATION_GAPS: watch_of(instance, CALCULATION_GAPS, by_default=True),
+        INGEST_GAPS: watch_of(instance, INGEST_GAPS, by_default=False),
+    }
+    return [
+        *failed_runs(instance, now),
+        *failed_checks(instance, watches.values()),
+        *(problem for sensor, watch in watches.items() for problem in given_up_gaps(sensor, watch)),
+        *stale_sources(bench, now),
+    ]
+
+
+def failed_runs(instance: dg.DagsterInstance, now: datetime) -> Iterator[Problem]:
+    """Failed runs that no later run made good: of a run of days, those days and the lowest asset that they lack.
+
+    Runs that a gap sensor asked for, or that Dagster starts again, are tried again: their end is told of, if it is bad.
+    """
+    failed = dg.RunsFilter(statuses=[dg.DagsterRunStatus.FAILURE], updated_after=now - LOOK_BACK)
+    for record in instance.get_run_records(filters=failed):
+        run = record.dagster_run
+        if run.tags.get(ASKED_BY) in (CALCULATION_GAPS, INGEST_GAPS) or run.tags.get("dagster/will_retry") == "true":
+            continue
+        reason, of_days = reasons_of(instance, run)
+        if of_days and run.job_name in ROUTINES:
+            continue  # the runs within it tell of them
+        days = of_days or dict.fromkeys(days_of_tags(run.tags) or (), reason)
+        assets = [key for key in ASSETS_OF_JOB.get(run.job_name, ()) if key in (run.asset_selection or {key})]
+        if not days or not assets:
+            if not _has_succeeded_since(instance, record):
+                mend = f"look at run {run.run_id[:8]} in the Dagster UI, and launch it again"
+                yield Problem(run.job_name, FAILED_RUN, None, reason, mend)
+            continue
+        lacking = _lacking(instance, run, assets, days)
+        for asset in dict.fromkeys(lacking.values()):
+            for span in contiguous([day for day, lowest in lacking.items() if lowest == asset]):
+                yield Problem(asset.to_user_string(), FAILED_RUN, span, days[span.first], _reconcile(span))
+
+
+def failed_checks(instance: dg.DagsterInstance, watches: Iterable[Watch]) -> Iterator[Problem]:
+    """Checks whose last evaluation did not hold, but for what gap sensors are at work on or have given up."""
+    watched = set().union(*(watch.asked for watch in watches))
+    found = instance.event_log_storage.get_latest_asset_check_execution_by_key(list(CHECKS))
+    for key, record in found.items():
+        event = record.event.dagster_event if record.event else None
+        if record.status is not AssetCheckExecutionRecordStatus.FAILED or event is None:
+            continue
+        evaluation = event.asset_check_evaluation_data
+        if evaluation.severity is not dg.AssetCheckSeverity.ERROR:
+            continue
+        days = _days_of(evaluation)
+        if days and days <= watched:
+            continue
+        reason, kind = evaluation.description or key.name, f"{FAILED_CHECK}: {key.name}"
+        for span in _few_spans(days - watched):
+            mend = f"recon analyze --from {span.first} --to {span.last}"
+            yield Problem(key.asset_key.to_user_string(), kind, span, reason, mend)
+        if not days:
+            yield Problem(key.asset_key.to_user_string(), kind, None, reason, "recon analyze")
+
+
+def given_up_gaps(sensor: str, watch: Watch) -> Iterator[Problem]:
+    """Days that a gap sensor does not ask for any more, as long as they are not right."""
+    asset = WIND_BIDS if sensor == INGEST_GAPS else dg.AssetKey(CALCULATIONS.name)
+    for span in contiguous(list(watch.given_up)):
+        mend = f"recon critical {span.first}" if len(span) == 1 and sensor == CALCULATION_GAPS else _reconcile(span)
+        yield Problem(asset.to_user_string(), GIVEN_UP, span, watch.given_up[span.first], mend)
+
+
+def stale_sources(bench: Workbench, now: datetime) -> Iterator[Problem]:
+    """Sources that nothing new was read from for days, though they have it; recordings have nothing new."""
+    if bench.settings.recordings is not None:
+        return
+    with database.reading(bench.engine) as connection:
+        newest = last_proven_day(connection)
+        observed = max((retarget.observed_at for retarget in stored_retargets(connection)), default=None)
+    if newest is None:
+        return
+    if london_day(now) - newest > LATEST + timedelta(days=1):
+        reason = f"The newest day that was read from Elexon is {newest}."
+        yield Problem(WIND_BIDS.to_user_string(), STALE_SOURCE, None, reason, "recon doctor, then recon daily-check")
+    if bench.settings.mempool_api_url is not None and observed is not None and now - observed > LATEST:
+        reason = f"The difficulty was last read at {observed:%Y-%m-%dT%H:%MZ}."
+        mend = "recon doctor, then launch the job refresh_difficulty"
+        yield Problem(NETWORK_DIFFICULTY.to_user_string(), STALE_SOURCE, None, reason, mend)
+
+
+def _lacking(
+    instance: dg.DagsterInstance, run: dg.DagsterRun, assets: Sequence[dg.AssetKey], days: Collection[date]
+) -> dict[date, dg.AssetKey]:
+    """Of each day the lowest asset that was not made since the run began; nothing of days that have them all."""
+    began = instance.get_records_for_run(run.run_id, limit=1).records[0].storage_id
+    partitions = {day.isoformat() for day in days}
+    lacking: dict[date, dg.AssetKey] = {}
+    for key in assets:
+        made = instance.event_log_storage.get_latest_storage_id_by_partition(
+            key, dg.DagsterEventType.ASSET_MATERIALIZATION, partitions, after_cursor=began
+        )
+        for partition in partitions.difference(made):
+            lacking.setdefault(date.fromisoformat(partition), key)
+    return lacking
+
+
+def _has_succeeded_since(instance: dg.DagsterInstance, failed: dg.RunRecord) -> bool:
+    """Whether a later run of the same job, of the same partitions, went well."""
+    run = failed.dagster_run
+    same = {tag: run.tags[tag] for tag in (*RANGE_TAGS, PARTITION_TAG) if tag in run.tags}
+    later = dg.RunsFilter(
+        job_name=run.job_name,
+        statuses=[dg.DagsterRunStatus.SUCCESS],
+        tags=same,
+        created_after=failed.create_timestamp,
+    )
+    return instance.get_runs_count(later) > 0
+
+
+def _days_of(evaluation: dg.AssetCheckEvaluation) -> set[date]:
+    """The days that a check names as the worst; those of a month or a year where it names these."""
+    worst = evaluation.metadata.get("worst")
+    found: set[date] = set()
+    for record in worst.records if isinstance(worst, dg.TableMetadataValue) else ():
+        period = str(record.data.get("settlement_date") or record.data.get("period"))
+        grain = next(grain for grain in (DAY, MONTH, YEAR) if grain.length == len(period))
+        found |= set(days_of(grain, period))
+    return found
+
+
+def _few_spans(days: Collection[date]) -> list[Days]:
+    """The spans of the days; one around all of them where they are many, because each is a message."""
+    spans = contiguous(list(days))
+    return spans if len(spans) <= MOST_SPANS else [Days(spans[0].first, spans[-1].last)]
+
+
+def _reconcile(span: Days) -> str:
+    return f"recon date {span.first}" if len(span) == 1 else f"recon range {span.first} {span.last}"

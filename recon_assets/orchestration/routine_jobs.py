@@ -1,0 +1,126 @@
+"""The jobs that reconcile by themselves: their forms in the launchpad, and the one step of each.
+
+Belongs here: what schedules and people launch in the UI where the terminal has `recon daily-check` and
+`recon reconcile`. Does not: the work (reconciliation.py), which makes runs of its own within the job's.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import dagster as dg
+from pydantic import Field
+
+from recon_assets import database
+from recon_assets.daily_report import REPORTS_KEPT
+from recon_assets.errors import UsageError
+from recon_assets.logs import open_log
+from recon_assets.orchestration.counting import CountingObserver
+from recon_assets.orchestration.log_observer import LogObserver
+from recon_assets.orchestration.reconciliation import Options, Outcome, Reconciliation
+from recon_assets.orchestration.routines import daily_check as check_newest_days
+from recon_assets.orchestration.routines import log_end, report_day
+from recon_assets.orchestration.steps import at_work
+from recon_assets.orchestration.workbench import WORKBENCH, Workbench
+from recon_assets.reconcile.state import first_day
+from recon_assets.settlement import FIRST_DAY, Days, london_day, parse_day
+
+
+class DailyCheck(dg.Config):
+    """How many days are checked, and what is kept of it."""
+
+    days: int = Field(default=2, ge=1, le=30, description="Check at least so many days; after an outage more.")
+    force: bool = Field(default=False, description="Read the days from Elexon again, those that are right too.")
+    reports_kept: int = Field(default=REPORTS_KEPT, ge=1, description="Reports of days that are kept.")
+
+
+class ReconcileRange(dg.Config):
+    """Which days are reconciled, and how."""
+
+    first: str | None = Field(default=None, description="First day, YYYY-MM-DD. Without it: the first with data.")
+    last: str | None = Field(default=None, description="Last day, YYYY-MM-DD. Without it: yesterday in London.")
+    ingest: bool = Field(default=True, description="Read from Elexon what was never read, or not whole.")
+    force: bool = Field(default=False, description="Read every day from Elexon again.")
+    limit: int | None = Field(default=None, ge=1, description="Work on at most so many days, the newest first.")
+
+
+@dg.op(required_resource_keys={WORKBENCH})
+def check_days(context: dg.OpExecutionContext, config: DailyCheck) -> None:
+    """From the last ingested day to yesterday: reads, converges, has every check evaluated, and writes the report."""
+
+    def check(work: Reconciliation, bench: Workbench, counts: CountingObserver) -> Outcome:
+        outcome = check_newest_days(work, config.days, config.force)
+        report = report_day(work, bench.settings, outcome, counts, bench.now(), config.reports_kept)
+        context.log.info(f"The report of the day is {report}")
+        return outcome
+
+    _work_within(context, "daily-check", check)
+
+
+@dg.op(required_resource_keys={WORKBENCH})
+def reconcile_days(context: dg.OpExecutionContext, config: ReconcileRange) -> None:
+    """Brings the days to right, the newest month first, and has every check evaluated."""
+
+    def reconcile(work: Reconciliation, bench: Workbench, _: CountingObserver) -> Outcome:
+        options = Options(ingest=config.ingest, force=config.force, limit=config.limit, always_check=True)
+        return work.reconcile(_days(config, work, bench), options)
+
+    _work_within(context, "reconcile", reconcile)
+
+
+@dg.job(description="Checks and mends the newest days, like `recon daily-check`; the report is in .recon/reports/.")
+def daily_check() -> None:
+    """One step, which makes a run for each month and layer."""
+    check_days()
+
+
+@dg.job(description="Brings a range of days, or everything, to right, like `recon reconcile`.")
+def reconcile_range() -> None:
+    """One step, which makes a run for each month and layer."""
+    reconcile_days()
+
+
+def _work_within(
+    context: dg.OpExecutionContext,
+    name: str,
+    routine: Callable[[Reconciliation, Workbench, CountingObserver], Outcome],
+) -> None:
+    """Does a routine by runs within this run, logged like the command of that name; fails when days failed."""
+    with at_work(context) as workbench, open_log(workbench.settings.log_folder, name) as log:
+        counts = CountingObserver()
+        bench = replace(workbench, observer=LogObserver(log, counts))
+        work = Reconciliation(bench, context.instance, f"{context.job_name} {context.run_id[:8]}")
+        outcome = routine(work, bench, counts)
+        log_end(log, outcome, counts)
+        context.add_output_metadata(_numbers(outcome))
+        if counts.reasons:
+            raise dg.Failure(
+                "; ".join(counts.reasons),
+                metadata={day.isoformat(): reason for day, reason in sorted(counts.failures.items())},
+                allow_retries=False,
+            )
+
+
+def _days(config: ReconcileRange, work: Reconciliation, bench: Workbench) -> Days:
+    with database.reading(bench.engine) as connection:
+        stored = first_day(connection)
+    first = parse_day(config.first) if config.first else stored
+    last = parse_day(config.last) if config.last else work.newest_day()
+    if first is None:
+        raise UsageError("nothing is stored yet: say which day is the first")
+    if first < FIRST_DAY:
+        raise UsageError(f"{first} is before {FIRST_DAY}, the first day that is kept")
+    if last > london_day(bench.now()):
+        raise UsageError(f"{last} is still to come")
+    return Days(first, last)
+
+
+def _numbers(outcome: Outcome) -> dict[str, dg.IntMetadataValue]:
+    """What the UI shows of it."""
+    counts = {
+        "days_to_read": len(outcome.plan.ingest),
+        "runs": outcome.runs,
+        "missing_before": outcome.before.total.missing,
+        "missing_after": outcome.after.total.missing,
+        "stale_summaries_after": outcome.after.summary_faults,
+    }
+    return {name: dg.IntMetadataValue(count) for name, count in counts.items()}
