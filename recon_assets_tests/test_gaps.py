@@ -29,7 +29,7 @@ def test_where_everything_is_right_there_is_no_gap(small_days: Engine) -> None:
     ("damage", "records", "models"),
     [
         (f"DELETE FROM {CALCULATIONS} WHERE miner_model = 'S9' AND settlement_date = '2025-06-06'", False, S9),
-        (f"UPDATE {CALCULATIONS} SET bitcoin_mined = 2 * bitcoin_mined WHERE settlement_date = '2025-06-06'", False, ALL),
+        (f"UPDATE {CALCULATIONS} SET bitcoin_mined = 2 WHERE settlement_date = '2025-06-06'", False, ALL),
         ("DELETE FROM curtailment_records WHERE settlement_date = '2025-06-06'", True, ALL),
         ("UPDATE curtailment_records SET payment = 0 WHERE settlement_date = '2025-06-06'", True, ALL),
     ],

@@ -4,7 +4,6 @@ All of them ask Elexon, so that none runs until it is switched on. The config of
 "Test schedule" in the UI opens it there.
 """
 
-from collections.abc import Mapping
 from datetime import date, timedelta
 from typing import Any
 
@@ -84,7 +83,7 @@ def schedules(*, starts: bool) -> list[dg.ScheduleDefinition]:
             name=WIND_GENERATION_SCHEDULE,
             job=GENERATION_JOB,
             cron_schedule="0 10 * * *",
-            tags_fn=last_week,
+            execution_fn=last_week,
             description="Every morning at 10: reads the wind generation of the last 7 days, for one request a day; "
             "what was published late is taken over, and the automation refreshes the sums.",
             **common,
@@ -113,11 +112,11 @@ def random_days(context: dg.ScheduleEvaluationContext) -> dg.RunConfig:
     return _config(verify_settlement_days, VerifyDays(random_days=RANDOM_DAYS, seed=seed, repair=True))
 
 
-def last_week(context: dg.ScheduleEvaluationContext) -> Mapping[str, str]:
-    """The partitions of the last days that are over."""
+def last_week(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
+    """The partitions of the last days that are over. (Of a schedule's tags_fn Dagster refuses tags of its own.)"""
     today = _today(context)
     ends = (str(today - timedelta(days=GENERATION_DAYS)), str(today - timedelta(days=1)))
-    return {**dict(zip(RANGE_TAGS, ends, strict=True)), ASKED_BY: WIND_GENERATION_SCHEDULE}
+    return dg.RunRequest(tags={**dict(zip(RANGE_TAGS, ends, strict=True)), ASKED_BY: WIND_GENERATION_SCHEDULE})
 
 
 def _today(context: dg.ScheduleEvaluationContext) -> date:
