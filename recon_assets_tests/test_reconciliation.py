@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from pathlib import Path
 
@@ -31,6 +31,7 @@ from recon_assets_tests.steps import (
     execute,
     scalar,
 )
+from recon_assets_tests.ticks import WorkbenchAt
 
 TOTALS = json.loads((Path(__file__).parent / "data" / "totals.json").read_text())
 ALL_TABLES = (wind_bids, *(layer.table for layer in LAYERS))
@@ -90,17 +91,6 @@ class Notes(Observer):
     def run_failed(self, job: str, reason: str) -> None:
         """See Observer."""
         self.runs[job] = reason
-
-
-@dataclass
-class WorkbenchAt(Workbench):
-    """A workbench at a moment that the test chooses."""
-
-    moment: datetime = datetime(2026, 1, 15, tzinfo=UTC)
-
-    def now(self) -> datetime:
-        """See Workbench."""
-        return self.moment
 
 
 def test_an_empty_database_is_filled_once_and_dagster_knows_every_partition(

@@ -13,7 +13,7 @@ from recon_assets.settings import Settings
 from recon_assets.settlement import Days, due_periods
 from recon_assets.tables import proof_of_fetch
 from recon_assets_tests.steps import JUNE
-from recon_assets_tests.test_reconciliation import WorkbenchAt
+from recon_assets_tests.ticks import WorkbenchAt
 
 TODAY = datetime(2026, 1, 15, 6, tzinfo=UTC)
 YESTERDAY = date(2026, 1, 14)
