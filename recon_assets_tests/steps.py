@@ -36,6 +36,9 @@ SMALL_DAYS = Days(JUNE_6, JUNE_7)
 BUSY_DAYS = Days(date(2025, 6, 1), date(2025, 6, 2))
 """With 10,038 calculations: a ninth of the month."""
 
+CHANGED_BY = -5.0
+"""MWh by which `restate` changes a bid."""
+
 ENDLESS = "WITH RECURSIVE endless(n) AS (SELECT 1 UNION ALL SELECT n % 7 + 1 FROM endless) SELECT count(*) FROM endless"
 """A query that never ends, on either engine."""
 
@@ -55,6 +58,15 @@ def change_recording(folder: Path, day: date, change: Callable[[dict[str, Any]],
     content = json.loads(gzip.decompress(path.read_bytes()))
     change(content)
     path.write_bytes(gzip.compress(json.dumps(content).encode(), compresslevel=1))
+
+
+def restate(content: dict[str, Any]) -> None:
+    """Has a recording say of 2025-06-06, in bid stack and acceptance volumes alike, that one bid is another volume."""
+    bid = content["stack_bid"]["7"]["data"][0]
+    bid["volume"] += CHANGED_BY
+    for row in content["acceptance_volumes_bid"]["data"]:
+        if (row["settlementPeriod"], row["bmUnit"], row["acceptanceId"]) == (7, bid["id"], bid["acceptanceId"]):
+            row["totalVolumeAccepted"] = bid["volume"]
 
 
 def converge_layers(

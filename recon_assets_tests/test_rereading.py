@@ -8,9 +8,7 @@ import pytest
 
 from recon_assets.stand_in import Fault, StandInElexon
 from recon_assets_tests.command import Command
-from recon_assets_tests.steps import JUNE_6, change_recording
-
-CHANGED_BY = -5.0
+from recon_assets_tests.steps import CHANGED_BY, JUNE_6, change_recording, restate
 
 
 @pytest.fixture
@@ -22,14 +20,6 @@ def recon(tmp_path: Path, stand_in: StandInElexon) -> Command:
         ELEXON_REQUESTS_PER_SECOND="1000",
         ELEXON_ATTEMPTS="1",
     )
-
-
-def restate(content: dict[str, Any]) -> None:
-    bid = content["stack_bid"]["7"]["data"][0]
-    bid["volume"] += CHANGED_BY
-    for row in content["acceptance_volumes_bid"]["data"]:
-        if (row["settlementPeriod"], row["bmUnit"], row["acceptanceId"]) == (7, bid["id"], bid["acceptanceId"]):
-            row["totalVolumeAccepted"] = bid["volume"]
 
 
 def logged(recon: Command, name: str) -> list[dict[str, Any]]:

@@ -92,7 +92,7 @@ class Sensor:
 
     def make(self, request: dg.RunRequest) -> dg.ExecuteInProcessResult:
         """Makes the run that was asked for, in this process."""
-        return self.defs.resolve_job_def(request.job_name or "").execute_in_process(
+        return self._job_of(request).execute_in_process(
             instance=self.instance,
             tags=request.tags,
             run_config=request.run_config or None,
@@ -100,9 +100,12 @@ class Sensor:
             raise_on_error=False,
         )
 
+    def _job_of(self, request: dg.RunRequest) -> dg.JobDefinition:
+        return self.defs.resolve_job_def(request.job_name or self.defs.resolve_sensor_def(self.name).job_name or "")
+
     def begin(self, request: dg.RunRequest, status: dg.DagsterRunStatus = dg.DagsterRunStatus.STARTED) -> dg.DagsterRun:
         """Notes the run that was asked for as queued or running, without doing its work."""
-        job = self.defs.resolve_job_def(request.job_name or "")
+        job = self._job_of(request)
         location = RemoteRepositoryOrigin(RegisteredCodeLocationOrigin("of the test"), "of the test")
         return self.instance.create_run_for_job(
             job,
