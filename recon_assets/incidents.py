@@ -14,13 +14,17 @@ from recon_assets.settlement import Days
 
 @dataclass(frozen=True)
 class Problem:
-    """What is broken now: which asset, for which days (None: not about days), how, why, and what mends it."""
+    """What is broken now: which asset, for which days (None: not about days), how, why, and what mends it.
+
+    One that is not `is_news`, because somebody is at work on it, begins no incident, but keeps one open.
+    """
 
     asset: str
     kind: str
     days: Days | None
     reason: str
     mend: str
+    is_news: bool = True
 
 
 @dataclass(frozen=True)
@@ -34,7 +38,9 @@ class Incident:
         """What a cursor keeps."""
         days = self.problem.days
         span = None if days is None else [days.first.isoformat(), days.last.isoformat()]
-        return {**asdict(self.problem), "days": span, "since": self.since.isoformat(timespec="seconds")}
+        kept = asdict(self.problem) | {"days": span, "since": self.since.isoformat(timespec="seconds")}
+        del kept["is_news"]
+        return kept
 
     @classmethod
     def load(cls, kept: Mapping[str, Any]) -> "Incident":
@@ -68,7 +74,9 @@ def compare(
         for was in known
         if _is_same(was.problem, problem)
     ]
-    begun = [Incident(new, now) for new in united if not any(_is_same(was.problem, new) for was in known)]
+    begun = [
+        Incident(new, now) for new in united if new.is_news and not any(_is_same(was.problem, new) for was in known)
+    ]
     over = [was for was in known if not any(_is_same(was.problem, problem) for problem in united)]
     return _first_of_each(on), begun, over
 
@@ -79,7 +87,8 @@ def unite(problems: Iterable[Problem]) -> list[Problem]:
     for problem in sorted(problems, key=lambda each: (each.asset, each.kind, each.days.first if each.days else EVER)):
         last = united[-1] if united else None
         if last is not None and _is_same(last, problem):
-            united[-1] = replace(last, days=_both(last.days, problem.days))
+            is_news = last.is_news or problem.is_news
+            united[-1] = replace(last, days=_both(last.days, problem.days), is_news=is_news)
         else:
             united.append(problem)
     return united

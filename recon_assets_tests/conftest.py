@@ -76,25 +76,48 @@ def shared_templates(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -
     return folder
 
 
+@pytest.fixture(scope="session")
+def june_database(
+    request: pytest.FixtureRequest, templates: Path, shared_templates: Path
+) -> Callable[[str, Path], str]:
+    """Makes a database of June 2025, every layer right, for tests that share one: of an engine, in a folder."""
+
+    def make(engine: str, folder: Path) -> str:
+        return _make_database(request, engine, "june", folder, templates, shared_templates)
+
+    return make
+
+
 @pytest.fixture(params=["sqlite", "postgresql"])
 def database_url(
     request: pytest.FixtureRequest, tmp_path: Path, templates: Path, shared_templates: Path
 ) -> Iterator[str]:
     """The DATABASE_URL of the test's own database, on each engine in turn: empty, but for a fixture in CONTENT."""
     content = next((name for name in CONTENT if name in request.fixturenames), None)
-    if request.param == "sqlite":
+    url = _make_database(request, request.param, content, tmp_path, templates, shared_templates)
+    yield url
+    if request.param == "postgresql":
+        request.getfixturevalue("postgres").drop_database(url.rpartition("/")[2])
+
+
+def _make_database(
+    request: pytest.FixtureRequest,
+    engine: str,
+    content: str | None,
+    folder: Path,
+    templates: Path,
+    shared_templates: Path,
+) -> str:
+    if engine == "sqlite":
         if content:
-            shutil.copy(_build_once(shared_templates, content), tmp_path / "recon.db")
-        yield f"sqlite:///{tmp_path / 'recon.db'}"
-        return
+            shutil.copy(_build_once(shared_templates, content), folder / "recon.db")
+        return f"sqlite:///{folder / 'recon.db'}"
     built = templates / f"{content}.postgresql"
     server: PostgresServer = request.getfixturevalue("postgres")
     if content and not built.exists():
         _build(server.create_database(content), content)
         built.touch()
-    name = f"test_{uuid.uuid4().hex}"
-    yield server.create_database(name, template=content)
-    server.drop_database(name)
+    return server.create_database(f"test_{uuid.uuid4().hex}", template=content)
 
 
 def _build_once(folder: Path, content: str) -> Path:

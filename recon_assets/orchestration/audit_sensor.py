@@ -28,7 +28,7 @@ def audit_sensor(tick_seconds: int) -> dg.SensorDefinition:
 def find_unchecked_work(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
     """Waits for one tick without anything new, in which the automation may ask for what follows."""
     keep_house(context.instance)
-    made, judged = _newest_materialization(context.instance), _oldest_evaluation(context.instance)
+    made, judged = newest_materialization(context.instance), _oldest_evaluation(context.instance)
     seen = read_cursor(context.cursor).get("made")
     if made is None or judged > made:
         return dg.SkipReason("Nothing was made since the last checks.")
@@ -41,7 +41,7 @@ def find_unchecked_work(context: dg.SensorEvaluationContext) -> dg.SensorResult 
     return dg.SensorResult(run_requests=[request], cursor=cursor)
 
 
-def _newest_materialization(instance: dg.DagsterInstance) -> float | None:
+def newest_materialization(instance: dg.DagsterInstance) -> float | None:
     """When a checked asset was materialized last (seconds since 1970)."""
     records = instance.get_asset_records(list({check.asset_key for check in CHECKS}))
     made = (record.asset_entry.last_materialization for record in records)

@@ -12,6 +12,7 @@ from dagster._core.storage.asset_check_execution_record import AssetCheckExecuti
 
 from recon_assets import database
 from recon_assets.incidents import Problem
+from recon_assets.orchestration.audit_sensor import newest_materialization
 from recon_assets.orchestration.catalogue import NETWORK_DIFFICULTY, WIND_BIDS
 from recon_assets.orchestration.checks import CHECKS
 from recon_assets.orchestration.failed_runs import reasons_of
@@ -43,6 +44,9 @@ ROUTINES = (daily_check.name, reconcile_range.name)
 LOOK_BACK = timedelta(days=14)
 """How old a failed run may be to be told of: one that nobody mended in two weeks is no news to anybody."""
 
+SETTLING = timedelta(minutes=5)
+"""How long a check may not hold before that is told: sensors mend what they can within some ticks."""
+
 MOST_SPANS = 5
 """Messages about one check at most."""
 
@@ -58,7 +62,7 @@ def problems(instance: dg.DagsterInstance, bench: Workbench, now: datetime) -> l
     }
     return [
         *failed_runs(instance, now),
-        *failed_checks(instance, watches.values()),
+        *failed_checks(instance, watches.values(), now),
         *(problem for sensor, watch in watches.items() for problem in given_up_gaps(sensor, watch)),
         *stale_sources(bench, now),
     ]
@@ -90,26 +94,31 @@ def failed_runs(instance: dg.DagsterInstance, now: datetime) -> Iterator[Problem
                 yield Problem(asset.to_user_string(), FAILED_RUN, span, days[span.first], _reconcile(span))
 
 
-def failed_checks(instance: dg.DagsterInstance, watches: Iterable[Watch]) -> Iterator[Problem]:
-    """Checks whose last evaluation did not hold, but for what gap sensors are at work on or have given up."""
+def failed_checks(instance: dg.DagsterInstance, watches: Iterable[Watch], now: datetime) -> Iterator[Problem]:
+    """Checks whose last evaluation did not hold.
+
+    No news are days that gap sensors are at work on or gave up, and evaluations that are quite new, so that a sensor
+    may still mend what they found, or older than the newest materialization, so that they will be made again.
+    """
     watched = set().union(*(watch.asked for watch in watches))
+    made = newest_materialization(instance) or 0.0
     found = instance.event_log_storage.get_latest_asset_check_execution_by_key(list(CHECKS))
     for key, record in found.items():
         event = record.event.dagster_event if record.event else None
-        if record.status is not AssetCheckExecutionRecordStatus.FAILED or event is None:
+        if record.status is not AssetCheckExecutionRecordStatus.FAILED or event is None or record.event is None:
             continue
         evaluation = event.asset_check_evaluation_data
         if evaluation.severity is not dg.AssetCheckSeverity.ERROR:
             continue
-        days = _days_of(evaluation)
-        if days and days <= watched:
-            continue
-        reason, kind = evaluation.description or key.name, f"{FAILED_CHECK}: {key.name}"
-        for span in _few_spans(days - watched):
-            mend = f"recon analyze --from {span.first} --to {span.last}"
-            yield Problem(key.asset_key.to_user_string(), kind, span, reason, mend)
+        is_settled = made < record.event.timestamp < (now - SETTLING).timestamp()
+        asset, kind = key.asset_key.to_user_string(), f"{FAILED_CHECK}: {key.name}"
+        reason, days = evaluation.description or key.name, _days_of(evaluation)
+        for among, is_news in ((days - watched, is_settled), (days & watched, False)):
+            for span in _few_spans(among):
+                mend = f"recon analyze --from {span.first} --to {span.last}"
+                yield Problem(asset, kind, span, reason, mend, is_news)
         if not days:
-            yield Problem(key.asset_key.to_user_string(), kind, None, reason, "recon analyze")
+            yield Problem(asset, kind, None, reason, "recon analyze", is_settled)
 
 
 def given_up_gaps(sensor: str, watch: Watch) -> Iterator[Problem]:
