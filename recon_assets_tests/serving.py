@@ -5,15 +5,22 @@ Here: starting and asking. Not here: what should come of it.
 
 import socket
 import subprocess
+import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 import psutil
 import requests
 
+from recon_assets.orchestration.instance import prepare_home
+from recon_assets.orchestration.server import PROGRAMS
 from recon_assets_tests.command import Command
+
+WORKSPACE = str(files("recon_assets.data") / "workspace.yaml")
 
 PATIENCE_SECONDS = 180
 UNDER_WAY = ("QUEUED", "NOT_STARTED", "STARTING", "STARTED", "CANCELING")
@@ -57,11 +64,46 @@ CHECKS = """
 
 
 class Served:
-    """A Dagster UI that is served."""
+    """Webserver and daemon, each with code servers of its own, as a service manager would start them."""
 
-    def __init__(self, process: subprocess.Popen[str], port: int) -> None:
-        self.process = process
+    def __init__(self, recon: Command) -> None:
+        self._recon = recon
+        self._home = recon.folder / ".recon" / "dagster"
+        self._output = (recon.folder / "served.log").open("a", encoding="utf-8")
+        prepare_home(self._home)
+        port = free_port()
         self.address = f"http://127.0.0.1:{port}"
+        self._webserver = self._start(PROGRAMS["webserver"], "--host", "127.0.0.1", "--port", str(port))
+        self._daemon = self._start(PROGRAMS["daemon"])
+
+    def _start(self, program: Sequence[str], *words: str) -> subprocess.Popen[str]:
+        # Nobody empties a pipe; one that is full would stop them.
+        return subprocess.Popen(
+            [sys.executable, *program, "--workspace", WORKSPACE, *words],
+            cwd=self._recon.folder,
+            env=self._recon.environment | {"DAGSTER_HOME": str(self._home)},
+            stdout=self._output,
+            stderr=self._output,
+            text=True,
+        )
+
+    def kill_daemon(self) -> None:
+        """Kills the daemon alone, as if it had run out of memory."""
+        self._daemon.kill()
+        self._daemon.wait()
+
+    def start_daemon(self) -> None:
+        """Starts the daemon again."""
+        self._daemon = self._start(PROGRAMS["daemon"])
+
+    def end(self) -> None:
+        """Leaves no process of it."""
+        for process in (self._webserver, self._daemon):
+            for child in family(process.pid):
+                child.kill()
+            process.kill()
+            process.wait()
+        self._output.close()
 
     def ask(self, query: str, **variables: Any) -> dict[str, Any]:
         """What GraphQL answers."""
@@ -74,7 +116,7 @@ class Served:
 
     def is_up(self) -> bool:
         """Whether the webserver answers yet."""
-        assert self.process.poll() is None, self.process.communicate()
+        assert self._webserver.poll() is None, Path(self._output.name).read_text(encoding="utf-8")
         try:
             return requests.get(f"{self.address}/server_info", timeout=5).ok
         except requests.ConnectionError:
@@ -124,34 +166,24 @@ class Served:
             for check in node["assetChecksOrError"].get("checks", [])
         }
 
-    def daemon(self) -> psutil.Process:
-        """The process of Dagster's daemon."""
-        (found,) = [child for child in family(self.process.pid) if "dagster._daemon" in child.cmdline()]
-        return found
-
 
 @contextmanager
 def serve(recon: Command) -> Iterator[Served]:
-    """A UI that is served; whatever is done with it, no process of it is left."""
-    port = free_port()
-    process = recon.start("ui", "--port", str(port))
-    served = Served(process, port)
+    """A Dagster that is served, in the folder and the environment of a command."""
+    served = Served(recon)
     try:
         wait_until(served.is_up)
         yield served
     finally:
-        for child in family(process.pid):
-            child.kill()
-        process.kill()
-        process.communicate()
+        served.end()
 
 
-def wait_until(holds: Callable[[], object], seconds: float = PATIENCE_SECONDS) -> None:
-    """Waits until something holds."""
+def wait_until(holds: Callable[[], object], seconds: float = PATIENCE_SECONDS, every: float = 0.2) -> None:
+    """Waits until something holds, looking every so many seconds."""
     deadline = time.monotonic() + seconds
     while not holds():
         assert time.monotonic() < deadline
-        time.sleep(0.2)
+        time.sleep(every)
 
 
 def free_port() -> int:

@@ -72,7 +72,7 @@ class Night:
 
     def wait_until_right(self, seconds: float = FIVE_MINUTES) -> None:
         """Waits until every row is right, summaries too."""
-        wait_until(lambda: state_of(self.engine, JUNE_DAYS).is_right or time.sleep(1), seconds)
+        wait_until(lambda: state_of(self.engine, JUNE_DAYS).is_right, seconds, every=1)
 
     def wait_until_checked(self, since: int) -> None:
         """Waits until every check was evaluated again by the sensor, which had asked for that so often before."""
@@ -168,7 +168,7 @@ def test_a_poisoned_date_is_given_up_told_of_once_and_holds_up_nothing(
     execute(night.engine, *(f"DELETE FROM {CALCULATIONS} WHERE settlement_date = '{day}'" for day in (poisoned, other)))
 
     # when nobody does anything
-    wait_until(lambda: len(night.receiver.messages) > told or time.sleep(1))
+    wait_until(lambda: len(night.receiver.messages) > told)
 
     # then it was tried as often as the sensor tries, told of once, and the other date is right
     runs = [run for run in night.served.runs(asked_by=CALCULATION_GAPS) if span_of(run)[0] == poisoned]
