@@ -28,7 +28,7 @@ TALLY = {"expected", "actual", "missing", "orphaned", "duplicated", "wrong", "co
 
 
 @pytest.fixture
-def recon(database_url: str, tmp_path: Path, stand_in: StandInElexon) -> Command:
+def recon(database_url: str, tmp_path: Path, stand_in: StandInElexon, light_dagster: dict[str, str]) -> Command:
     """The command on an empty database of each engine, with the stand-in for Elexon."""
     return Command(
         tmp_path,
@@ -37,6 +37,7 @@ def recon(database_url: str, tmp_path: Path, stand_in: StandInElexon) -> Command
         MEMPOOL_API_URL="none",
         ELEXON_REQUESTS_PER_SECOND="1000",
         ELEXON_ATTEMPTS="1",
+        **light_dagster,
     )
 
 

@@ -46,9 +46,9 @@ on_postgres = pytest.mark.parametrize("database_url", ["postgresql"], indirect=T
 
 
 @pytest.fixture
-def recon(database_url: str, tmp_path: Path, recordings: Path) -> Command:
+def recon(database_url: str, tmp_path: Path, recordings: Path, light_dagster: dict[str, str]) -> Command:
     """The command on the test's own database; its source are the recordings of the small days."""
-    return Command(tmp_path, DATABASE_URL=database_url, ELEXON_API_URL=recordings.as_uri())
+    return Command(tmp_path, DATABASE_URL=database_url, ELEXON_API_URL=recordings.as_uri(), **light_dagster)
 
 
 @pytest.fixture

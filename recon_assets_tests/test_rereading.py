@@ -14,13 +14,14 @@ CHANGED_BY = -5.0
 
 
 @pytest.fixture
-def recon(tmp_path: Path, stand_in: StandInElexon) -> Command:
+def recon(tmp_path: Path, stand_in: StandInElexon, light_dagster: dict[str, str]) -> Command:
     return Command(
         tmp_path,
         ELEXON_API_URL=stand_in.url,
         MEMPOOL_API_URL="none",
         ELEXON_REQUESTS_PER_SECOND="1000",
         ELEXON_ATTEMPTS="1",
+        **light_dagster,
     )
 
 
