@@ -151,7 +151,12 @@ def found_by_sql(engine: Engine) -> dict[str, Any]:
     return {"models": models, "records": records}
 
 
-@pytest.mark.parametrize("duplicates", [False, True], ids=["keyed", "without_key"])
+# test_converge.py mends both kinds of damage on both engines.
+@pytest.mark.parametrize(
+    ("database_url", "duplicates"),
+    [pytest.param("postgresql", False, id="postgresql-keyed"), pytest.param("sqlite", True, id="sqlite-without_key")],
+    indirect=["database_url"],
+)
 def test_all_damage_is_counted_and_mended_exactly(
     duplicates: bool,
     database_url: str,
