@@ -58,7 +58,7 @@ def test_the_demo_ends_with_june_2025_complete(tmp_path: Path) -> None:
 
     # when
     demo = recon.script("demo")
-    status = recon("status", "--month", "2025-06", "--format", "json")
+    status = recon.script("status", "--month", "2025-06", "--format", "json")
 
     # then it says so, the rows say so, and Dagster knows it
     assert (demo.exit_code, demo.stderr) == (0, "")
