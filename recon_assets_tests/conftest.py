@@ -20,6 +20,7 @@ from recon_assets.schema import migrate
 from recon_assets.settings import Settings
 from recon_assets.settlement import Days
 from recon_assets.stand_in import StandInElexon
+from recon_assets_tests.light_dagster import copy_home, make_home
 from recon_assets_tests.postgres import PostgresServer
 from recon_assets_tests.steps import BUSY_DAYS, JUNE, JUNE_DAYS, NOW, SMALL_DAYS, converge_layers, ingest
 
@@ -122,10 +123,14 @@ def _make_database(
 
 def _build_once(folder: Path, content: str) -> Path:
     """The template of a content, built by the test process that comes first."""
-    built, making = folder / content, folder / f"{content}.making"
-    with portalocker.Lock(folder / f"{content}.lock", "a", timeout=PATIENCE_SECONDS):
+    return _once(folder, content, lambda making: _build(f"sqlite:///{making}", content))
+
+
+def _once(folder: Path, name: str, make: Callable[[Path], None]) -> Path:
+    built, making = folder / name, folder / f"{name}.making"
+    with portalocker.Lock(folder / f"{name}.lock", "a", timeout=PATIENCE_SECONDS):
         if not built.exists():
-            _build(f"sqlite:///{making}", content)
+            make(making)
             making.rename(built)
     return built
 
@@ -183,6 +188,12 @@ def stand_in(recordings: Path) -> Iterator[StandInElexon]:
     """A server that answers as Elexon would, from `recordings`."""
     with StandInElexon(recordings) as server:
         yield server
+
+
+@pytest.fixture
+def light_dagster(tmp_path: Path, shared_templates: Path) -> dict[str, str]:
+    """The environment of a command whose Dagster is only as much as its runs need."""
+    return copy_home(_once(shared_templates, "dagster_home", make_home), tmp_path / "dagster_home")
 
 
 @pytest.fixture

@@ -43,6 +43,8 @@ from recon_assets_tests.ui import DAILY_ASSETS, DAILY_LAYERS, launch, reasons
 TOTALS = json.loads((Path(__file__).parent / "data" / "totals.json").read_text())
 S9 = "historical_bitcoin_calculations/S9"
 DAILY_SUMMARIES = dg.AssetKey("daily_summaries")
+ON_SQLITE = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+"""What Dagster is told and shows; what is stored is tested on both engines, here and in the files of the layers."""
 
 
 @pytest.fixture
@@ -146,6 +148,7 @@ def test_a_range_of_months_and_of_years(workbench: Workbench, small_days: Engine
     ] == [0, len(MODELS)]
 
 
+@ON_SQLITE
 def test_one_calculation_model_alone(workbench: Workbench, small_days: Engine, instance: dg.DagsterInstance) -> None:
     # given
     execute(small_days, "DELETE FROM historical_bitcoin_calculations")
@@ -216,6 +219,7 @@ def test_days_that_are_read_stay_when_another_day_of_the_run_fails(
     assert scalar(engine, "SELECT count(*) FROM proof_of_fetch") == 48
 
 
+@ON_SQLITE
 def test_bids_are_not_read_before_the_wind_units_are_known(
     workbench: Workbench, instance: dg.DagsterInstance, stand_in: StandInElexon
 ) -> None:
@@ -225,6 +229,7 @@ def test_bids_are_not_read_before_the_wind_units_are_known(
     assert stacks_asked(stand_in.requests) == {}
 
 
+@ON_SQLITE
 def test_a_unit_in_no_list_is_named(
     workbench: Workbench, engine: Engine, instance: dg.DagsterInstance, stand_in: StandInElexon
 ) -> None:
@@ -265,6 +270,7 @@ def test_the_wind_generation_of_a_day_has_its_figures_and_the_day_above_it_its_m
     assert {name: summed[name] for name in read} == pytest.approx({name: shown[name] for name in read})
 
 
+@ON_SQLITE
 def test_the_figures_of_a_summary_say_nothing_of_a_generation_that_nobody_has_read(
     workbench: Workbench, small_days: Engine, instance: dg.DagsterInstance
 ) -> None:
@@ -301,6 +307,7 @@ def test_wind_generation_of_a_range_has_an_event_for_each_day_and_names_the_day_
     assert versions[0] == versions[2] != versions[1]
 
 
+@ON_SQLITE
 def test_all_assets_of_a_range_are_made_where_elexon_has_no_wind_generation(
     workbench: Workbench, engine: Engine, instance: dg.DagsterInstance, recordings: Path
 ) -> None:
@@ -321,6 +328,7 @@ def test_all_assets_of_a_range_are_made_where_elexon_has_no_wind_generation(
     assert (scalar(engine, generated), scalar(engine, "SELECT count(*) FROM daily_summaries")) == (1, 2)
 
 
+@ON_SQLITE
 def test_wind_generation_that_cannot_be_read_fails_its_day_and_keeps_no_layer_from_being_made(
     workbench: Workbench, engine: Engine, instance: dg.DagsterInstance, recordings: Path, stand_in: StandInElexon
 ) -> None:
@@ -354,6 +362,7 @@ def test_a_day_of_which_only_wind_generation_is_stored_has_a_summary(
     assert scalar(engine, "SELECT count(*) FROM daily_summaries WHERE total_curtailed_energy IS NULL") == 1
 
 
+@ON_SQLITE
 def test_a_run_names_the_process_that_does_it(
     workbench: Workbench, small_days: Engine, instance: dg.DagsterInstance
 ) -> None:

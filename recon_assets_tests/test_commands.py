@@ -46,9 +46,9 @@ on_postgres = pytest.mark.parametrize("database_url", ["postgresql"], indirect=T
 
 
 @pytest.fixture
-def recon(database_url: str, tmp_path: Path, recordings: Path) -> Command:
+def recon(database_url: str, tmp_path: Path, recordings: Path, light_dagster: dict[str, str]) -> Command:
     """The command on the test's own database; its source are the recordings of the small days."""
-    return Command(tmp_path, DATABASE_URL=database_url, ELEXON_API_URL=recordings.as_uri())
+    return Command(tmp_path, DATABASE_URL=database_url, ELEXON_API_URL=recordings.as_uri(), **light_dagster)
 
 
 @pytest.fixture
@@ -509,6 +509,7 @@ def test_auto_tries_again_in_small_chunks_and_leaves_the_rest_to_the_next_time(
 # Wind generation
 
 
+@on_sqlite  # test_assets.py has days with wind generation and their sums on both
 def test_wind_reads_days_and_sums_them_up_to_the_year(recon: Command, small_days: Engine, recordings: Path) -> None:
     # given, from another time, a total in which MW were summed as if they were MWh
     for day in SMALL_DAYS:

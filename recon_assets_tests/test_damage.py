@@ -151,9 +151,19 @@ def found_by_sql(engine: Engine) -> dict[str, Any]:
     return {"models": models, "records": records}
 
 
-@pytest.mark.parametrize("duplicates", [False, True], ids=["keyed", "without_key"])
+# test_converge.py mends both kinds of damage on both engines.
+@pytest.mark.parametrize(
+    ("database_url", "duplicates"),
+    [pytest.param("postgresql", False, id="postgresql-keyed"), pytest.param("sqlite", True, id="sqlite-without_key")],
+    indirect=["database_url"],
+)
 def test_all_damage_is_counted_and_mended_exactly(
-    duplicates: bool, database_url: str, busy_days: Engine, settings: Settings, tmp_path: Path
+    duplicates: bool,
+    database_url: str,
+    busy_days: Engine,
+    settings: Settings,
+    tmp_path: Path,
+    light_dagster: dict[str, str],
 ) -> None:
     # given
     fresh = contents(busy_days, *metadata.sorted_tables)
@@ -166,7 +176,8 @@ def test_all_damage_is_counted_and_mended_exactly(
     assert sums["orphaned"] >= 30
     assert sums["wrong"] >= 70 + 3 * 5  # a volume is in three models' rows
     assert truth["records"] == {"missing": 5, "surplus": 0, "wrong": 10}
-    recon = Command(tmp_path, DATABASE_URL=database_url, ELEXON_API_URL=JUNE.as_uri(), MEMPOOL_API_URL="none")
+    source = {"ELEXON_API_URL": JUNE.as_uri(), "MEMPOOL_API_URL": "none"}
+    recon = Command(tmp_path, DATABASE_URL=database_url, **source, **light_dagster)
 
     # when
     status = recon("status", *BUSY, "--format", "json")

@@ -58,6 +58,9 @@ FATAL: dict[FaultKind, str] = {
 }
 """What must leave the day as it was when it lasts, and the reason that is given."""
 
+FATAL_ON_BOTH: list[FaultKind] = ["server_error", "null_fields"]
+"""One that is met while reading, and one that is found by comparing with what is stored and with the witness."""
+
 
 @pytest.fixture
 def archive(tmp_path: Path) -> Archive:
@@ -92,7 +95,11 @@ def test_every_fault_of_the_server_is_expected_here() -> None:
 
 
 @pytest.mark.parametrize("is_stored", [False, True], ids=["first reading", "restated"])
-@pytest.mark.parametrize("kind", FATAL)
+@pytest.mark.parametrize(
+    ("database_url", "kind"),
+    [*(("sqlite", kind) for kind in FATAL), *(("postgresql", kind) for kind in FATAL_ON_BOTH)],
+    indirect=["database_url"],
+)
 def test_a_lasting_fault_leaves_the_day_untouched_with_the_reason(
     engine: Engine, stand_in: StandInElexon, archive: Archive, recordings: Path, kind: FaultKind, is_stored: bool
 ) -> None:

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import dagster as dg
@@ -17,12 +17,12 @@ import pytest
 from sqlalchemy import Engine
 
 from recon_assets.stand_in import Fault, StandInElexon
-from recon_assets_tests.command import Command
+from recon_assets_tests.command import PATIENCE_SECONDS, Command
 from recon_assets_tests.evidence import all_hold, out_of_date, partitions, runs, stacks_asked
 from recon_assets_tests.steps import JUNE, contents, execute, scalar
 from recon_assets_tests.test_reconciliation import ALL_TABLES
 
-DAYS = ["2025-06-06", "2025-06-07", "2025-06-08", "2025-06-09"]
+DAYS = ["2025-06-06", "2025-06-07", "2025-06-08"]
 RANGE = ("range", DAYS[0], DAYS[-1])
 PERIOD = ("--from", DAYS[0], "--to", DAYS[-1])
 PROVEN = "SELECT count(DISTINCT settlement_date) FROM proof_of_fetch"
@@ -48,20 +48,27 @@ def recon(database_url: str, tmp_path: Path, elexon: StandInElexon) -> Command:
     )
 
 
+STALLED = Fault("stall", f"/stack/all/bid/{DAYS[-1]}/20/", seconds=300)
+
+
+def wait_until_stalled(elexon: StandInElexon, process: subprocess.Popen[str]) -> None:
+    """Waits until a process lacks one answer of the last day, has every other, and asks nothing any more."""
+    wait_until(lambda: stacks_asked(elexon.requests)[DAYS[-1]] == 48, process)
+
+
 def wait_until_proven(engine: Engine, days: int, process: subprocess.Popen[str]) -> None:
     """Waits until a process has stored the proof of some days; it must still be at work then."""
-    for _ in range(600):
-        if scalar(engine, PROVEN) >= days:
-            break
-        time.sleep(0.05)
+    wait_until(lambda: scalar(engine, PROVEN) >= days, process)
+
+
+def wait_until(holds: Callable[[], bool], process: subprocess.Popen[str]) -> None:
+    """Waits until something holds of a process that is at work."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not holds():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
     assert process.poll() is None, process.communicate()
-
-
-def requests_so_far(elexon: StandInElexon) -> int:
-    """How many requests came, those included that a process left unanswered; answers at once from now on."""
-    time.sleep(2 * elexon.latency_seconds)
-    elexon.latency_seconds = 0
-    return len(elexon.requests)
 
 
 def proven_days(engine: Engine) -> set[str]:
@@ -72,10 +79,12 @@ def proven_days(engine: Engine) -> set[str]:
     }  # fmt: skip
 
 
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)  # test_reconciliation.py has it on both
 def test_a_period_that_fails_leaves_its_day_as_it_was_and_the_others_are_done(
-    recon: Command, engine: Engine, elexon: StandInElexon
+    recon: Command, engine: Engine, elexon: StandInElexon, light_dagster: dict[str, str]
 ) -> None:
     # given
+    recon.environment |= light_dagster
     elexon.faults = [Fault("server_error", "/stack/all/bid/2025-06-06/48/")]
 
     # when
@@ -103,8 +112,11 @@ def test_a_period_that_fails_leaves_its_day_as_it_was_and_the_others_are_done(
 
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)  # test_reconciliation.py has it on both
-def test_a_re_read_that_fails_keeps_the_day(recon: Command, small_days: Engine, elexon: StandInElexon) -> None:
+def test_a_re_read_that_fails_keeps_the_day(
+    recon: Command, small_days: Engine, elexon: StandInElexon, light_dagster: dict[str, str]
+) -> None:
     # given a day that must be read again, because its bids are not those that were fetched
+    recon.environment |= light_dagster
     execute(small_days, "DELETE FROM wind_bids WHERE settlement_date = '2025-06-06' AND settlement_period = 11")
     kept = contents(small_days, *ALL_TABLES)
     elexon.faults = [Fault("truncated", "/stack/all/bid/2025-06-06/12/")]
@@ -135,9 +147,10 @@ main(["date", "2025-06-06"])
 
 
 def test_a_command_killed_between_archive_and_commit_has_stored_nothing_and_loses_nothing(
-    recon: Command, engine: Engine, elexon: StandInElexon
+    recon: Command, engine: Engine, light_dagster: dict[str, str]
 ) -> None:
     # when
+    recon.environment |= light_dagster
     killed = subprocess.run(
         [sys.executable, "-c", KILLED_BEFORE_THE_COMMIT], cwd=recon.folder, env=recon.environment, capture_output=True
     )
@@ -155,9 +168,11 @@ def test_a_command_killed_between_archive_and_commit_has_stored_nothing_and_lose
     assert scalar(engine, "SELECT count(*) FROM settlement_revisions") == 0
 
 
-def test_a_corrupt_recording_is_named_and_the_other_days_are_done(tmp_path: Path, recordings: Path) -> None:
+def test_a_corrupt_recording_is_named_and_the_other_days_are_done(
+    tmp_path: Path, recordings: Path, light_dagster: dict[str, str]
+) -> None:
     # given
-    recon = Command(tmp_path, ELEXON_API_URL=recordings.as_uri())
+    recon = Command(tmp_path, ELEXON_API_URL=recordings.as_uri(), **light_dagster)
     spoiled = recordings / "2025-06-07.json.gz"
     spoiled.write_bytes(spoiled.read_bytes()[:1000])
 
@@ -179,22 +194,26 @@ def test_a_corrupt_recording_is_named_and_the_other_days_are_done(tmp_path: Path
     assert recon("reconcile").exit_code == 0
 
 
-@pytest.mark.parametrize("days", [1, len(DAYS)], ids=["while reading", "after the last day was read"])
+@pytest.mark.parametrize("days", [len(DAYS) - 1, len(DAYS)], ids=["while reading", "after the last day was read"])
 def test_a_killed_command_is_finished_by_the_next(
     recon: Command, engine: Engine, elexon: StandInElexon, days: int
 ) -> None:
     # given a command that is killed in the middle
-    elexon.latency_seconds = 0.15
+    if days < len(DAYS):
+        elexon.faults = [STALLED]
     process = recon.start(*RANGE)
     wait_until_proven(engine, days, process)
+    if days < len(DAYS):
+        wait_until_stalled(elexon, process)
     children = psutil.Process(process.pid).children(recursive=True)
     process.kill()
     process.communicate()
     assert psutil.wait_procs(children, timeout=20)[1] == []
-    done, asked = proven_days(engine), requests_so_far(elexon)
-    assert len(done) >= days
+    done, asked = proven_days(engine), len(elexon.requests)
+    assert done == set(DAYS[:days])
 
     # when
+    elexon.faults = []
     finished = recon("reconcile", *PERIOD, "--format", "json")
 
     # then only the rest is asked for, nothing is missing, and no run is left that nobody does
@@ -208,12 +227,13 @@ def test_a_killed_command_is_finished_by_the_next(
 
 
 def test_an_interrupted_command_says_so_and_loses_nothing(
-    recon: Command, engine: Engine, elexon: StandInElexon
+    recon: Command, engine: Engine, elexon: StandInElexon, light_dagster: dict[str, str]
 ) -> None:
     # given
-    elexon.latency_seconds = 0.15
+    recon.environment |= light_dagster
+    elexon.faults = [STALLED]
     process = recon.start(*RANGE)
-    wait_until_proven(engine, 1, process)
+    wait_until_stalled(elexon, process)
 
     # when
     process.send_signal(signal.SIGINT)
@@ -223,14 +243,15 @@ def test_an_interrupted_command_says_so_and_loses_nothing(
     assert process.returncode == 130
     assert said == ""
     assert complaint.strip() == "Interrupted: what was committed stays; the same command does the rest."
-    done, asked = proven_days(engine), requests_so_far(elexon)
-    assert done
+    done, asked = proven_days(engine), len(elexon.requests)
+    assert done == set(DAYS[:-1])
     assert scalar(engine, PROVEN) == len(done)
     with recon.dagster() as instance:
         assert partitions(instance)["wind_bids"] >= done - {max(done)}
         assert dg.DagsterRunStatus.STARTED not in {record.dagster_run.status for record in runs(instance)}
 
     # when
+    elexon.faults = []
     finished = recon(*RANGE)
 
     # then
@@ -241,13 +262,14 @@ def test_an_interrupted_command_says_so_and_loses_nothing(
 
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
-def test_an_interruption_does_not_wait_for_an_elexon_that_hangs(recon: Command, elexon: StandInElexon) -> None:
+def test_an_interruption_does_not_wait_for_an_elexon_that_hangs(
+    recon: Command, elexon: StandInElexon, light_dagster: dict[str, str]
+) -> None:
     # given a server that takes requests and answers none, which the command would ask again and again
+    recon.environment |= light_dagster
     elexon.faults = [Fault("stall", "/stack/all/bid/", seconds=300)]
     process = recon.start("date", "2025-06-06", ELEXON_ATTEMPTS="5")
-    while len(elexon.requests) < 5:
-        assert process.poll() is None
-        time.sleep(0.05)
+    wait_until(lambda: len(elexon.requests) >= 5, process)
 
     # when
     process.send_signal(signal.SIGINT)

@@ -12,13 +12,14 @@ from recon_assets_tests.steps import CHANGED_BY, JUNE_6, change_recording, resta
 
 
 @pytest.fixture
-def recon(tmp_path: Path, stand_in: StandInElexon) -> Command:
+def recon(tmp_path: Path, stand_in: StandInElexon, light_dagster: dict[str, str]) -> Command:
     return Command(
         tmp_path,
         ELEXON_API_URL=stand_in.url,
         MEMPOOL_API_URL="none",
         ELEXON_REQUESTS_PER_SECOND="1000",
         ELEXON_ATTEMPTS="1",
+        **light_dagster,
     )
 
 

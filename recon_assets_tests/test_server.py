@@ -87,7 +87,7 @@ def is_serving(ui: Ui) -> bool:
 
 @pytest.fixture
 def recon(database_url: str, tmp_path: Path) -> Command:
-    """The command on an empty database of each engine, with the packaged recordings."""
+    """The command on the test's own database, with the packaged recordings."""
     return Command(tmp_path, DATABASE_URL=database_url, ELEXON_API_URL=JUNE.as_uri())
 
 
@@ -115,6 +115,7 @@ def family(pid: int) -> list[psutil.Process]:
         return []
 
 
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)  # where processes get in each other's way
 def test_the_ui_shows_the_assets_and_does_what_is_launched_there(engine: Engine, ui: Ui, recon: Command) -> None:
     # given a database that knows the wind units and the difficulty
     location = ui.ask("{ repositoriesOrError { ... on RepositoryConnection { nodes { location { name } } } } }")
