@@ -5,7 +5,7 @@ line names the variable. Nothing here connects to anything.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -42,7 +42,7 @@ class Settings:
     log_folder: Path
     archive_folder: Path
     report_folder: Path
-    alert_urls: tuple[str, ...]
+    alert_urls: tuple[str, ...] = field(repr=False)  # they carry passwords
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str], folder: Path) -> "Settings":

@@ -21,8 +21,9 @@ from recon_assets.reconcile.census import reconciled_state
 from recon_assets.reconcile.converge import Changes, converge
 from recon_assets.reconcile.layers import LAYERS
 from recon_assets.reconcile.state import State
-from recon_assets.settlement import Days
+from recon_assets.settlement import Days, due_periods
 from recon_assets.sources import RecordingSource
+from recon_assets.tables import proof_of_fetch
 
 NOW = datetime(2026, 1, 15, 12, tzinfo=UTC)
 JUNE = Path(str(files("recon_assets.data") / "recordings"))
@@ -67,6 +68,20 @@ def restate(content: dict[str, Any]) -> None:
     for row in content["acceptance_volumes_bid"]["data"]:
         if (row["settlementPeriod"], row["bmUnit"], row["acceptanceId"]) == (7, bid["id"], bid["acceptanceId"]):
             row["totalVolumeAccepted"] = bid["volume"]
+
+
+def note_proofs(engine: Engine, days: Iterable[date], now: datetime = NOW) -> None:
+    """Notes the proof of days on which no wind farm was turned down."""
+    counts = ("stack_rows", "wind_rows", "wind_mwh", "wind_gbp", "unlisted_rows", "unlisted_mwh")
+    nothing = {"fetched_at": now, "fingerprint": "", **dict.fromkeys(counts, 0)}
+    proofs = [
+        {"settlement_date": day, "settlement_period": period, **nothing}
+        for day in days
+        for period in due_periods(day, now)
+    ]
+    if proofs:
+        with database.writing(engine) as connection:
+            connection.execute(proof_of_fetch.insert(), proofs)
 
 
 def converge_layers(

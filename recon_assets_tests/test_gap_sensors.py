@@ -24,7 +24,8 @@ pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 MODELS = "M20S,S19J_PRO,S9"
 S9_GONE = "DELETE FROM historical_bitcoin_calculations WHERE miner_model = 'S9' AND settlement_date = '2025-06-06'"
 POISON = (
-    "CREATE TRIGGER poison BEFORE INSERT ON historical_bitcoin_calculations WHEN NEW.settlement_date = '2025-06-06' "
+    "CREATE TRIGGER poison BEFORE INSERT ON historical_bitcoin_calculations "
+    "WHEN NEW.settlement_date = '2025-06-06' AND NEW.settlement_period = 7 "
     "BEGIN SELECT RAISE(ABORT, 'poisoned'); END"
 )
 

@@ -12,12 +12,21 @@ from pathlib import Path
 import dagster as dg
 import psutil
 import pytest
+from dagster._core.op_concurrency_limits_counter import GlobalOpConcurrencyLimitsCounter
+from dagster._core.storage.dagster_run import IN_PROGRESS_RUN_STATUSES
 from sqlalchemy import Engine
 
 from recon_assets.definitions import defs
 from recon_assets.errors import ConfigurationError
 from recon_assets.orchestration.catalogue import WIND_GENERATION
-from recon_assets.orchestration.instance import end_dead_runs, open_instance, prepare_home, tell_what_is_right
+from recon_assets.orchestration.instance import (
+    end_dead_runs,
+    keep_house,
+    limit_pools,
+    open_instance,
+    prepare_home,
+    tell_what_is_right,
+)
 from recon_assets.orchestration.reconciliation import read_state
 from recon_assets.orchestration.steps import process_tags
 from recon_assets.orchestration.workbench import Workbench
@@ -172,6 +181,97 @@ def test_a_run_that_nobody_can_say_is_dead_goes_on(instance: dg.DagsterInstance,
     # then
     assert end_dead_runs(instance) == []
     assert {status(instance, run) for run in going_on} == {dg.DagsterRunStatus.STARTED}
+
+
+def test_a_run_that_was_started_again_is_not_taken_for_its_predecessor(
+    instance: dg.DagsterInstance, exited: dict[str, str]
+) -> None:
+    # given a run whose process is gone, and the one that Dagster started in its place, with all of its tags
+    dead = started_run(instance, exited)
+    instance.add_run_tags(dead, {"recon/run": dead})
+    again = started_run(instance, {**exited, "recon/run": dead})
+
+    # then
+    assert end_dead_runs(instance) == [dead]
+    assert status(instance, again) is dg.DagsterRunStatus.STARTED
+
+    # and when its step has noted a process of its own, which is gone, too
+    instance.add_run_tags(again, {"recon/run": again})
+    assert end_dead_runs(instance) == [again]
+
+
+def test_a_dead_run_that_is_ended_makes_room_for_the_next(tmp_path: Path, exited: dict[str, str]) -> None:
+    with open_instance(tmp_path) as instance:
+        # given: the one run that may read from Elexon is dead, another one waits
+        job = defs.resolve_job_def("refresh_bm_units")
+        dead = instance.create_run_for_job(job, tags=exited, status=dg.DagsterRunStatus.STARTED)
+        waiting = instance.create_run_for_job(job)
+        assert is_held_back(instance, waiting)
+
+        # when
+        keep_house(instance)
+
+        # then
+        assert status(instance, dead.run_id) is dg.DagsterRunStatus.FAILURE
+        assert not is_held_back(instance, waiting)
+
+
+def is_held_back(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
+    """Whether the queue keeps a run because its pools are full."""
+    at_work = instance.get_run_records(dg.RunsFilter(statuses=IN_PROGRESS_RUN_STATUSES))
+    storage = instance.event_log_storage
+    queue = GlobalOpConcurrencyLimitsCounter(
+        instance,
+        [run],
+        [record for record in at_work if record.dagster_run.run_id != run.run_id],
+        storage.get_concurrency_keys(),
+        storage.get_pool_limits(),
+        pool_granularity=instance.get_concurrency_config().pool_config.pool_granularity,
+    )
+    return bool(queue.is_blocked(run))
+
+
+def limits(instance: dg.DagsterInstance) -> dict[str, tuple[int, bool]]:
+    """The limit of each pool, and whether that is a default of dagster.yaml."""
+    found = instance.event_log_storage.get_pool_limits()
+    return {pool.name: (pool.limit, pool.from_default) for pool in found}
+
+
+def test_pools_are_limited_before_the_first_run_and_limits_that_somebody_set_stay(tmp_path: Path) -> None:
+    # given a new home
+    with open_instance(tmp_path) as instance:
+        assert limits(instance) == {"elexon": (1, False), "database": (3, False)}
+
+        # when
+        instance.event_log_storage.set_concurrency_slots("database", 7)
+        keep_house(instance)
+
+        # then
+        assert limits(instance) == {"elexon": (1, False), "database": (7, False)}
+
+    with open_instance(tmp_path) as instance:
+        assert limits(instance) == {"elexon": (1, False), "database": (7, False)}
+
+
+def test_a_default_limit_is_none_that_somebody_set(tmp_path: Path) -> None:
+    # given: Dagster gives a pool its default only when a run of it was queued already
+    (tmp_path / "dagster.yaml").write_text("concurrency:\n  pools:\n    default_limit: 5\n    granularity: run\n")
+    with open_instance(tmp_path) as instance:
+        instance.event_log_storage.delete_concurrency_limit("elexon")
+        instance.event_log_storage.initialize_concurrency_limit_to_default("elexon")
+        assert limits(instance)["elexon"] == (5, True)
+
+        # when
+        limit_pools(instance)
+
+        # then
+        assert limits(instance) == {"elexon": (1, False), "database": (3, False)}
+
+
+def test_an_instance_without_pools_is_kept_all_the_same(instance: dg.DagsterInstance) -> None:
+    assert not instance.event_log_storage.supports_global_concurrency_limits
+
+    keep_house(instance)
 
 
 def test_dagster_is_told_of_what_the_database_proves(

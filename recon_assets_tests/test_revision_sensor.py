@@ -9,14 +9,12 @@ from dagster._core.events import AssetObservationData
 from dagster._core.instance.utils import RUNLESS_JOB_NAME, RUNLESS_RUN_ID
 from sqlalchemy import Engine
 
-from recon_assets import database
 from recon_assets.orchestration.catalogue import WIND_BIDS
 from recon_assets.orchestration.in_flight import ASKED_BY
 from recon_assets.orchestration.workbench import Workbench
-from recon_assets.settlement import Days, due_periods
+from recon_assets.settlement import Days
 from recon_assets.stand_in import Fault, StandInElexon
-from recon_assets.tables import proof_of_fetch
-from recon_assets_tests.steps import JUNE, JUNE_6, NOW, change_recording, restate, scalar
+from recon_assets_tests.steps import JUNE, JUNE_6, change_recording, note_proofs, restate, scalar
 from recon_assets_tests.ticks import Sensor, WorkbenchAt, at_noon
 
 pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
@@ -35,21 +33,6 @@ def bench(workbench: Workbench, engine: Engine) -> WorkbenchAt:
 @pytest.fixture
 def revisions(bench: WorkbenchAt, instance: dg.DagsterInstance) -> Sensor:
     return Sensor("revision_sensor", bench, instance)
-
-
-def ingested(bench: WorkbenchAt, days: Days) -> None:
-    """Notes the proof of days on which no wind farm was turned down."""
-    counts = ("stack_rows", "wind_rows", "wind_mwh", "wind_gbp", "unlisted_rows", "unlisted_mwh")
-    nothing = {"fetched_at": NOW, "fingerprint": "", **dict.fromkeys(counts, 0)}
-    with database.writing(bench.engine) as connection:
-        connection.execute(
-            proof_of_fetch.insert(),
-            [
-                {"settlement_date": day, "settlement_period": period, **nothing}
-                for day in days
-                for period in due_periods(day, NOW)
-            ],
-        )
 
 
 def asked(sensor: Sensor) -> list[str]:
@@ -75,8 +58,8 @@ def test_of_an_empty_database_nothing_is_compared(revisions: Sensor) -> None:
 def test_days_that_are_neither_recent_nor_of_the_month_before_are_left_alone(
     revisions: Sensor, bench: WorkbenchAt
 ) -> None:
-    ingested(bench, Days(date(2025, 11, 28), date(2025, 11, 30)))
-    ingested(bench, Days(date(2026, 1, 15), date(2026, 1, 15)))
+    note_proofs(bench.engine, Days(date(2025, 11, 28), date(2025, 11, 30)))
+    note_proofs(bench.engine, Days(date(2026, 1, 15), date(2026, 1, 15)))
 
     assert revisions.said() == "0 of 0 days are to be compared, 0 of them now."
 
@@ -85,7 +68,7 @@ def test_five_days_a_tick_are_compared_and_repaired_the_newest_first_one_run_at_
     revisions: Sensor, bench: WorkbenchAt, stand_in: StandInElexon
 ) -> None:
     # given
-    ingested(bench, Days(date(2026, 1, 1), date(2026, 1, 14)))
+    note_proofs(bench.engine, Days(date(2026, 1, 1), date(2026, 1, 14)))
 
     # when
     (request,) = revisions.tick().run_requests or []
@@ -117,7 +100,7 @@ def test_a_recent_day_is_compared_once_a_day_and_one_of_the_month_before_once_a_
     # given
     recent, before = "2026-01-14", "2025-12-05"
     for day in (recent, before):
-        ingested(bench, Days(date.fromisoformat(day), date.fromisoformat(day)))
+        note_proofs(bench.engine, Days(date.fromisoformat(day), date.fromisoformat(day)))
 
     # when: every six hours from Thursday noon to Tuesday
     compared = {}
@@ -139,7 +122,7 @@ def test_a_recent_day_is_compared_once_a_day_and_one_of_the_month_before_once_a_
 
 
 def test_recordings_are_compared_only_of_days_that_they_have(revisions: Sensor, bench: WorkbenchAt) -> None:
-    ingested(bench, Days(date(2026, 1, 1), date(2026, 1, 14)))
+    note_proofs(bench.engine, Days(date(2026, 1, 1), date(2026, 1, 14)))
     bench.settings = replace(bench.settings, elexon_api_url=JUNE.as_uri())
 
     assert revisions.said() == "0 of 0 days are to be compared, 0 of them now."
@@ -149,7 +132,7 @@ def test_a_source_that_is_down_is_asked_three_times_then_once_a_day(
     revisions: Sensor, bench: WorkbenchAt, stand_in: StandInElexon
 ) -> None:
     # given
-    ingested(bench, Days(date(2026, 1, 14), date(2026, 1, 14)))
+    note_proofs(bench.engine, Days(date(2026, 1, 14), date(2026, 1, 14)))
     stand_in.faults.append(Fault("server_error"))
 
     # when a run could not compare

@@ -4,15 +4,13 @@ from datetime import UTC, date, datetime
 import dagster as dg
 import pytest
 
-from recon_assets.database import writing
 from recon_assets.orchestration.reconciliation import Reconciliation
 from recon_assets.orchestration.routines import days_to_check
 from recon_assets.orchestration.workbench import Workbench
 from recon_assets.schema import migrate
 from recon_assets.settings import Settings
-from recon_assets.settlement import Days, due_periods
-from recon_assets.tables import proof_of_fetch
-from recon_assets_tests.steps import JUNE
+from recon_assets.settlement import Days
+from recon_assets_tests.steps import JUNE, note_proofs
 from recon_assets_tests.ticks import WorkbenchAt
 
 TODAY = datetime(2026, 1, 15, 6, tzinfo=UTC)
@@ -28,20 +26,6 @@ def at_six(workbench: Workbench) -> WorkbenchAt:
     return WorkbenchAt(workbench.settings, workbench.engine, moment=TODAY)
 
 
-def ingested(workbench: Workbench, *days: date) -> None:
-    """Notes the proof of days on which no wind farm was turned down."""
-    counts = ("stack_rows", "wind_rows", "wind_mwh", "wind_gbp", "unlisted_rows", "unlisted_mwh")
-    nothing = {"fetched_at": TODAY, "fingerprint": "", **dict.fromkeys(counts, 0)}
-    proofs = [
-        {"settlement_date": day, "settlement_period": period, **nothing}
-        for day in days
-        for period in due_periods(day, TODAY)
-    ]
-    if proofs:
-        with writing(workbench.engine) as connection:
-            connection.execute(proof_of_fetch.insert(), proofs)
-
-
 def checked(workbench: Workbench, instance: dg.DagsterInstance, at_least: int) -> Days:
     return days_to_check(Reconciliation(workbench, instance, "the test"), at_least)
 
@@ -50,7 +34,7 @@ def checked(workbench: Workbench, instance: dg.DagsterInstance, at_least: int) -
 def test_when_yesterday_was_read_it_is_as_many_days_as_asked_for(
     at_six: WorkbenchAt, instance: dg.DagsterInstance
 ) -> None:
-    ingested(at_six, date(2026, 1, 13), YESTERDAY)
+    note_proofs(at_six.engine, [date(2026, 1, 13), YESTERDAY], TODAY)
 
     assert checked(at_six, instance, 2) == Days(date(2026, 1, 13), YESTERDAY)
     assert checked(at_six, instance, 1) == Days(YESTERDAY, YESTERDAY)
@@ -61,7 +45,7 @@ def test_when_yesterday_was_read_it_is_as_many_days_as_asked_for(
 def test_after_an_outage_it_goes_back_to_the_last_day_that_was_read(
     at_six: WorkbenchAt, instance: dg.DagsterInstance
 ) -> None:
-    ingested(at_six, date(2026, 1, 7))
+    note_proofs(at_six.engine, [date(2026, 1, 7)], TODAY)
 
     assert checked(at_six, instance, 2) == Days(date(2026, 1, 7), YESTERDAY)
     assert checked(at_six, instance, 30) == Days(date(2025, 12, 16), YESTERDAY)
@@ -70,7 +54,7 @@ def test_after_an_outage_it_goes_back_to_the_last_day_that_was_read(
 @only_sqlite
 @pytest.mark.parametrize("last", [None, date(2025, 12, 15), date(2025, 1, 1)])
 def test_it_goes_back_thirty_days_at_most(at_six: WorkbenchAt, instance: dg.DagsterInstance, last: date | None) -> None:
-    ingested(at_six, *([last] if last else []))
+    note_proofs(at_six.engine, [last] if last else [], TODAY)
 
     assert checked(at_six, instance, 2) == Days(date(2025, 12, 16), YESTERDAY)
 
@@ -78,6 +62,6 @@ def test_it_goes_back_thirty_days_at_most(at_six: WorkbenchAt, instance: dg.Dags
 @only_sqlite
 def test_recordings_end_with_the_newest(settings: Settings, at_six: WorkbenchAt, instance: dg.DagsterInstance) -> None:
     at_six.settings = replace(settings, elexon_api_url=JUNE.as_uri())
-    ingested(at_six, date(2025, 6, 27))
+    note_proofs(at_six.engine, [date(2025, 6, 27)], TODAY)
 
     assert checked(at_six, instance, 2) == Days(date(2025, 6, 27), date(2025, 6, 30))

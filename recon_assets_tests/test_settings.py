@@ -4,7 +4,7 @@ import pytest
 
 from recon_assets.curtailment import CurtailmentRule
 from recon_assets.errors import ConfigurationError
-from recon_assets.settings import Settings
+from recon_assets.settings import Settings, Unattended
 
 FOLDER = Path("/somewhere")
 
@@ -137,3 +137,29 @@ def test_a_wrong_value_is_one_line_that_names_the_variable(variable: str, value:
 
 def test_settings_in_print_hide_the_password() -> None:
     assert "s3cret" not in repr(read(DATABASE_URL="postgresql://ann:s3cret@db/wind"))
+
+
+def test_alert_urls_are_separated_by_blanks_and_none_by_default() -> None:
+    assert read().alert_urls == ()
+    assert read(RECON_ALERT_URLS=" json://a/  mailto://b\n").alert_urls == ("json://a/", "mailto://b")
+
+
+def test_nothing_that_asks_elexon_runs_by_itself_unless_it_is_switched_on() -> None:
+    assert Unattended.from_environment({}) == Unattended(everything=False, tick_seconds=60)
+    assert Unattended.from_environment({"RECON_UNATTENDED": " "}) == Unattended(everything=False, tick_seconds=60)
+    given = {"RECON_UNATTENDED": "ON", "RECON_TICK_SECONDS": "30"}
+    assert Unattended.from_environment(given) == Unattended(everything=True, tick_seconds=30)
+    assert not Unattended.from_environment({"RECON_UNATTENDED": "off"}).everything
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [("RECON_UNATTENDED", "yes"), ("RECON_TICK_SECONDS", "0"), ("RECON_TICK_SECONDS", "soon")],
+)
+def test_a_wrong_switch_is_one_line_that_names_the_variable(variable: str, value: str) -> None:
+    with pytest.raises(ConfigurationError, match=rf"^{variable}: .*$"):
+        Unattended.from_environment({variable: value})
+
+
+def test_alert_urls_in_print_are_hidden() -> None:
+    assert "s3cret" not in repr(read(RECON_ALERT_URLS="json://ann:s3cret@host/"))

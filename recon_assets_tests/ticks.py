@@ -3,13 +3,31 @@
 Here: evaluating, and runs as a sensor finds them. Not here: what a tick should have asked for.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
+from dagster._core.definitions.run_request import InstigatorType
 from dagster._core.definitions.sensor_definition import SensorExecutionData
-from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteJobOrigin, RemoteRepositoryOrigin
+from dagster._core.instance.types import InstanceType
+from dagster._core.launcher.sync_in_memory_run_launcher import SyncInMemoryRunLauncher
+from dagster._core.remote_origin import (
+    RegisteredCodeLocationOrigin,
+    RemoteInstigatorOrigin,
+    RemoteJobOrigin,
+    RemoteRepositoryOrigin,
+)
+from dagster._core.run_coordinator import DefaultRunCoordinator
+from dagster._core.scheduler.instigation import InstigatorState, InstigatorStatus, SensorInstigatorData
+from dagster._core.storage.event_log import InMemoryEventLogStorage
+from dagster._core.storage.noop_compute_log_manager import NoOpComputeLogManager
+from dagster._core.storage.root import LocalArtifactStorage
+from dagster._core.storage.runs import InMemoryRunStorage
+from dagster._core.storage.schedules import SqliteScheduleStorage
 
 from recon_assets.orchestration.assembly import build_defs
 from recon_assets.orchestration.attempts import read_cursor
@@ -19,6 +37,7 @@ from recon_assets.pace import Pace
 from recon_assets.settings import Unattended
 from recon_assets_tests.steps import NOW
 
+LOCATION = RemoteRepositoryOrigin(RegisteredCodeLocationOrigin("of the test"), "of the test")
 EVERYTHING = Unattended(everything=True, tick_seconds=60)
 
 
@@ -41,6 +60,23 @@ def at_noon(workbench: Workbench) -> WorkbenchAt:
     """The same workbench at noon of 2026-01-15, which tries nothing twice."""
     settings = replace(workbench.settings, pace=Pace(attempts=1))
     return WorkbenchAt(settings, workbench.engine, moment=NOW)
+
+
+@contextmanager
+def instance_with_cursors(folder: Path) -> Iterator[dg.DagsterInstance]:
+    """A Dagster instance that forgets runs and events, and keeps the states of sensors, as one with a daemon does."""
+    instance = dg.DagsterInstance(
+        instance_type=InstanceType.EPHEMERAL,
+        local_artifact_storage=LocalArtifactStorage(str(folder)),
+        run_storage=InMemoryRunStorage(),
+        event_storage=InMemoryEventLogStorage(),
+        run_coordinator=DefaultRunCoordinator(),
+        compute_log_manager=NoOpComputeLogManager(),
+        run_launcher=SyncInMemoryRunLauncher(),
+        schedule_storage=SqliteScheduleStorage.from_local(str(folder)),
+    )
+    with instance:
+        yield instance
 
 
 @dataclass
@@ -100,19 +136,27 @@ class Sensor:
             raise_on_error=False,
         )
 
+    def keep(self, status: InstigatorStatus = InstigatorStatus.RUNNING) -> None:
+        """Has the instance keep the sensor's cursor, as the daemon does after each tick."""
+        origin = RemoteInstigatorOrigin(LOCATION, self.name)
+        state = InstigatorState(origin, InstigatorType.SENSOR, status, SensorInstigatorData(cursor=self.cursor))
+        if self.instance.get_instigator_state(origin.get_id(), origin.get_selector().get_id()):
+            self.instance.update_instigator_state(state)
+        else:
+            self.instance.add_instigator_state(state)
+
     def _job_of(self, request: dg.RunRequest) -> dg.JobDefinition:
         return self.defs.resolve_job_def(request.job_name or self.defs.resolve_sensor_def(self.name).job_name or "")
 
     def begin(self, request: dg.RunRequest, status: dg.DagsterRunStatus = dg.DagsterRunStatus.STARTED) -> dg.DagsterRun:
         """Notes the run that was asked for as queued or running, without doing its work."""
         job = self._job_of(request)
-        location = RemoteRepositoryOrigin(RegisteredCodeLocationOrigin("of the test"), "of the test")
         return self.instance.create_run_for_job(
             job,
             tags=request.tags,
             asset_selection=frozenset(request.asset_selection) if request.asset_selection else None,
             status=status,
-            remote_job_origin=RemoteJobOrigin(location, job.name),
+            remote_job_origin=RemoteJobOrigin(LOCATION, job.name),
         )
 
     def fail(self, request: dg.RunRequest, reason: str = "its process was killed") -> dg.DagsterRun:

@@ -51,8 +51,13 @@ def newest_materialization(instance: dg.DagsterInstance) -> float | None:
 def _oldest_evaluation(instance: dg.DagsterInstance) -> float:
     """When the run began that evaluated a check which was evaluated longest ago; 0 where a check never was."""
     found = instance.event_log_storage.get_latest_asset_check_execution_by_key(list(CHECKS))
-    judged = [record.create_timestamp for record in found.values() if record.status in JUDGED]
-    return min(judged) if len(judged) == len(CHECKS) else 0.0
+    judged = {record.run_id for record in found.values() if record.status in JUDGED}
+    if any(check not in found or found[check].status not in JUDGED for check in CHECKS):
+        return 0.0
+    # The evaluations themselves are dated in whole seconds: those of a command that made something in the same second
+    # would look older than it.
+    runs = instance.get_run_records(dg.RunsFilter(run_ids=sorted(judged)))
+    return min(run.start_time or 0.0 for run in runs) if len(runs) == len(judged) else 0.0
 
 
 JUDGED = (AssetCheckExecutionRecordStatus.SUCCEEDED, AssetCheckExecutionRecordStatus.FAILED)

@@ -5,7 +5,7 @@ unchanged day leaves everything downstream fresh; the events are therefore logge
 Dagster's staleness reads (the code version, and per upstream asset a data version and an event pointer).
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import date
 from typing import Any
 
@@ -33,6 +33,17 @@ CODE_VERSION = "1"
 def event_pointer(instance: dg.DagsterInstance) -> int:
     """The newest event now: a later event of an upstream asset is news to whoever read the rows before it."""
     return instance.event_log_storage.get_maximum_record_id() or 0
+
+
+def every_record(
+    fetch: Callable[..., dg.EventRecordsResult], wanted: dg.AssetRecordsFilter
+) -> Iterator[dg.EventLogRecord]:
+    """Every event that an instance's `fetch_materializations` or `fetch_observations` finds, the newest first."""
+    cursor, more = None, True
+    while more:
+        page = fetch(wanted, limit=500, cursor=cursor)
+        cursor, more = page.cursor, page.has_more
+        yield from page.records
 
 
 class Provenance:

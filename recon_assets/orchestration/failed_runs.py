@@ -6,6 +6,7 @@ Belongs here: reading a run's events. Does not: alerting (problems.py) and askin
 from datetime import date
 
 import dagster as dg
+from dagster_shared.error import SerializableErrorInfo
 
 LONGEST_REASON = 300
 """Characters of a reason that a cursor or a message carries."""
@@ -17,17 +18,27 @@ def reasons_of(instance: dg.DagsterInstance, run: dg.DagsterRun) -> tuple[str, d
     for entry in instance.all_logs(run.run_id, of_type=dg.DagsterEventType.STEP_FAILURE):
         data = entry.get_dagster_event().step_failure_data
         failure = data.user_failure_data
-        said = (failure.description if failure else None) or (data.error.message if data.error else None)
+        said = (failure.description if failure else None) or _cause_of(data.error)
         first = first or _one_line(said or "")
         for label, value in (failure.metadata if failure else {}).items():
             try:
                 of_days[date.fromisoformat(label)] = _one_line(str(value.value))
             except ValueError:  # not about a day
                 continue
-    if not first:
+    if not first:  # it failed outside of its steps
         for entry in instance.all_logs(run.run_id, of_type=dg.DagsterEventType.RUN_FAILURE):
-            first = first or _one_line(entry.get_dagster_event().message or entry.user_message)
+            event = entry.get_dagster_event()
+            ended = event.job_failure_data
+            said = _cause_of(ended.error if ended else None)
+            first = first or _one_line(said or event.message or entry.user_message)
     return first or "the run failed", of_days
+
+
+def _cause_of(error: SerializableErrorInfo | None) -> str:
+    """What the innermost of nested errors says: the others say where it happened."""
+    while error is not None and error.cause is not None:
+        error = error.cause
+    return "" if error is None else error.message
 
 
 def _one_line(text: str) -> str:

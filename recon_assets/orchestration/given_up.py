@@ -20,11 +20,15 @@ class Watch:
 
 
 def watch_of(instance: dg.DagsterInstance, sensor: str, *, by_default: bool) -> Watch:
-    """The watch of a sensor; `by_default` says whether it runs where nobody switched it."""
+    """The watch of a sensor; `by_default` says whether it runs where nobody switched it.
+
+    One that was switched off watches nothing: nobody looks after the days that it once asked for.
+    """
     for state in instance.all_instigator_state(instigator_type=InstigatorType.SENSOR):
         data = state.instigator_data
         if state.instigator_name == sensor and isinstance(data, SensorInstigatorData):
+            if state.status is InstigatorStatus.STOPPED:
+                return Watch(False)
             attempts = Attempts.load((), data.cursor)
-            is_running = state.status is not InstigatorStatus.STOPPED
-            return Watch(is_running, frozenset(attempts.days), attempts.given_up)
+            return Watch(True, frozenset(attempts.days), attempts.given_up)
     return Watch(by_default)

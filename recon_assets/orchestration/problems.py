@@ -4,7 +4,7 @@ Belongs here: reading failed runs, failed checks, gaps that were given up, and h
 of it is news (incidents.py).
 """
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import date, datetime, timedelta
 
 import dagster as dg
@@ -12,19 +12,26 @@ from dagster._core.storage.asset_check_execution_record import AssetCheckExecuti
 
 from recon_assets import database
 from recon_assets.incidents import Problem
+from recon_assets.orchestration import events
 from recon_assets.orchestration.audit_sensor import newest_materialization
-from recon_assets.orchestration.catalogue import NETWORK_DIFFICULTY, WIND_BIDS
+from recon_assets.orchestration.catalogue import (
+    LAYER_ASSETS,
+    NETWORK_DIFFICULTY,
+    WIND_BIDS,
+    WIND_GENERATION,
+    layer_assets,
+)
 from recon_assets.orchestration.checks import CHECKS
 from recon_assets.orchestration.failed_runs import reasons_of
 from recon_assets.orchestration.gap_sensors import CALCULATION_GAPS, INGEST_GAPS
 from recon_assets.orchestration.given_up import Watch, watch_of
-from recon_assets.orchestration.in_flight import ASKED_BY, PARTITION_TAG, RANGE_TAGS, days_of_tags
-from recon_assets.orchestration.jobs import DAYS_JOBS, REINGEST_JOB
-from recon_assets.orchestration.partitions import days_of
+from recon_assets.orchestration.in_flight import ASKED_BY, PARTITION_TAG, RANGE_TAGS
+from recon_assets.orchestration.jobs import DAYS_JOBS, LAYER_JOBS, REINGEST_JOB
+from recon_assets.orchestration.partitions import PARTITIONS, days_of
 from recon_assets.orchestration.routine_jobs import daily_check, reconcile_range
 from recon_assets.orchestration.verification_job import verify_days
 from recon_assets.orchestration.workbench import Workbench
-from recon_assets.reconcile.layering import DAY, MONTH, YEAR
+from recon_assets.reconcile.layering import DAY, MONTH, YEAR, Grain
 from recon_assets.reconcile.layers import CALCULATIONS
 from recon_assets.reconcile.state import last_proven_day
 from recon_assets.reference import stored_retargets
@@ -35,8 +42,20 @@ FAILED_CHECK = "a check does not hold"
 GIVEN_UP = "given up"
 STALE_SOURCE = "no news from the source"
 
-ASSETS_OF_JOB = {**DAYS_JOBS, REINGEST_JOB.name: [WIND_BIDS], verify_days.name: [WIND_BIDS]}
-"""The daily assets that the days of a job's run are about, upstream first."""
+ASSETS_OF_JOB: Mapping[str, Collection[dg.AssetKey]] = {
+    **DAYS_JOBS,
+    **{LAYER_JOBS[grain].name: [asset.key for asset in layer_assets(grain)] for grain in (MONTH, YEAR)},
+    REINGEST_JOB.name: [WIND_BIDS, *DAYS_JOBS[LAYER_JOBS[DAY].name]],
+    verify_days.name: [WIND_BIDS],
+}
+"""The assets that the days, months or years of a job's run are about, where the run does not name its own."""
+
+GRAINS: Mapping[dg.AssetKey, Grain] = {
+    WIND_BIDS: DAY,
+    WIND_GENERATION: DAY,
+    **{asset.key: asset.layer.grain for asset in LAYER_ASSETS},
+}
+"""Every partitioned asset, upstream first."""
 
 ROUTINES = (daily_check.name, reconcile_range.name)
 """Jobs whose work is done by runs within theirs."""
@@ -81,17 +100,26 @@ def failed_runs(instance: dg.DagsterInstance, now: datetime) -> Iterator[Problem
         reason, of_days = reasons_of(instance, run)
         if of_days and run.job_name in ROUTINES:
             continue  # the runs within it tell of them
-        days = of_days or dict.fromkeys(days_of_tags(run.tags) or (), reason)
-        assets = [key for key in ASSETS_OF_JOB.get(run.job_name, ()) if key in (run.asset_selection or {key})]
-        if not days or not assets:
+        grain, partitions = _partitions_of(run)
+        if grain is DAY and of_days:
+            partitions = [day.isoformat() for day in of_days]
+        about = run.asset_selection or ASSETS_OF_JOB.get(run.job_name, ())
+        assets = [key for key, of_asset in GRAINS.items() if of_asset is grain and key in about]
+        if not partitions or not assets:
             if not _has_succeeded_since(instance, record):
                 mend = f"look at run {run.run_id[:8]} in the Dagster UI, and launch it again"
                 yield Problem(run.job_name, FAILED_RUN, None, reason, mend)
             continue
-        lacking = _lacking(instance, run, assets, days)
+        lacking = {
+            day: key
+            for partition, key in _lacking(instance, record, assets, partitions).items()
+            for day in days_of(grain, partition)
+        }
         for asset in dict.fromkeys(lacking.values()):
             for span in contiguous([day for day, lowest in lacking.items() if lowest == asset]):
-                yield Problem(asset.to_user_string(), FAILED_RUN, span, days[span.first], _reconcile(span))
+                yield Problem(
+                    asset.to_user_string(), FAILED_RUN, span, of_days.get(span.first, reason), _reconcile(span)
+                )
 
 
 def failed_checks(instance: dg.DagsterInstance, watches: Iterable[Watch], now: datetime) -> Iterator[Problem]:
@@ -147,19 +175,39 @@ def stale_sources(bench: Workbench, now: datetime) -> Iterator[Problem]:
         yield Problem(NETWORK_DIFFICULTY.to_user_string(), STALE_SOURCE, None, reason, mend)
 
 
+def _partitions_of(run: dg.DagsterRun) -> tuple[Grain, Sequence[str]]:
+    """The partitions that a run is about, none where its tags name none, and what they are."""
+    first, last = (run.tags.get(tag, run.tags.get(PARTITION_TAG)) for tag in RANGE_TAGS)
+    if first is None or last is None:
+        return DAY, ()
+    grain = _grain_of(first)
+    return grain, PARTITIONS[grain].get_partition_keys_in_range(dg.PartitionKeyRange(first, last))
+
+
+def _grain_of(period: str) -> Grain:
+    """What 2025-06-06, 2025-06 and 2025 are."""
+    return next(grain for grain in (DAY, MONTH, YEAR) if grain.length == len(period))
+
+
 def _lacking(
-    instance: dg.DagsterInstance, run: dg.DagsterRun, assets: Sequence[dg.AssetKey], days: Collection[date]
-) -> dict[date, dg.AssetKey]:
-    """Of each day the lowest asset that was not made since the run began; nothing of days that have them all."""
-    began = instance.get_records_for_run(run.run_id, limit=1).records[0].storage_id
-    partitions = {day.isoformat() for day in days}
-    lacking: dict[date, dg.AssetKey] = {}
+    instance: dg.DagsterInstance, failed: dg.RunRecord, assets: Sequence[dg.AssetKey], partitions: Collection[str]
+) -> dict[str, dg.AssetKey]:
+    """Of each partition the lowest asset that was not made since the run began; nothing of those that have them all.
+
+    Of a comparison with Elexon that failed, a later one that succeeded is as good; a run notes those that differ, too.
+    """
+    # By the clock: the default storage counts the events of each run anew.
+    began = failed.start_time or failed.create_timestamp.timestamp()
+    lacking: dict[str, dg.AssetKey] = {}
     for key in assets:
-        made = instance.event_log_storage.get_latest_storage_id_by_partition(
-            key, dg.DagsterEventType.ASSET_MATERIALIZATION, partitions, after_cursor=began
-        )
-        for partition in partitions.difference(made):
-            lacking.setdefault(date.fromisoformat(partition), key)
+        keys = list(partitions)
+        made = dg.AssetRecordsFilter(key, asset_partitions=keys, after_timestamp=began)
+        good = {record.partition_key for record in events.every_record(instance.fetch_materializations, made)}
+        if failed.dagster_run.job_name == verify_days.name:
+            compared = dg.AssetRecordsFilter(key, asset_partitions=keys, after_timestamp=failed.end_time)
+            good |= {record.partition_key for record in events.every_record(instance.fetch_observations, compared)}
+        for partition in set(partitions) - good:
+            lacking.setdefault(partition, key)
     return lacking
 
 
@@ -182,8 +230,7 @@ def _days_of(evaluation: dg.AssetCheckEvaluation) -> set[date]:
     found: set[date] = set()
     for record in worst.records if isinstance(worst, dg.TableMetadataValue) else ():
         period = str(record.data.get("settlement_date") or record.data.get("period"))
-        grain = next(grain for grain in (DAY, MONTH, YEAR) if grain.length == len(period))
-        found |= set(days_of(grain, period))
+        found |= set(days_of(_grain_of(period), period))
     return found
 
 

@@ -14,6 +14,7 @@ import dagster as dg
 from recon_assets import database
 from recon_assets.orchestration.attempts import Attempts, write_cursor
 from recon_assets.orchestration.catalogue import WIND_BIDS
+from recon_assets.orchestration.events import every_record
 from recon_assets.orchestration.in_flight import ASKED_BY, active_runs
 from recon_assets.orchestration.instance import keep_house
 from recon_assets.orchestration.verification_job import VerifyDays, verify_days, verify_settlement_days
@@ -100,13 +101,9 @@ def _turns(bench: Workbench, now: datetime) -> Mapping[date, tuple[str, datetime
 def _last_compared(instance: dg.DagsterInstance, since: datetime) -> dict[date, datetime]:
     """When each day was last compared, if that was after a moment."""
     found: dict[date, datetime] = {}
-    filters = dg.AssetRecordsFilter(asset_key=WIND_BIDS, after_timestamp=since.timestamp())
-    cursor, more = None, True
-    while more:
-        page = instance.fetch_observations(filters, limit=500, cursor=cursor)
-        cursor, more = page.cursor, page.has_more
-        for record in page.records:
-            if record.partition_key:
-                day = date.fromisoformat(record.partition_key)
-                found.setdefault(day, datetime.fromtimestamp(record.timestamp, UTC))
+    wanted = dg.AssetRecordsFilter(WIND_BIDS, after_timestamp=since.timestamp())
+    for record in every_record(instance.fetch_observations, wanted):
+        if record.partition_key:
+            day = date.fromisoformat(record.partition_key)
+            found.setdefault(day, datetime.fromtimestamp(record.timestamp, UTC))
     return found
