@@ -64,9 +64,8 @@ def main(url: str, year: str = "2023", *options: str) -> None:
             runs = served.runs()
             good = Counter(run["tags"][RANGE_TAGS[0]] for run in runs if run["status"] == "SUCCESS")
     print(f"{expected:,} calculations of {len(days)} days x {len(MODELS)} models: all there after {filled:.0f} s")
-    print(
-        f"backfill {status} after {ended:.0f} s; {len(runs)} runs, {len(good)} ranges, each {max(good.values())} time(s)"
-    )
+    most = max(good.values())
+    print(f"backfill {status} after {ended:.0f} s; {len(runs)} runs, {len(good)} ranges, each {most} time(s) at most")
 
 
 if __name__ == "__main__":

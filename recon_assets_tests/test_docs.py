@@ -18,7 +18,7 @@ from recon_assets.orchestration.assembly import build_defs
 from recon_assets.orchestration.checks import CHECKS
 from recon_assets.orchestration.jobs import REINGEST_JOB
 from recon_assets.published import TOLERATED
-from recon_assets.settings import Settings
+from recon_assets.settings import Settings, Unattended
 from recon_assets.sources import LONGEST_RETRY_AFTER_SECONDS
 from recon_assets.stand_in import FaultKind
 from recon_assets.stand_in import main as stand_in
@@ -158,10 +158,22 @@ def test_the_example_of_the_environment_has_the_defaults() -> None:
     assert Settings.from_environment(given, PROJECT) == Settings.from_environment({}, PROJECT)
 
 
-def test_the_variables_of_the_pace_are_documented() -> None:
-    assert {
-        name for name in variables_of_settings() if name.startswith("RECON_") and f"`{name}`" not in COMMANDS
-    } == set()
+def test_the_variables_of_recon_are_documented() -> None:
+    pages = COMMANDS + DOCS["operations.md"]
+
+    assert {name for name in variables_of_settings() if name.startswith("RECON_") and f"`{name}" not in pages} == set()
+
+
+def test_what_runs_by_itself_is_documented_with_whether_it_runs() -> None:
+    tables = DOCS["operations.md"].partition("## Unattended")[2].partition("### Who tries again")[0]
+    said = dict(re.findall(r"^\| `(\w+)`[^|]*\| (on|off) \|", tables, re.MULTILINE))
+
+    defs = build_defs(unattended=Unattended(everything=False, tick_seconds=60))
+    running = {
+        **{sensor.name: sensor.default_status.value for sensor in defs.sensors or ()},
+        **{schedule.name: schedule.default_status.value for schedule in defs.schedules or ()},
+    }
+    assert {name: {"RUNNING": "on", "STOPPED": "off"}[status] for name, status in running.items()} == said
 
 
 def section_on_the_stand_in() -> str:
