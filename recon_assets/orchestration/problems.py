@@ -130,8 +130,6 @@ def failed_checks(instance: dg.DagsterInstance, watches: Iterable[Watch]) -> Ite
         if evaluation.severity is not dg.AssetCheckSeverity.ERROR:
             continue
         days = _days_of(evaluation)
-        if days and days <= watched:
-            continue
         reason, kind = evaluation.description or key.name, f"{FAILED_CHECK}: {key.name}"
         for span in _few_spans(days - watched):
             mend = f"recon analyze --from {span.first} --to {span.last}"
