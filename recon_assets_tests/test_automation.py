@@ -133,10 +133,10 @@ def test_a_day_that_has_nothing_but_wind_generation_is_summed(automation: Automa
 
 def test_what_is_about_to_be_filled_waits_until_it_is_right(automation: Automation) -> None:
     # given calculations that are missing, and sums that differ for that
-    execute(automation.workbench.engine, S9_GONE, "DELETE FROM daily_summaries WHERE summary_date = '2025-06-07'")
+    execute(automation.workbench.engine, S9_GONE, "DELETE FROM daily_summaries WHERE summary_date = '2025-06-06'")
 
     # then what does not hang on them is refreshed
-    energy = {"daily_summaries": {"2025-06-07"}}
+    energy = {"daily_summaries": {"2025-06-06"}}
     assert automation.asked() == energy
     automation.refresh(energy)
 

@@ -116,6 +116,18 @@ def test_a_failed_run_is_told_of_once_with_its_reason_and_once_when_its_days_wer
     assert told(incidents, receiver) == []
 
 
+def test_what_failed_within_a_job_is_told_of_once_and_not_by_the_job_again(
+    incidents: Sensor, bench: WorkbenchAt, receiver: Receiver
+) -> None:
+    execute(bench.engine, f"{S9_GONE} AND settlement_period = 7", POISON)
+    config = {"ops": {"reconcile_days": {"config": {"first": "2025-06-06", "last": "2025-06-06"}}}}
+    assert not incidents.make(dg.RunRequest(job_name="reconcile_range", run_config={**config, **QUIET})).success
+
+    failed = [title for title in told(incidents, receiver) if title.endswith(": a run failed")]
+
+    assert failed == ["recon: historical_bitcoin_calculations/S19J_PRO 2025-06-06: a run failed"]
+
+
 def test_a_run_without_days_is_over_when_one_of_its_kind_went_well(
     incidents: Sensor, receiver: Receiver, stand_in: StandInElexon
 ) -> None:

@@ -80,10 +80,13 @@ def test_the_daily_check_mends_the_newest_days_has_all_checked_and_writes_the_re
     assert json.loads(logged[-1])["event"] == "finished"
 
 
-def test_the_daily_check_reads_right_days_again_only_when_it_is_told_to(
-    bench: WorkbenchAt, instance: dg.DagsterInstance, stand_in: StandInElexon
+@pytest.mark.parametrize(
+    ("job", "config"), [("daily_check", {"days": 1}), ("reconcile_range", {"first": "2025-06-07"})]
+)
+def test_right_days_are_read_again_when_that_is_asked_for(
+    bench: WorkbenchAt, instance: dg.DagsterInstance, stand_in: StandInElexon, job: str, config: dict[str, Any]
 ) -> None:
-    assert execute_job(bench, instance, "daily_check", days=1, force=True).success
+    assert execute_job(bench, instance, job, force=True, **config).success
 
     assert stacks_asked(stand_in.requests) == {"2025-06-07": 48}
 

@@ -141,7 +141,9 @@ def test_random_days_are_drawn_from_those_that_were_ingested_the_same_with_the_s
     assert {day.month for day in [*first, *others]} == {6}
 
     # and days that are named come on top of those that are drawn, which are not more than there are
+    stand_in.requests.clear()
     assert len(drawn(settlement_dates=[str(first[0])], random_days=100, seed=1)) == 30
+    assert len(stand_in.requests) == 30
 
 
 @pytest.mark.parametrize(
