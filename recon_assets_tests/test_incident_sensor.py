@@ -13,6 +13,7 @@ from recon_assets.errors import ConfigurationError
 from recon_assets.orchestration.assembly import build_defs
 from recon_assets.orchestration.in_flight import ASKED_BY, RANGE_TAGS
 from recon_assets.orchestration.instance import open_instance
+from recon_assets.orchestration.problems import SETTLING
 from recon_assets.orchestration.reconciliation import QUIET
 from recon_assets.orchestration.workbench import Workbench
 from recon_assets.stand_in import Fault, StandInElexon
@@ -241,11 +242,15 @@ def test_a_check_that_does_not_hold_is_told_of_but_not_what_a_gap_sensor_is_at_w
     gaps.keep()
 
     # then its calculations are no news; sums of the month, of which the other day is one, are
+    bench.moment = datetime.now(UTC) + SETTLING
     kinds = {title.split(": ")[1].split()[0] for title in told(incidents, receiver)}
     assert "historical_bitcoin_calculations/S9" not in kinds
 
-    # and when the gap sensor is switched off, nobody is at work on it
+    # and when the gap sensor is switched off, nobody is at work on it, which is told when it has lasted
     gaps.keep(InstigatorStatus.STOPPED)
+    bench.moment = datetime.now(UTC)
+    assert told(incidents, receiver) == []
+    bench.moment += SETTLING
     titles = told(incidents, receiver)
     expected = "recon: historical_bitcoin_calculations/S9 2025-06-06: a check does not hold: every_expected_row_exists"
     assert expected in titles

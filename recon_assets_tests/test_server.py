@@ -4,7 +4,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from sqlalchemy import Engine
 
 from recon_assets_tests.command import Command
 from recon_assets_tests.evidence import all_hold, partitions
+from recon_assets_tests.serving import family, free_port, wait_until
 from recon_assets_tests.steps import JUNE
 
 PATIENCE_SECONDS = 90
@@ -60,22 +61,6 @@ class Ui:
 UNDER_WAY = ("QUEUED", "NOT_STARTED", "STARTING", "STARTED")
 
 
-def wait_until(holds: Callable[[], object]) -> None:
-    """Waits until something holds."""
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
-
-
-def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
 def is_serving(ui: Ui) -> bool:
     """Whether the webserver answers yet."""
     assert ui.process.poll() is None, ui.process.communicate()
@@ -105,14 +90,6 @@ def ui(recon: Command) -> Iterator[Ui]:
             child.kill()
         process.kill()
         process.communicate()
-
-
-def family(pid: int) -> list[psutil.Process]:
-    """The children of a process and theirs."""
-    try:
-        return psutil.Process(pid).children(recursive=True)
-    except psutil.NoSuchProcess:
-        return []
 
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)  # where processes get in each other's way

@@ -1,11 +1,8 @@
 """Nobody touches anything: sensors, automation and daemon as processes find what is broken, mend it, and tell of it."""
 
-import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from json import loads
 from pathlib import Path
 from shutil import copytree
 from typing import Any
@@ -21,40 +18,15 @@ from recon_assets.orchestration.gap_sensors import CALCULATION_GAPS, PAUSES
 from recon_assets.orchestration.incident_sensor import INCIDENTS
 from recon_assets.settings import Settings
 from recon_assets_tests.command import Command
+from recon_assets_tests.receiver import Receiver
 from recon_assets_tests.serving import UNDER_WAY, Served, serve, wait_until
-from recon_assets_tests.steps import JUNE, JUNE_DAYS, change_recording, execute, scalar, state_of
-from recon_assets_tests.test_faults import WINDY, restate
+from recon_assets_tests.steps import JUNE, JUNE_DAYS, change_recording, execute, restate, scalar, state_of
 from recon_assets_tests.test_work import drop_trigger, forbid
 
 CALCULATIONS = "historical_bitcoin_calculations"
 NINE_DATES = [f"2025-06-{day:02d}" for day in (1, 2, 3, 4, 11, 12, 21, 22, 28)]
 TICK_SECONDS = 5
 FIVE_MINUTES = 300
-
-
-class Receiver:
-    """Whoever is told: keeps all messages."""
-
-    def __init__(self) -> None:
-        self.messages: list[dict[str, Any]] = []
-        messages = self.messages
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                messages.append(loads(self.rfile.read(int(self.headers["content-length"]))))
-                self.send_response(200)
-                self.end_headers()
-
-            def log_message(self, *_: object) -> None:
-                """Prints nothing."""
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"json://127.0.0.1:{self.server.server_port}/"
-
-    @property
-    def titles(self) -> list[str]:
-        """What was told, the oldest first."""
-        return [message["title"] for message in self.messages]
 
 
 @dataclass
@@ -86,21 +58,19 @@ def night(
     """Webserver, daemon and code servers on June 2025, which is right; sensors look every few seconds."""
     folder = tmp_path_factory.mktemp("night")
     url = june_database(request.param, folder)
-    recordings, receiver = Path(copytree(JUNE, folder / "june")), Receiver()
-    threading.Thread(target=receiver.server.serve_forever, daemon=True).start()
-    recon = Command(
-        folder,
-        DATABASE_URL=url,
-        ELEXON_API_URL=recordings.as_uri(),
-        RECON_ALERT_URLS=receiver.url,
-        RECON_TICK_SECONDS=str(TICK_SECONDS),
-    )
+    recordings = Path(copytree(JUNE, folder / "june"))
     engine = open_engine(Settings.from_environment({"DATABASE_URL": url}, folder).database_url)
-    with serve(recon) as served:
-        wait_until(lambda: served.ticks(CALCULATION_GAPS))
-        yield Night(engine, recordings, receiver, served)
-    receiver.server.shutdown()
-    receiver.server.server_close()
+    with Receiver() as receiver:
+        recon = Command(
+            folder,
+            DATABASE_URL=url,
+            ELEXON_API_URL=recordings.as_uri(),
+            RECON_ALERT_URLS=receiver.url,
+            RECON_TICK_SECONDS=str(TICK_SECONDS),
+        )
+        with serve(recon) as served:
+            wait_until(lambda: served.ticks(CALCULATION_GAPS))
+            yield Night(engine, recordings, receiver, served)
     engine.dispose()
 
 
@@ -239,4 +209,3 @@ def test_a_revised_day_refreshes_its_day_month_and_year_and_nothing_else(night: 
         ("yearly_summaries", year),
     }
     assert {span_of(run) for run in runs if run["tags"].get("recon/asked_by") == CALCULATION_GAPS} == {(day, day)}
-    assert WINDY
