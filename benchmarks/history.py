@@ -97,8 +97,9 @@ def converge(engine: Engine, days: Days = HISTORY) -> None:
 if __name__ == "__main__":
     started = time.perf_counter()
     target = open_engine(Settings.from_environment({"DATABASE_URL": sys.argv[1]}, Path.cwd()).database_url)
-    fill(target)
+    days = Days(parse_day(sys.argv[2]), parse_day(sys.argv[3])) if len(sys.argv) > 2 else HISTORY
+    fill(target, days)
     print(f"bids and proofs: {time.perf_counter() - started:.1f} s")
     started = time.perf_counter()
-    converge(target)
+    converge(target, days)
     print(f"all layers: {time.perf_counter() - started:.1f} s")

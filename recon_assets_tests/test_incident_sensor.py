@@ -263,6 +263,31 @@ def test_a_check_that_does_not_hold_is_told_of_but_not_what_a_gap_sensor_is_at_w
     assert f"recon: over: {expected.removeprefix('recon: ')}" in told(incidents, receiver)
 
 
+def test_a_database_that_cannot_be_used_is_told_of_and_ends_no_other_incident(
+    incidents: Sensor, bench: WorkbenchAt, receiver: Receiver, tmp_path: Path
+) -> None:
+    # given an open incident
+    execute(bench.engine, S9_GONE)
+    assert run(incidents, "audit_history").success
+    bench.moment = datetime.now(UTC) + SETTLING
+    assert told(incidents, receiver)
+
+    # when the database is gone
+    bench.engine.dispose()
+    database, away = tmp_path / "recon.db", tmp_path / "away.db"
+    database.rename(away)
+    database.mkdir()
+
+    # then that is told, once
+    assert told(incidents, receiver) == ["recon: database: cannot be used"]
+    assert told(incidents, receiver) == []
+
+    # and when it is back, that it is over
+    database.rmdir()
+    away.rename(database)
+    assert told(incidents, receiver) == ["recon: over: database: cannot be used"]
+
+
 def test_a_day_that_was_given_up_is_told_of_with_its_reason_until_it_is_right(
     incidents: Sensor, bench: WorkbenchAt, receiver: Receiver
 ) -> None:

@@ -27,10 +27,13 @@ def build_defs(workbench: Workbench | None = None, unattended: Unattended | None
     by_itself = unattended or Unattended.from_environment(os.environ)
     seconds, everything = by_itself.tick_seconds, by_itself.everything
 
+    def settings() -> Settings:
+        return workbench.settings if workbench else Settings.from_environment(os.environ, Path.cwd())
+
     def opened() -> AbstractContextManager[Workbench]:
         if workbench is not None:
             return nullcontext(workbench)
-        return open_workbench(Settings.from_environment(os.environ, Path.cwd()))
+        return open_workbench(settings())
 
     others = dg.Definitions(
         jobs=[daily_check, reconcile_range, verify_days],
@@ -38,7 +41,7 @@ def build_defs(workbench: Workbench | None = None, unattended: Unattended | None
             calculation_gap_sensor(seconds),
             summary_automation(seconds),
             audit_sensor(seconds),
-            incident_sensor(seconds),
+            incident_sensor(seconds, settings, opened),
             ingest_gap_sensor(seconds, starts=everything),
             revision_sensor(seconds, starts=everything),
         ],

@@ -8,7 +8,6 @@ year are refreshed; a month that is not over yet, too.
 """
 
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
 from datetime import date, datetime
 from weakref import WeakKeyDictionary
 
@@ -22,7 +21,7 @@ from recon_assets.orchestration.given_up import Watch, watch_of
 from recon_assets.orchestration.in_flight import ASKED_BY
 from recon_assets.orchestration.instance import keep_house
 from recon_assets.orchestration.partitions import days_of
-from recon_assets.orchestration.workbench import Workbench
+from recon_assets.orchestration.workbench import Opener, Workbench
 from recon_assets.reconcile.census import stale_summaries
 from recon_assets.reconcile.layering import YEAR, Layer
 from recon_assets.reconcile.layers import ENERGY, SUMMARIES
@@ -35,7 +34,6 @@ TURN_SECONDS = 60
 SUMMARY_NAMES = [layer.name for layer in SUMMARIES]
 SUMMARY_KEYS = {dg.AssetKey(layer.name): layer for layer in SUMMARIES}
 
-Opener = Callable[[], AbstractContextManager[Workbench]]
 Periods = Mapping[str, frozenset[str]]
 """The periods (2025-06-03, 2025-06, 2025) of each summary table."""
 

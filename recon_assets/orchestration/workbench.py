@@ -4,8 +4,8 @@ Belongs here: settings, engine, source, clock, and the observer to whom work is 
 """
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from functools import cached_property
@@ -94,6 +94,10 @@ def open_workbench(settings: Settings, observer: Observer | None = None) -> Iter
         yield Workbench(settings, engine, observer or Observer())
     finally:
         engine.dispose()
+
+
+Opener = Callable[[], AbstractContextManager[Workbench]]
+"""Opens a workbench where Dagster hands none over."""
 
 
 @dg.resource(description="Database, Elexon source and rule, as the environment says when a run starts.")
