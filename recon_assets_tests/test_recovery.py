@@ -16,11 +16,15 @@ import psutil
 import pytest
 from sqlalchemy import Engine
 
+from recon_assets.orchestration.workbench import open_workbench
+from recon_assets.settings import Settings
 from recon_assets.stand_in import Fault, StandInElexon
 from recon_assets_tests.command import PATIENCE_SECONDS, Command
 from recon_assets_tests.evidence import all_hold, out_of_date, partitions, runs, stacks_asked
-from recon_assets_tests.steps import JUNE, contents, execute, scalar
+from recon_assets_tests.steps import JUNE, JUNE_6, contents, execute, scalar
 from recon_assets_tests.test_reconciliation import ALL_TABLES
+from recon_assets_tests.test_work import drop_trigger, make_endless
+from recon_assets_tests.ticks import Sensor
 
 DAYS = ["2025-06-06", "2025-06-07", "2025-06-08"]
 RANGE = ("range", DAYS[0], DAYS[-1])
@@ -224,6 +228,39 @@ def test_a_killed_command_is_finished_by_the_next(
         assert out_of_date(instance) == set()
         ended = {record.dagster_run.status for record in runs(instance)}
         assert ended <= {dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE}
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_a_killed_command_does_not_keep_the_sensor_from_filling_its_gap(recon: Command, small_days: Engine) -> None:
+    # given a command that is killed while it writes calculations
+    execute(small_days, "DELETE FROM historical_bitcoin_calculations WHERE miner_model = 'S9'")
+    make_endless(small_days, JUNE_6, 7)
+    process = recon.start("reconcile", "--from", DAYS[0], "--to", DAYS[1], "--no-ingest")
+    wait_until(lambda: bool(started(recon)), process)
+    process.kill()
+    process.communicate()
+    drop_trigger(small_days)
+
+    settings = Settings.from_environment(recon.environment, recon.folder)
+    with recon.dagster() as instance, open_workbench(settings) as workbench:
+        assert [run.tags["recon/command"].split()[1] for run in started(recon)] == ["reconcile"]
+
+        # when the sensor looks
+        gaps = Sensor("calculation_gap_sensor", workbench, instance)
+        asked = gaps.asked()
+
+        # then the run is ended, and what it was to do is asked for
+        assert asked == ["converge_days 2025-06-06..2025-06-07 S9"]
+        assert started(recon) == []
+
+
+def started(recon: Command) -> list[dg.DagsterRun]:
+    """The runs of a range of days that have begun and not ended."""
+    if not (recon.folder / ".recon" / "dagster" / "dagster.yaml").exists():
+        return []
+    with recon.dagster() as instance:
+        runs = instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED], job_name="converge_days"))
+        return [run for run in runs if "recon/pid" in run.tags]
 
 
 def test_an_interrupted_command_says_so_and_loses_nothing(

@@ -14,6 +14,7 @@ from recon_assets.database import open_engine
 from recon_assets.mining import MODELS
 from recon_assets.orchestration.audit_sensor import AUDITS
 from recon_assets.orchestration.automation import SUMMARY_AUTOMATION
+from recon_assets.orchestration.catalogue import calculations_key
 from recon_assets.orchestration.gap_sensors import CALCULATION_GAPS, PAUSES
 from recon_assets.orchestration.incident_sensor import INCIDENTS
 from recon_assets.settings import Settings
@@ -21,7 +22,7 @@ from recon_assets_tests.command import Command
 from recon_assets_tests.receiver import Receiver
 from recon_assets_tests.serving import UNDER_WAY, Served, serve, wait_until
 from recon_assets_tests.steps import JUNE, JUNE_DAYS, change_recording, execute, restate, scalar, state_of
-from recon_assets_tests.test_work import drop_trigger, forbid
+from recon_assets_tests.test_work import add_trigger, drop_trigger
 
 CALCULATIONS = "historical_bitcoin_calculations"
 NINE_DATES = [f"2025-06-{day:02d}" for day in (1, 2, 3, 4, 11, 12, 21, 22, 28)]
@@ -134,7 +135,7 @@ def test_a_poisoned_date_is_given_up_told_of_once_and_holds_up_nothing(
     period = scalar(
         night.engine, f"SELECT min(settlement_period) FROM {CALCULATIONS} WHERE settlement_date = '{poisoned}'"
     )
-    forbid(night.engine, CALCULATIONS, f"NEW.settlement_date = '{poisoned}' AND NEW.settlement_period = {period}")
+    poison(night.engine, f"NEW.settlement_date = '{poisoned}' AND NEW.settlement_period = {period}")
     execute(night.engine, *(f"DELETE FROM {CALCULATIONS} WHERE settlement_date = '{day}'" for day in (poisoned, other)))
 
     # when nobody does anything
@@ -143,7 +144,7 @@ def test_a_poisoned_date_is_given_up_told_of_once_and_holds_up_nothing(
     # then it was tried as often as the sensor tries, told of once, and the other date is right
     runs = [run for run in night.served.runs(asked_by=CALCULATION_GAPS) if span_of(run)[0] == poisoned]
     with capsys.disabled():
-        print(f"\na poisoned date: {len(runs)} runs")
+        print(f"\na poisoned date: {len(runs)} runs, {tries_of(night.engine)} tries to write")
     # The first run fills the rest of the day, and what is left is another gap.
     assert len(runs) == 1 + len(PAUSES)
     assert {run["status"] for run in runs} == {"FAILURE"}
@@ -165,6 +166,21 @@ def test_a_poisoned_date_is_given_up_told_of_once_and_holds_up_nothing(
     night.wait_until_right()
     wait_until(lambda: len(night.receiver.messages) == told + 2 and night.is_quiet())
     assert night.receiver.titles[-1] == f"recon: over: {CALCULATIONS} {poisoned}: given up"
+
+
+def poison(engine: Engine, where: str) -> None:
+    """Forbids calculations; PostgreSQL counts the tries, because a sequence is not rolled back."""
+    if engine.dialect.name == "postgresql":
+        execute(engine, "CREATE SEQUENCE tries")
+    on_postgres = "PERFORM nextval(''tries''); RAISE EXCEPTION USING MESSAGE = ''no''"
+    add_trigger(engine, CALCULATIONS, on_postgres, "SELECT RAISE(ABORT, 'no')", where)
+
+
+def tries_of(engine: Engine) -> int | str:
+    """How often somebody tried to write what is forbidden."""
+    if engine.dialect.name == "postgresql":
+        return int(scalar(engine, "SELECT last_value FROM tries"))
+    return "uncounted"
 
 
 def span_of(run: dict[str, Any]) -> tuple[str, str]:
@@ -209,3 +225,33 @@ def test_a_revised_day_refreshes_its_day_month_and_year_and_nothing_else(night: 
         ("yearly_summaries", year),
     }
     assert {span_of(run) for run in runs if run["tags"].get("recon/asked_by") == CALCULATION_GAPS} == {(day, day)}
+
+
+def test_a_backfill_goes_on_after_its_daemon_was_killed_and_makes_each_range_once(night: Night) -> None:
+    # given two weeks and two more without calculations
+    halves = [JUNE_DAYS.first.replace(day=day) for day in (*range(1, 15), *range(17, 31))]
+    days = [day.isoformat() for day in halves]
+    listed = ", ".join(f"'{day}'" for day in days)
+    before = {run["runId"] for run in night.served.runs()}
+
+    # when they are backfilled, and the daemon is killed while runs execute
+    keys = [list(calculations_key(model).path) for model in MODELS]
+    backfill = night.served.backfill(keys, days)
+    execute(night.engine, f"DELETE FROM {CALCULATIONS} WHERE settlement_date IN ({listed})")
+    wait_until(lambda: any(run["status"] == "STARTED" for run in new_runs(night, before)))
+    night.served.kill_daemon()
+    time.sleep(2)
+    night.served.start_daemon()
+
+    # then it comes to its end, with one good run for each range
+    wait_until(lambda: night.served.backfill_status(backfill) == "COMPLETED_SUCCESS", FIVE_MINUTES)
+    good = [span_of(run) for run in new_runs(night, before) if run["status"] == "SUCCESS"]
+    assert sorted(good) == [("2025-06-01", "2025-06-14"), ("2025-06-17", "2025-06-30")]
+    night.wait_until_right()
+    wait_until(night.is_quiet)
+
+
+def new_runs(night: Night, before: set[str]) -> list[dict[str, Any]]:
+    """The runs of backfills that there were not before."""
+    runs = (run for run in night.served.runs() if run["runId"] not in before)
+    return [run for run in runs if "dagster/backfill" in run["tags"]]
