@@ -18,7 +18,8 @@ ui: $(VENV)/.installed ## Serve the Dagster UI on http://127.0.0.1:3000.
 test: $(VENV)/.installed-dev ## Run all tests, on SQLite and on PostgreSQL.
 	$(BIN)/pytest
 
-campaign: $(VENV)/.installed-dev ## Draw many random schedules of faults, kills and restarts (half an hour).
+campaign: $(VENV)/.installed-dev ## Nights without anybody on both engines; many random schedules of faults and kills (an hour).
+	$(BIN)/pytest -n 2 -m campaign
 	$(BIN)/pytest -n 2 --dist load --hypothesis-profile campaign recon_assets_tests/test_schedules.py
 
 lint: $(VENV)/.installed-dev ## Check style and types.

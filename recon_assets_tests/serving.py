@@ -152,8 +152,9 @@ class Served:
         return str(self.ask(BACKFILL_STATUS, id=backfill)["partitionBackfillOrError"]["status"])
 
     def ticks(self, sensor: str) -> list[dict[str, Any]]:
-        """The ticks of a sensor that ended, the newest first."""
-        ticks = self.ask(TICKS, sensor=sensor)["sensorOrError"]["sensorState"]["ticks"]
+        """The ticks of a sensor that ended, the newest first; none before the code location is loaded."""
+        found = self.ask(TICKS, sensor=sensor)["sensorOrError"]
+        ticks = found["sensorState"]["ticks"] if found else []
         return [tick for tick in ticks if tick["status"] != "STARTED"]
 
     def checks(self) -> dict[str, str]:

@@ -89,21 +89,28 @@ def periods_to_refresh(bench: Workbench, watch: Watch) -> Periods:
     if stored is None:
         return dict.fromkeys(SUMMARY_NAMES, frozenset())
     days = Days(max(stored.first, FIRST_DAY), max(min(stored.last, london_day(now)), FIRST_DAY))
-    found = stale_summaries(bench.engine, bench.scope(days))
-    stale = {layer: {key.split()[0] for key in found[layer.name]} for layer in SUMMARIES}
-    years = sorted({period[: YEAR.length] for periods in stale.values() for period in periods})
+    years = sorted({period[: YEAR.length] for periods in _stale(bench, days).values() for period in periods})
     if not years:
         return dict.fromkeys(SUMMARY_NAMES, frozenset())
-    year = years[int(now.timestamp() // TURN_SECONDS) % len(years)]
-    changing = _changing_days(bench, Days.of_year(year), now, watch)
+    of_year = Days.of_year(years[int(now.timestamp() // TURN_SECONDS) % len(years)])
+    span = Days(max(of_year.first, days.first), min(of_year.last, days.last))
+    before = _stale(bench, span)
+    changing = _changing_days(bench, span, now, watch)
+    # What was filled meanwhile differed before, and lacks nothing now: only what differs afterwards, too, is refreshed.
+    after = _stale(bench, span)
     return {
         layer.name: frozenset(
             period
-            for period in periods
-            if period.startswith(year) and not changing[layer in ENERGY].intersection(days_of(layer.grain, period))
+            for period in before[layer] & after[layer]
+            if not changing[layer in ENERGY].intersection(days_of(layer.grain, period))
         )
-        for layer, periods in stale.items()
+        for layer in SUMMARIES
     }
+
+
+def _stale(bench: Workbench, days: Days) -> dict[Layer, set[str]]:
+    found = stale_summaries(bench.engine, bench.scope(days))
+    return {layer: {key.split()[0] for key in found[layer.name]} for layer in SUMMARIES}
 
 
 def _changing_days(bench: Workbench, days: Days, now: datetime, watch: Watch) -> Mapping[bool, set[date]]:
