@@ -5,6 +5,7 @@ from sqlalchemy import Engine
 from recon_assets.orchestration.assembly import build_defs
 from recon_assets.orchestration.catalogue import WIND_BIDS
 from recon_assets.orchestration.checks import CHECKS
+from recon_assets.orchestration.in_flight import RANGE_TAGS
 from recon_assets.orchestration.reconciliation import QUIET
 from recon_assets.orchestration.workbench import Workbench
 from recon_assets_tests.steps import execute
@@ -91,6 +92,25 @@ def test_a_run_of_an_asset_evaluates_its_checks_on_the_whole_history(
     assert isinstance(worst, dg.TableMetadataValue)
     assert [record.data["settlement_date"] for record in worst.records] == ["2025-06-07"]
     assert instance.get_materialized_partitions(S9) == {"2025-06-06"}
+
+
+@ONE_ENGINE
+def test_a_run_of_a_backfill_leaves_its_checks_to_the_audit(
+    workbench: Workbench, small_days: Engine, instance: dg.DagsterInstance
+) -> None:
+    # when
+    job = build_defs(workbench).resolve_implicit_global_asset_job_def()
+    ended = job.execute_in_process(
+        instance=instance,
+        asset_selection=[S9],
+        tags={**dict.fromkeys(RANGE_TAGS, "2025-06-06"), "dagster/backfill": "abc"},
+        run_config=QUIET,
+    )
+
+    # then
+    assert ended.success
+    assert instance.get_materialized_partitions(S9) == {"2025-06-06"}
+    assert ended.get_asset_check_evaluations() == []
 
 
 def test_no_check_holds_up_a_run_and_each_says_what_it_means() -> None:
