@@ -30,7 +30,7 @@ TICK_SECONDS = 5
 ON_POSTGRESQL_IN_CAMPAIGN = pytest.mark.parametrize(
     "night", ["sqlite", pytest.param("postgresql", marks=pytest.mark.campaign)], indirect=True
 )
-"""What waits for minutes is left to `make campaign` on the other engine."""
+"""What waits for minutes is left to `make campaign` on the other engine, and some of it on both."""
 
 FIVE_MINUTES = 300
 
@@ -80,6 +80,7 @@ def night(
     engine.dispose()
 
 
+@ON_POSTGRESQL_IN_CAMPAIGN
 def test_deleted_calculations_are_filled_by_range_runs_and_nothing_else_is(
     night: Night, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -197,7 +198,7 @@ def span_of(run: dict[str, Any]) -> tuple[str, str]:
     return str(first), str(last)
 
 
-@ON_POSTGRESQL_IN_CAMPAIGN
+@pytest.mark.campaign
 def test_a_revised_day_refreshes_its_day_month_and_year_and_nothing_else(night: Night) -> None:
     # given a day that Elexon says something else of, months later
     before = {run["runId"] for run in night.served.runs()}

@@ -79,12 +79,13 @@ def find_calculation_gaps(context: dg.SensorEvaluationContext) -> dg.SensorResul
     years = range(last.year, first.year - 1, -1)
     year = at if isinstance(at, int) and at in years else last.year
     days = Days(max(first, date(year, 1, 1)), min(last, date(year, 12, 31)))
+    # Before the rows: a run that ends in between has filled what it was asked for, and is not to be asked again.
+    in_flight = days_in_flight(context.instance, _repository(context), [_records(), *_calculations(bench)])
     gaps, unknown = find_gaps(bench, days, now)
 
     attempts = Attempts.load(PAUSES, context.cursor)
     attempts.forget(days, gaps)
     ready = {day: gap.fingerprint for day, gap in gaps.items() if day not in unknown}
-    in_flight = days_in_flight(context.instance, _repository(context), [_records(), *_calculations(bench)])
     due = _due(attempts, ready, in_flight, context.instance, CALCULATION_GAPS, now)
     asked = ranges(gaps, due)[:RUNS_A_TICK]
     for span in asked:
@@ -121,6 +122,7 @@ def find_unread_days(context: dg.SensorEvaluationContext) -> dg.SensorResult:
     bench: Workbench = getattr(context.resources, WORKBENCH)
     now = bench.now()
     days = Days(FIRST_DAY, london_day(now) - timedelta(days=1))
+    in_flight = days_in_flight(context.instance, _repository(context), [WIND_BIDS])
     states, unproven = settlement_days(bench.engine, bench.scope(days), now)
     can_have = bench.elexon.source.can_have
     unread = {
@@ -132,7 +134,6 @@ def find_unread_days(context: dg.SensorEvaluationContext) -> dg.SensorResult:
     }
     attempts = Attempts.load(PATIENT_PAUSES, context.cursor)
     attempts.forget(days, unread)
-    in_flight = days_in_flight(context.instance, _repository(context), [WIND_BIDS])
     due = _due(attempts, unread, in_flight, context.instance, INGEST_GAPS, now)
     said = f"{_spell(unread)} to be read, {_spell(in_flight & set(unread))} in flight; {attempts}."
     spans = [] if active_runs(context.instance, INGEST_GAPS) else month_spans(due)[:1]
