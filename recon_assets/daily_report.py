@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 REPORTS_KEPT = 90
-"""A quarter of a year; each is about 10 kB for a month of history, and 40 kB for four years."""
+"""A quarter of a year. A report is a few kB: it speaks of the days that were checked, 30 at most."""
 
 
 def write_report(folder: Path, day: date, facts: Mapping[str, Any], kept: int = REPORTS_KEPT) -> Path:

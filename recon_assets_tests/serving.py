@@ -16,7 +16,7 @@ from typing import Any
 import psutil
 import requests
 
-from recon_assets.orchestration.instance import prepare_home
+from recon_assets.orchestration.instance import open_instance
 from recon_assets.orchestration.server import PROGRAMS
 from recon_assets_tests.command import Command
 
@@ -70,8 +70,9 @@ class Served:
         self._recon = recon
         self._home = recon.folder / ".recon" / "dagster"
         self._output = (recon.folder / "served.log").open("a", encoding="utf-8")
-        prepare_home(self._home)
-        port = free_port()
+        # As `recon ui` does: two processes that find no databases both make them, and one of them may fail.
+        with open_instance(self._home):
+            port = free_port()
         self.address = f"http://127.0.0.1:{port}"
         self._webserver = self._start(PROGRAMS["webserver"], "--host", "127.0.0.1", "--port", str(port))
         self._daemon = self._start(PROGRAMS["daemon"])
@@ -153,6 +154,7 @@ class Served:
 
     def ticks(self, sensor: str) -> list[dict[str, Any]]:
         """The ticks of a sensor that ended, the newest first; none before the code location is loaded."""
+        assert self._daemon.poll() is None, Path(self._output.name).read_text(encoding="utf-8")
         found = self.ask(TICKS, sensor=sensor)["sensorOrError"]
         ticks = found["sensorState"]["ticks"] if found else []
         return [tick for tick in ticks if tick["status"] != "STARTED"]
@@ -183,7 +185,7 @@ def wait_until(holds: Callable[[], object], seconds: float = PATIENCE_SECONDS, e
     """Waits until something holds, looking every so many seconds."""
     deadline = time.monotonic() + seconds
     while not holds():
-        assert time.monotonic() < deadline
+        assert time.monotonic() < deadline, f"It does not hold after {seconds} s."
         time.sleep(every)
 
 

@@ -155,3 +155,22 @@ def test_a_port_that_is_taken_ends_it_with_an_error(recon: Command) -> None:
     assert process.returncode != 0
     assert "address already in use" in complaint
     assert family(process.pid) == []
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+@pytest.mark.parametrize(
+    ("variable", "value", "says"),
+    [
+        ("RECON_UNATTENDED", "maybe", "'maybe' is no switch: write on or off"),
+        ("RECON_TICK_SECONDS", "0", "0 is not a positive number"),
+        ("RECON_ALERT_URLS", "nowhere://s3cret", "URL 1 of 1 is not understood"),
+    ],
+)
+def test_what_is_set_wrongly_is_one_line_before_anything_is_served(
+    recon: Command, variable: str, value: str, says: str
+) -> None:
+    ended = recon("ui", "--port", str(free_port()), **{variable: value})
+
+    assert ended.exit_code == 2
+    assert ended.complaint.startswith(f"Error: {variable}: {says}")
+    assert "s3cret" not in ended.stdout + ended.stderr

@@ -11,6 +11,7 @@ import click
 from recon_assets.cli.options import Period, format_option, period_options
 from recon_assets.cli.shared import first_day_of, read_settings
 from recon_assets.cli.through_dagster import reconcile_through_dagster, run_routine
+from recon_assets.settings import Unattended
 from recon_assets.settlement import Days
 
 ABOUT_THE_RECORDINGS = """\
@@ -72,9 +73,13 @@ def demo() -> int:
 @click.option("--port", type=click.IntRange(1, 65535), default=3000, show_default=True, help="Port of the webserver.")
 def ui(host: str, port: int) -> int:
     """Serve the Dagster UI, with the daemon that runs backfills and sensors, until Ctrl-C."""
+    # Before the imports, and before the processes start: what is set wrongly is one line, not the log of a code server.
+    settings = read_settings()
+    Unattended.from_environment(os.environ)
+    from recon_assets.alerts import Alerts
     from recon_assets.orchestration.server import serve
 
-    settings = read_settings()
+    Alerts(settings.alert_urls)
     click.echo(f"Dagster UI on http://{host}:{port} (Ctrl-C stops it); state in {settings.dagster_home}")
     return serve(settings.dagster_home, host, port)
 

@@ -78,8 +78,9 @@ class Attempts:
     def is_exhausted(self, day: date, fingerprint: str) -> bool:
         """Whether an unchanged gap was asked for as often as it may be, and nobody said so yet."""
         was = self._known.get(day)
-        unchanged = was is not None and was.fingerprint == fingerprint
-        return unchanged and was is not None and was.count >= len(self._pauses) and was.given_up is None
+        if was is None or was.fingerprint != fingerprint:
+            return False
+        return was.count >= len(self._pauses) and was.given_up is None
 
     def give_up(self, day: date, reason: str) -> None:
         """Remembers why a day is no longer asked for."""
