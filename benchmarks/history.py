@@ -1,32 +1,34 @@
 """Three years of made-up history in an empty database: 504,741 curtailed triples, 1,514,223 calculations.
 
 Belongs here: data of the user's size for measurements. It is made up: farms are real BM unit names, everything else
-comes from arithmetic on the settlement period, the same on every machine.
+comes from arithmetic on the settlement period, the same on every machine. Days that are added to a history are the same
+as if all had been made at once; from 2026 on even the difficulty is made up.
 
-    python benchmarks/history.py sqlite:///history.db
+    python -m benchmarks.history URL [FIRST LAST]
 """
 
 import sys
-import time
-from datetime import UTC, datetime
-from pathlib import Path
+from collections.abc import Iterator
+from datetime import UTC, date, datetime, timedelta
 
 from sqlalchemy import Engine, text
 
+from benchmarks.figures import engine_of, scope_of, seconds_of
 from recon_assets.bm_units import packaged_bm_units
-from recon_assets.curtailment import CurtailmentRule
-from recon_assets.database import open_engine, writing
-from recon_assets.reconcile.layers import LAYERS
+from recon_assets.database import writing
+from recon_assets.difficulty import RETARGET_BLOCKS, Retarget, packaged_retargets
+from recon_assets.reconcile.layers import DAILY_LAYERS, MONTHLY_LAYERS, YEARLY_LAYERS
 from recon_assets.reconcile.repair import repair
-from recon_assets.reconcile.scope import Scope
 from recon_assets.reference import store_bm_units, store_retargets
 from recon_assets.schema import migrate
-from recon_assets.settings import Settings
-from recon_assets.settlement import Days, parse_day, periods_in
+from recon_assets.settlement import Days, day_starts_at, parse_day, periods_in
 
 HISTORY = Days(parse_day("2022-01-01"), parse_day("2024-12-31"))
-TRIPLES = 504_741
-"""(settlement date, settlement period, farm) with curtailed energy that the user's notes count for 2022-2024."""
+TENTH = 31_269
+"""Settlement periods at the beginning of which a tenth farm is curtailed: with it the three years have the 504,741
+(settlement date, settlement period, farm) with curtailed energy that the user's notes count."""
+EPOCH = timedelta(days=48)
+"""Of made-up difficulty; real ones last 14 days, but no more than 41 are left before a halving without a date."""
 
 BIDS = text(
     """
@@ -47,25 +49,26 @@ PROOFS = text(
                                 wind_gbp, unlisted_rows, unlisted_mwh, fingerprint)
     SELECT settlement_date, settlement_period, '2025-01-01 00:00:00', count(*) + 20, count(*), sum(volume),
            sum(volume * original_price), 0, 0, 'made up'
-    FROM wind_bids GROUP BY settlement_date, settlement_period
+    FROM wind_bids WHERE settlement_date NOT IN (SELECT settlement_date FROM proof_of_fetch)
+    GROUP BY settlement_date, settlement_period
     """
 )
 
 
 def fill(engine: Engine, days: Days = HISTORY) -> None:
-    """Bids and proofs of the days; TRIPLES in all when they are HISTORY."""
+    """Bids and proofs of days in a row from the first of HISTORY on, or after those that are there."""
     migrate(engine)
+    before = sum(periods_in(day) for day in Days(HISTORY.first, days.first)) - periods_in(days.first)
     periods = [
         {"settlement_date": day, "settlement_period": period}
         for day in days
         for period in range(1, periods_in(day) + 1)
     ]
-    for ordinal, period in enumerate(periods, 1):
+    for ordinal, period in enumerate(periods, before + 1):
         period["ordinal"] = ordinal
-    tenth = TRIPLES - 9 * len(periods) if days == HISTORY else len(periods) * 3 // 5
     with writing(engine) as connection:
         store_bm_units(connection, packaged_bm_units(), datetime.now(UTC))
-        store_retargets(connection)
+        store_retargets(connection, list(_made_up_difficulty(days.last)))
         farms = sorted(unit.bm_unit_id for unit in packaged_bm_units() if unit.is_wind)
         connection.execute(
             text("CREATE TEMPORARY TABLE history_periods (settlement_date DATE, settlement_period INT, ordinal INT)")
@@ -79,27 +82,36 @@ def fill(engine: Engine, days: Days = HISTORY) -> None:
             text("INSERT INTO history_farms VALUES (:n, :name)"),
             [{"n": n, "name": name} for n, name in enumerate(farms)],
         )
-        connection.execute(BIDS, {"tenth": tenth, "farms": len(farms)})
+        connection.execute(BIDS, {"tenth": TENTH, "farms": len(farms)})
         connection.execute(PROOFS)
+        for table in ("history_periods", "history_numbers", "history_farms"):
+            connection.execute(text(f"DROP TABLE {table}"))
+
+
+def _made_up_difficulty(last: date) -> Iterator[Retarget]:
+    """Epochs after those that are known, until one covers the last day."""
+    newest = max(packaged_retargets(), key=lambda retarget: retarget.height)
+    until = day_starts_at(last + timedelta(days=1))
+    while newest.observed_at < until:
+        starts_at = newest.starts_at + EPOCH
+        newest = Retarget(
+            newest.height + RETARGET_BLOCKS, starts_at, True, newest.difficulty * 1.01, "made up", starts_at + EPOCH
+        )
+        yield newest
 
 
 def converge(engine: Engine, days: Days = HISTORY) -> None:
     """Every layer of the days, a month at a time."""
-    scope = Scope(days, CurtailmentRule.SO_FLAGGED)
+    scope = scope_of(days)
     now = datetime.now(UTC)
     for month in days.by_month():
-        repair(engine, [layer for layer in LAYERS if layer.grain.length == 10], scope.of(month), now)
-    for layer in LAYERS:
-        if layer.grain.length < 10:
-            repair(engine, [layer], scope.of(layer.grain.whole(days)), now)
+        repair(engine, DAILY_LAYERS, scope.of(month), now, with_evidence=False)
+    for layer in (*MONTHLY_LAYERS, *YEARLY_LAYERS):
+        repair(engine, [layer], scope.of(layer.grain.whole(days)), now, with_evidence=False)
 
 
 if __name__ == "__main__":
-    started = time.perf_counter()
-    target = open_engine(Settings.from_environment({"DATABASE_URL": sys.argv[1]}, Path.cwd()).database_url)
-    days = Days(parse_day(sys.argv[2]), parse_day(sys.argv[3])) if len(sys.argv) > 2 else HISTORY
-    fill(target, days)
-    print(f"bids and proofs: {time.perf_counter() - started:.1f} s")
-    started = time.perf_counter()
-    converge(target, days)
-    print(f"all layers: {time.perf_counter() - started:.1f} s")
+    target = engine_of(sys.argv[1])
+    made = Days(parse_day(sys.argv[2]), parse_day(sys.argv[3])) if len(sys.argv) > 2 else HISTORY
+    print(f"bids and proofs: {seconds_of(lambda: fill(target, made)):.1f} s")
+    print(f"all layers: {seconds_of(lambda: converge(target, made)):.1f} s")

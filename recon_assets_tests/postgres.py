@@ -34,10 +34,13 @@ listen_addresses = '127.0.0.1'
 port = {port}
 unix_socket_directories = ''  # a path under a test folder can exceed the 103 bytes that a socket name may have
 max_connections = 60
+"""
+FORGETFUL = """
 fsync = off
 synchronous_commit = off
 full_page_writes = off
 """
+"""A crash of the machine may lose a test's data, which nobody needs then."""
 FIRST_WITH_STRATEGIES = 150000
 # Blocks until told to stop, or until the test process is gone: its end of the pipe closes however it died.
 STOP = 'read -r _; "$0" stop -s -D "$1/data" -m immediate; status=$?; rm -rf "$1"; exit $status'
@@ -79,12 +82,13 @@ class PostgresServer:
     """A cluster in a new folder under `directory`; stopped and removed on exit, or when the process dies.
 
     PostgreSQL refuses root, so for root it runs as `postgres` or `nobody`, and its folder is under /tmp because those
-    users cannot enter root's folders.
+    users cannot enter root's folders. One that `is_durable` keeps what it commits, as a server is by default.
     """
 
-    def __init__(self, directory: Path, binaries: Path | None = None) -> None:
+    def __init__(self, directory: Path, binaries: Path | None = None, *, is_durable: bool = False) -> None:
         self._directory = directory
         self._binaries = binaries or find_binaries()
+        self._settings = SETTINGS if is_durable else SETTINGS + FORGETFUL
         self._user: int | None = None
         self._group: int | None = None
         if os.geteuid() == 0:
@@ -141,7 +145,7 @@ class PostgresServer:
             probe.bind(("127.0.0.1", 0))
             self._port: int = probe.getsockname()[1]
         with (data / "postgresql.conf").open("a") as configuration:
-            configuration.write(SETTINGS.format(port=self._port))
+            configuration.write(self._settings.format(port=self._port))
         self._run("pg_ctl", "start", "-w", "-D", str(data), "-l", str(log))
 
     def _run(self, program: str, *arguments: str) -> None:

@@ -1,0 +1,1 @@
+"""Measurements of the project: how fast, against what, and with how much memory."""

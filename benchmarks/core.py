@@ -1,0 +1,201 @@
+"""Converging three years of calculations, against what the database itself can take, and against a row at a time.
+
+    python -m benchmarks.history URL
+    python -m benchmarks.core URL
+
+The ceiling is the engine's own bulk load of the same rows, in key order, from a ready file (COPY, PostgreSQL) or a
+ready list (one prepared executemany, SQLite), committed, into the same table, emptied, with its keys and indexes. Ours
+reads the difficulty, sums the acceptances of each triple, compares every stored value, writes what is missing and
+commits, a month at a time. Ways alternate, each in a process of its own.
+"""
+
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from sqlalchemy import Engine, func, insert, select, text
+
+from benchmarks.figures import Figure, engine_of, in_turn, scope_of, seconds_of, show
+from benchmarks.history import HISTORY
+from recon_assets.database import reading, writing
+from recon_assets.reconcile.converge import converge
+from recon_assets.reconcile.layers import CALCULATIONS, DAILY_LAYERS
+from recon_assets.reconcile.repair import repair
+from recon_assets.reconcile.scope import writing as writing_with_rewards
+from recon_assets.settlement import Days
+from recon_assets.tables import historical_bitcoin_calculations as calculations
+
+PART = "Reconcile three years"
+PRESENT = 984_547
+"""Calculations that the user's notes count in the database, of the 1,514,223 expected for 2022-2024."""
+SCATTER = 7919
+"""A prime, so that multiples of it spread the rows that are there over all days, farms and models."""
+COLUMNS = ("settlement_date", "settlement_period", "farm_id", "miner_model", "bitcoin_mined", "difficulty")
+LISTED, KEY = ", ".join(COLUMNS), ", ".join(COLUMNS[:4])
+ROWS_ONE_BY_ONE = 10_000
+AT_MOST = {"sqlite": 1.5, "postgresql": 2.0}
+BLOCK_BYTES = 2**20
+TABLE = calculations.name
+EMPTY = {"sqlite": f"DELETE FROM {TABLE}", "postgresql": f"TRUNCATE {TABLE}"}
+SET_ASIDE = f"""
+    CREATE TABLE set_aside AS
+    SELECT {LISTED}, (row_number() OVER (ORDER BY {KEY}) * {SCATTER}) % total < {PRESENT} AS present
+    FROM {TABLE}, (SELECT count(*) AS total FROM {TABLE}) AS counted
+"""
+MISSING = {"all": "true", "some": "NOT present"}
+
+
+def measure(url: str) -> Iterator[Figure]:
+    """The figures of one engine; the database holds three years, which are right before and afterwards."""
+    engine = engine_of(url)
+    name = engine.dialect.name
+    bulk = load_list if name == "sqlite" else load_file
+    with writing(engine) as connection:
+        connection.execute(text(SET_ASIDE))
+    with TemporaryDirectory() as folder:
+        if name == "postgresql":
+            for rows, where in MISSING.items():
+                _write_file(engine, Path(folder, rows), where)
+        empty, partly = partial(_keep, engine, "false"), partial(_keep, engine, "present")
+        taken = in_turn(
+            {
+                "bulk": ((url, folder, "all"), bulk, empty),
+                "ours": ((url,), converge_months, empty),
+                "statement": ((url,), insert_select, empty),
+                "run": ((url,), repair_months, empty),
+                "bulk of some": ((url, folder, "some"), bulk, partly),
+                "ours of some": ((url,), converge_months, partly),
+                "ours of none": ((url,), converge_months),
+                "three writers": ((url, 3), converge_months, empty),
+            }
+        )
+        one_by_one = in_turn({"rows": ((url, ROWS_ONE_BY_ONE), insert_rows, empty)}, turns=1)["rows"]
+    _keep(engine, "true")
+    with writing(engine) as connection:
+        connection.execute(text("DROP TABLE set_aside"))
+        rows = connection.execute(select(func.count()).select_from(calculations)).scalar_one()
+    ceiling, ours, some = taken["bulk"], taken["ours"], taken["ours of some"]
+    extrapolated = one_by_one.seconds * rows / ROWS_ONE_BY_ONE
+    yield ceiling.figure(PART, f"{BULK[name]} of {rows:,} calculations: the ceiling", name)
+    yield ours.figure(PART, "converging, all missing", name)
+    yield ours.ratio(PART, "converging, all missing, against the ceiling", name, ceiling, AT_MOST[name])
+    yield taken["statement"].figure(PART, "bare INSERT .. SELECT, a month at a time", name)
+    yield taken["run"].figure(PART, "as a run does it: proofs, calculations, daily sums, fingerprints", name)
+    yield taken["bulk of some"].figure(PART, f"{BULK[name]} of the {rows - PRESENT:,} missing, {PRESENT:,} there", name)
+    yield some.figure(PART, f"converging, {PRESENT:,} there", name)
+    yield some.ratio(PART, f"converging, {PRESENT:,} there, against the ceiling", name, ceiling, AT_MOST[name])
+    yield some.ratio(PART, "the same against the bulk load of what is missing", name, taken["bulk of some"])
+    yield taken["ours of none"].figure(PART, "converging, nothing missing", name)
+    yield taken["three writers"].figure(PART, "converging, all missing, three months at once", name)
+    yield Figure(PART, f"a row at a time, extrapolated from {ROWS_ONE_BY_ONE:,}", name, extrapolated)
+    yield Figure(PART, "a row at a time against converging", name, extrapolated / ours.seconds, "x")
+
+
+BULK = {"sqlite": "executemany", "postgresql": "COPY"}
+
+
+def load_list(url: str, _folder: str, rows: str) -> float:
+    """SQLite's bulk load: one prepared statement over a ready list, by the driver alone."""
+    engine = engine_of(url)
+    with reading(engine) as connection:
+        wanted = text(f"SELECT {LISTED} FROM set_aside WHERE {MISSING[rows]} ORDER BY {KEY}")
+        ready = [tuple(row) for row in connection.execute(wanted)]
+    statement = f"INSERT INTO {TABLE} ({LISTED}) VALUES (?, ?, ?, ?, ?, ?)"
+
+    def load() -> None:
+        with writing(engine) as connection:
+            driver: Any = connection.connection.driver_connection
+            driver.executemany(statement, ready)
+
+    return seconds_of(load)
+
+
+def load_file(url: str, folder: str, rows: str) -> float:
+    """PostgreSQL's bulk load: COPY of a ready file."""
+    engine = engine_of(url)
+
+    def load() -> None:
+        with writing(engine) as connection, Path(folder, rows).open("rb") as file:
+            driver: Any = connection.connection.driver_connection
+            with driver.cursor().copy(f"COPY {TABLE} ({LISTED}) FROM STDIN") as copy:
+                while block := file.read(BLOCK_BYTES):
+                    copy.write(block)
+
+    with reading(engine):
+        return seconds_of(load)
+
+
+def converge_months(url: str, writers: int = 1) -> float:
+    """Ours: each month in a transaction under its locks."""
+    engine = engine_of(url)
+
+    def month(days: Days) -> None:
+        with writing_with_rewards(engine, days) as connection:
+            converge(connection, CALCULATIONS, scope_of(days))
+
+    def months() -> None:
+        with ThreadPoolExecutor(writers) as pool:
+            list(pool.map(month, HISTORY.by_month()))
+
+    return seconds_of(months)
+
+
+def repair_months(url: str) -> float:
+    """What a run of the assets does with the database: every daily layer, and the evidence for Dagster."""
+    engine, now = engine_of(url), datetime.now(UTC)
+    return seconds_of(lambda: [repair(engine, DAILY_LAYERS, scope_of(days), now) for days in HISTORY.by_month()])
+
+
+def insert_select(url: str) -> float:
+    """The same rows without looking at what is stored, and without rewards to load: what the statement alone takes."""
+    engine = engine_of(url)
+
+    def month(days: Days) -> None:
+        with writing_with_rewards(engine, days) as connection:
+            expected = CALCULATIONS.expected(scope_of(days)).cte("expected")
+            names = expected.c.keys()
+            stored = [CALCULATIONS.stored(expected.c, column).label(column) for column in names]
+            ordered = select(*stored).order_by(*(expected.c[column] for column in CALCULATIONS.key))
+            connection.execute(insert(calculations).from_select(names, ordered))
+
+    return seconds_of(lambda: [month(days) for days in HISTORY.by_month()])
+
+
+def insert_rows(url: str, count: int) -> float:
+    """The old way: a statement and a commit for every row."""
+    engine = engine_of(url)
+    with reading(engine) as connection:
+        wanted = text(f"SELECT {LISTED} FROM set_aside ORDER BY {KEY} LIMIT {count}")
+        ready = [dict(row) for row in connection.execute(wanted).mappings()]
+    statement = text(
+        f"INSERT INTO {TABLE} ({LISTED}) "
+        f"VALUES ({', '.join(f':{column}' for column in COLUMNS)}) ON CONFLICT DO NOTHING"
+    )
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        return seconds_of(lambda: [connection.execute(statement, row) for row in ready])
+
+
+def _keep(engine: Engine, where: str) -> None:
+    """Leaves the calculations that the condition holds for, in key order, with statistics of them."""
+    with writing(engine) as connection:
+        connection.execute(text(EMPTY[engine.dialect.name]))
+        wanted = f"SELECT {LISTED} FROM set_aside WHERE {where} ORDER BY {KEY}"
+        connection.execute(text(f"INSERT INTO {TABLE} ({LISTED}) {wanted}"))
+
+
+def _write_file(engine: Engine, path: Path, where: str) -> None:
+    with reading(engine) as connection, path.open("wb") as file:
+        driver: Any = connection.connection.driver_connection
+        wanted = f"SELECT {LISTED} FROM set_aside WHERE {where} ORDER BY {KEY}"
+        with driver.cursor().copy(f"COPY ({wanted}) TO STDOUT") as copy:
+            for block in copy:
+                file.write(block)
+
+
+if __name__ == "__main__":
+    show(measure(sys.argv[1]))

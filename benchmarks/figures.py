@@ -1,0 +1,137 @@
+"""What a measurement is, and how it is taken: seconds, the memory that a process needed at most, raw times.
+
+Belongs here: what all measurements share. Does not: measuring something in particular.
+"""
+
+import multiprocessing
+import resource
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Engine
+
+from recon_assets.curtailment import CurtailmentRule
+from recon_assets.database import open_engine
+from recon_assets.reconcile.scope import Scope
+from recon_assets.settings import Settings
+from recon_assets.settlement import Days
+
+TURNS = 3
+"""How often each of the ways that are compared takes its turn; the median counts."""
+
+Work = Callable[..., float]
+"""Does something in a process of its own and returns the seconds of the part that counts."""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A measured value; `raw` are the single measurements whose median it is, `at_most` what it should not exceed."""
+
+    part: str
+    what: str
+    engine: str
+    value: float
+    unit: str = "s"
+    raw: Sequence[float] = ()
+    at_most: float | None = None
+    peak_mb: float | None = None
+
+    @property
+    def is_reached(self) -> bool | None:
+        """Whether it is within what it should not exceed; None where nothing says so."""
+        return None if self.at_most is None else self.value <= self.at_most
+
+    def __str__(self) -> str:
+        words = [self.part, self.engine, self.what, f"{self.value:,.2f} {self.unit}"]
+        if self.at_most is not None:
+            words[-1] += f" (at most {self.at_most:g}: {'reached' if self.is_reached else 'NOT REACHED'})"
+        if len(self.raw) > 1:
+            words.append(" ".join(f"{value:.2f}" for value in self.raw))
+        if self.peak_mb is not None:
+            words.append(f"{self.peak_mb:,.0f} MB")
+        return " | ".join(words)
+
+
+@dataclass(frozen=True)
+class Taken:
+    """The seconds of each turn, and the most memory that a process of them needed."""
+
+    raw: Sequence[float]
+    peak_mb: float
+
+    @property
+    def seconds(self) -> float:
+        """The median."""
+        return statistics.median(self.raw)
+
+    def figure(self, part: str, what: str, engine: str, at_most: float | None = None) -> Figure:
+        """The seconds as a figure."""
+        return Figure(part, what, engine, self.seconds, "s", self.raw, at_most, self.peak_mb)
+
+    def ratio(self, part: str, what: str, engine: str, other: "Taken", at_most: float | None = None) -> Figure:
+        """How many times as long as another way, with the ratio of each turn."""
+        turns = [mine / theirs for mine, theirs in zip(self.raw, other.raw, strict=True)]
+        return Figure(part, what, engine, self.seconds / other.seconds, "x", turns, at_most)
+
+
+def alone(work: Work, *arguments: Any) -> tuple[float, float]:
+    """The seconds that a work returns, and the most memory (MB) of the fresh process that did it."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(_with_peak, work, arguments).result()
+
+
+Way = tuple[Sequence[Any], Work] | tuple[Sequence[Any], Work, Callable[[], object]]
+"""The arguments of a work, the work, and what is done before it, unmeasured."""
+
+
+def in_turn(ways: Mapping[str, Way], turns: int = TURNS) -> dict[str, Taken]:
+    """Each way several times, one after the other."""
+    taken: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}
+    for _ in range(turns):
+        for name, (arguments, work, *before) in ways.items():
+            for prepare in before:
+                prepare()
+            taken[name].append(alone(work, *arguments))
+    return {name: Taken([s for s, _ in turn], max(mb for _, mb in turn)) for name, turn in taken.items()}
+
+
+def _with_peak(work: Work, arguments: Sequence[Any]) -> tuple[float, float]:
+    return work(*arguments), peak_mb()
+
+
+def peak_mb() -> float:
+    """The most memory that this process has had resident, in MB."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6
+
+
+def seconds_of(work: Callable[[], object]) -> float:
+    """How long something takes."""
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began
+
+
+def engine_of(url: str) -> Engine:
+    """The engine of a database as the product opens it."""
+    return open_engine(Settings.from_environment({"DATABASE_URL": url}, Path.cwd()).database_url)
+
+
+def scope_of(days: Days) -> Scope:
+    """Days under the default rule."""
+    return Scope(days, CurtailmentRule.SO_FLAGGED)
+
+
+def show(figures: Iterable[Figure]) -> list[Figure]:
+    """Prints the figures as they come; all of them."""
+    shown = []
+    for figure in figures:
+        print(figure, flush=True)
+        shown.append(figure)
+    return shown
