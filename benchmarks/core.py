@@ -78,15 +78,17 @@ def measure(url: str) -> Iterator[Figure]:
     _keep(engine, "true")
     with writing(engine) as connection:
         connection.execute(text("DROP TABLE set_aside"))
-        rows = connection.execute(select(func.count()).select_from(calculations)).scalar_one()
+        total: int = connection.execute(select(func.count()).select_from(calculations)).scalar_one()
     ceiling, ours, some = taken["bulk"], taken["ours"], taken["ours of some"]
-    extrapolated = one_by_one.seconds * rows / ROWS_ONE_BY_ONE
-    yield ceiling.figure(PART, f"{BULK[name]} of {rows:,} calculations: the ceiling", name)
+    extrapolated = one_by_one.seconds * total / ROWS_ONE_BY_ONE
+    yield ceiling.figure(PART, f"{BULK[name]} of {total:,} calculations: the ceiling", name)
     yield ours.figure(PART, "converging, all missing", name)
     yield ours.ratio(PART, "converging, all missing, against the ceiling", name, ceiling, AT_MOST[name])
     yield taken["statement"].figure(PART, "bare INSERT .. SELECT, a month at a time", name)
     yield taken["run"].figure(PART, "as a run does it: proofs, calculations, daily sums, fingerprints", name)
-    yield taken["bulk of some"].figure(PART, f"{BULK[name]} of the {rows - PRESENT:,} missing, {PRESENT:,} there", name)
+    yield taken["bulk of some"].figure(
+        PART, f"{BULK[name]} of the {total - PRESENT:,} missing, {PRESENT:,} there", name
+    )
     yield some.figure(PART, f"converging, {PRESENT:,} there", name)
     yield some.ratio(PART, f"converging, {PRESENT:,} there, against the ceiling", name, ceiling, AT_MOST[name])
     yield some.ratio(PART, "the same against the bulk load of what is missing", name, taken["bulk of some"])
@@ -158,12 +160,12 @@ def insert_select(url: str) -> float:
     def month(days: Days) -> None:
         with writing_with_rewards(engine, days) as connection:
             expected = CALCULATIONS.expected(scope_of(days)).cte("expected")
-            names = expected.c.keys()
+            names = [column.name for column in expected.c if column.name in calculations.c]
             stored = [CALCULATIONS.stored(expected.c, column).label(column) for column in names]
             ordered = select(*stored).order_by(*(expected.c[column] for column in CALCULATIONS.key))
             connection.execute(insert(calculations).from_select(names, ordered))
 
-    return seconds_of(lambda: [month(days) for days in HISTORY.by_month()])
+    return seconds_of(lambda: list(map(month, HISTORY.by_month())))
 
 
 def insert_rows(url: str, count: int) -> float:

@@ -19,7 +19,7 @@ from recon_assets.ingest import IngestedDay
 from recon_assets.orchestration.catalogue import WIND_BIDS, WIND_GENERATION, LayerAsset
 from recon_assets.published import TOLERATED
 from recon_assets.reconcile.converge import Changes
-from recon_assets.reconcile.repair import Evidence
+from recon_assets.reconcile.evidence import Evidence
 from recon_assets.reconcile.scope import Scope
 from recon_assets.reference import stored_retargets
 from recon_assets.settlement import Days

@@ -30,8 +30,8 @@ from recon_assets.orchestration.catalogue import (
 )
 from recon_assets.orchestration.pools import POOL_LIMITS
 from recon_assets.orchestration.workbench import Workbench
+from recon_assets.reconcile.evidence import gather_evidence
 from recon_assets.reconcile.layering import DAY
-from recon_assets.reconcile.repair import gather_evidence
 from recon_assets.reconcile.state import DayState, State
 from recon_assets.settlement import Days, contiguous
 

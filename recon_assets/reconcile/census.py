@@ -2,10 +2,6 @@
 
 Belongs here: reading the whole history once, in pieces side by side, from one snapshot. Does not: what the words mean
 (state.py), and the rules of the layers (layers.py), which are the same as for a repair.
-
-Three years (1,009,482 records, 1,514,223 calculations) on two cores: the general audit of the calculations, which makes
-a row for every triple and model, took 5.3 s on SQLite and 7.8 s on PostgreSQL; joining the models side by side to each
-triple takes 2.3 s and 1.7 s.
 """
 
 import os
@@ -16,17 +12,15 @@ from datetime import date, datetime
 from math import fsum
 from queue import SimpleQueue
 
-from sqlalchemy import Connection, Engine, FromClause, and_, func, insert, select
+from sqlalchemy import Connection, Engine, and_, func, insert, select
 
 from recon_assets import database
 from recon_assets.reconcile.audit import Tally, audit, contradicted_days, count_if
-from recon_assets.reconcile.layering import YEAR, Layer, in_days, in_scope, is_first_of_key, is_key_unique
+from recon_assets.reconcile.layering import YEAR, Layer, in_days, in_scope, is_key_unique
 from recon_assets.reconcile.layers import (
-    CALCULATIONS,
     CURTAILMENT,
     SUMMARIES,
     bitcoin_by_day,
-    curtailed_energy,
     day_bitcoin,
     day_energy,
     day_generation,
@@ -34,9 +28,10 @@ from recon_assets.reconcile.layers import (
     generation_by_day,
 )
 from recon_assets.reconcile.scope import Scope, load_rewards, period_rewards, plan_for_merges, plan_for_sets
+from recon_assets.reconcile.side_by_side import compare_calculations
 from recon_assets.reconcile.state import DayState, State, day_states, unproven_periods
 from recon_assets.settlement import Days
-from recon_assets.tables import curtailment_records, historical_bitcoin_calculations, proof_of_fetch
+from recon_assets.tables import curtailment_records, proof_of_fetch
 
 READERS = min(4, os.cpu_count() or 1)
 """Connections that read side by side. One query keeps one core busy, on either engine."""
@@ -189,7 +184,7 @@ def _compare(connection: Connection, scope: Scope) -> _Rows:
         with plan_for_merges(connection):
             return _Rows(
                 records=_compare_records(connection, scope),
-                calculations=_compare_calculations(connection, scope),
+                calculations=compare_calculations(connection, scope),
                 contradicted=contradicted_days(connection, scope),
             )
     finally:
@@ -234,40 +229,6 @@ def _compare_records(connection: Connection, scope: Scope) -> dict[date, Tally]:
     }
     for day, rows in connection.execute(stored):
         tallies[day] = tallies.get(day, Tally()) + Tally(surplus=int(rows))
-    return tallies
-
-
-def _compare_calculations(connection: Connection, scope: Scope) -> dict[tuple[date, str], Tally]:
-    """Each triple with curtailed energy beside its row of each model, by day; surplus rows are counted by `_sum`."""
-    unique = is_key_unique(connection, CALCULATIONS)
-    energy, rewards = curtailed_energy(scope).subquery("energy"), period_rewards.c
-    known = and_(
-        energy.c.settlement_date == rewards.settlement_date, energy.c.settlement_period == rewards.settlement_period
-    )
-    joined: FromClause = energy.outerjoin(period_rewards, known)
-    counts = []
-    for model in scope.models.values():
-        stored = historical_bitcoin_calculations.alias(f"of_{model.name.lower()}")
-        same_triple = (stored.c[name] == energy.c[name] for name in CALCULATIONS.key if name != "miner_model")
-        of_model = [*same_triple, stored.c.miner_model == model.name, in_days(stored.c.settlement_date, scope)]
-        # Where the database forbids duplicates nobody needs to look for them.
-        joined = joined.outerjoin(stored, and_(*of_model, *([] if unique else [is_first_of_key(CALCULATIONS, stored)])))
-        matched = stored.c.miner_model.is_not(None)
-        expected = {
-            "bitcoin_mined": energy.c.curtailed_mwh * model.hashes_per_mwh * rewards.bitcoin_per_hash,
-            "difficulty": rewards.difficulty,
-        }
-        counts += [count_if(matched), count_if(and_(matched, CALCULATIONS.differs_in(connection, stored.c, expected)))]
-    by_day = select(energy.c.settlement_date, func.count(), *counts).select_from(joined)
-    tallies: dict[tuple[date, str], Tally] = {}
-    for day, triples, *found in connection.execute(by_day.group_by(energy.c.settlement_date)):
-        for name, actual, wrong in zip(scope.models, found[::2], found[1::2], strict=True):
-            tallies[day, name] = Tally(triples, actual, -actual, 0, wrong)
-    if not unique:
-        key = (historical_bitcoin_calculations.c.settlement_date, historical_bitcoin_calculations.c.miner_model)
-        duplicates = select(*key, func.count()).where(CALCULATIONS.judged(scope), ~is_first_of_key(CALCULATIONS))
-        for *group, count in connection.execute(duplicates.group_by(*key)):
-            tallies[group[0], group[1]] = tallies.get((group[0], group[1]), Tally()) + Tally(0, 0, -count, count, 0)
     return tallies
 
 

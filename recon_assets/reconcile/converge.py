@@ -4,11 +4,13 @@ Missing rows are inserted, wrong values corrected, rows that must not be there r
 caller holds the transaction and the days' locks. Nothing else writes these tables.
 """
 
+from contextlib import nullcontext
 from dataclasses import dataclass, fields
 from datetime import date
 from typing import Any
 
 from sqlalchemy import (
+    CTE,
     CompoundSelect,
     Connection,
     Executable,
@@ -17,6 +19,7 @@ from sqlalchemy import (
     delete,
     func,
     insert,
+    literal,
     select,
     tuple_,
     update,
@@ -25,8 +28,9 @@ from sqlalchemy import (
 from recon_assets.errors import ReconError
 from recon_assets.reconcile.audit import Tally, audit
 from recon_assets.reconcile.layering import Layer, is_first_of_key, is_key_unique
-from recon_assets.reconcile.layers import CURTAILMENT
-from recon_assets.reconcile.scope import Scope
+from recon_assets.reconcile.layers import CALCULATIONS, CURTAILMENT
+from recon_assets.reconcile.scope import Scope, plan_for_merges
+from recon_assets.reconcile.side_by_side import audit_calculations
 from recon_assets.tables import curtailment_records
 
 CORRECTED_AT = ("calculated_at", "updated_at", "last_updated")
@@ -62,13 +66,20 @@ def converge_by(connection: Connection, layer: Layer, scope: Scope, *by: str) ->
     ReconError when the database changed other rows than the audit, made in the same snapshot, said: the transaction is
     then to be rolled back.
     """
-    tallies = audit(connection, layer, scope, *by)
+    with plan_for_merges(connection) if layer is CALCULATIONS else nullcontext():
+        return _converge(connection, layer, scope, *by)
+
+
+def _converge(connection: Connection, layer: Layer, scope: Scope, *by: str) -> dict[tuple[Any, ...], Changes]:
+    if not _holds_any(connection, layer, scope):
+        return _fill(connection, layer, scope, *by)
+    tallies = _audit(connection, layer, scope, *by)
     total = sum(tallies.values(), Tally())
     removed = _remove(connection, layer, scope) if total.superfluous else 0
     # Where some rows must not be removed, another look tells of which group they are.
-    left = audit(connection, layer, scope, *by) if removed < total.superfluous else {}
+    left = _audit(connection, layer, scope, *by) if removed < total.superfluous else {}
     corrected = _correct(connection, layer, scope) if total.wrong else 0
-    inserted = _insert(connection, layer, scope) if total.missing else 0
+    inserted = _insert_missing(connection, layer, scope) if total.missing else 0
     if (corrected, inserted) != (total.wrong, total.missing) or removed > total.superfluous:
         raise ReconError(
             f"{layer.name} {scope.days}: {total.missing} rows were missing, {total.wrong} wrong and "
@@ -84,6 +95,34 @@ def converge_by(connection: Connection, layer: Layer, scope: Scope, *by: str) ->
         )
         for group, tally in tallies.items()
     }
+
+
+def _audit(connection: Connection, layer: Layer, scope: Scope, *by: str) -> dict[tuple[Any, ...], Tally]:
+    if layer is not CALCULATIONS:
+        return audit(connection, layer, scope, *by)
+    tallies: dict[tuple[Any, ...], Tally] = {}
+    for (day, model), tally in audit_calculations(connection, scope).items():
+        parts = {"settlement_date": day, "miner_model": model}
+        group = tuple(parts[name] for name in by)
+        tallies[group] = tallies.get(group, Tally()) + tally
+    return tallies
+
+
+def _holds_any(connection: Connection, layer: Layer, scope: Scope) -> bool:
+    one = select(literal(1)).select_from(layer.table).where(layer.near(scope)).limit(1)
+    return connection.execute(one).first() is not None
+
+
+def _fill(connection: Connection, layer: Layer, scope: Scope, *by: str) -> dict[tuple[Any, ...], Changes]:
+    """Inserts every expected row where none is stored: there is nothing to compare, and to count only afterwards."""
+    expected = layer.expected(scope).cte("expected")
+    inserted = _insert(connection, layer, expected, select(expected))
+    groups = [layer.table.c[name] for name in by]
+    held = select(*groups, func.count()).where(layer.judged(scope)).group_by(*groups)
+    found = {tuple(group): Changes(inserted=rows) for *group, rows in connection.execute(held) if rows}
+    if (counted := sum(found.values(), Changes()).inserted) != inserted:
+        raise ReconError(f"{layer.name} {scope.days}: {inserted} rows were inserted, {counted} are there; rolled back")
+    return found
 
 
 def _remove(connection: Connection, layer: Layer, scope: Scope) -> int:
@@ -108,7 +147,11 @@ def _correct(connection: Connection, layer: Layer, scope: Scope) -> int:
     """Updates the rows whose values are wrong."""
     table, identity = layer.table, layer.table.primary_key.columns
     expected = layer.expected(scope).cte("expected")
-    values = [layer.stored(expected.c, name).label(name) for name in (*layer.compared, *layer.carried)]
+    values = [
+        (func.coalesce(value, table.c[name]) if name in layer.kept else value).label(name)
+        for name in (*layer.compared, *layer.carried)
+        for value in (layer.stored(expected.c, name),)
+    ]
     wrong = (
         select(*(column.label(f"row_{column.name}") for column in identity), *values)
         .select_from(layer.below(expected, scope))
@@ -121,18 +164,20 @@ def _correct(connection: Connection, layer: Layer, scope: Scope) -> int:
     return _rows_changed(connection, update(table).values(new | stamps).where(same_row))
 
 
-def _insert(connection: Connection, layer: Layer, scope: Scope) -> int:
-    """Inserts the rows that are missing, in key order."""
-    table = layer.table
+def _insert_missing(connection: Connection, layer: Layer, scope: Scope) -> int:
     expected = layer.expected(scope).cte("expected")
-    names = expected.c.keys()
-    missing = (
-        select(*(layer.stored(expected.c, name).label(name) for name in names))
-        .select_from(layer.below(expected, scope))
-        .where(table.c[layer.key[0]].is_(None))
-        .order_by(*(expected.c[name] for name in layer.key))
+    stored = layer.below(expected, scope)
+    return _insert(
+        connection, layer, expected, select().select_from(stored).where(layer.table.c[layer.key[0]].is_(None))
     )
-    return _rows_changed(connection, insert(table).from_select(names, missing))
+
+
+def _insert(connection: Connection, layer: Layer, expected: CTE, rows: Select[Any]) -> int:
+    """Inserts rows of those that are expected, in key order, which keeps the index from being split at random."""
+    names = [column.name for column in expected.c if column.name in layer.table.c]
+    values = [layer.stored(expected.c, name).label(name) for name in names]
+    ordered = rows.with_only_columns(*values).order_by(*(expected.c[name] for name in layer.key))
+    return _rows_changed(connection, insert(layer.table).from_select(names, ordered))
 
 
 def _rows_changed(connection: Connection, statement: Executable) -> int:

@@ -19,7 +19,6 @@ from sqlalchemy import (
     Date,
     Double,
     MetaData,
-    Numeric,
     Select,
     Table,
     Text,
@@ -46,10 +45,10 @@ from recon_assets.reconcile.layering import (
     YEAR,
     Grain,
     Layer,
-    Written,
     beyond,
     distinct_from,
     in_days,
+    in_decimals,
     in_scope,
     where_known,
 )
@@ -142,6 +141,7 @@ def _calculations_expected(scope: Scope) -> Select[Any]:
             models.c.miner_model,
             bitcoin.label("bitcoin_mined"),
             rewards.difficulty,
+            rewards.difficulty_amount,
         )
         .select_from(energy)
         .join(models, true())
@@ -316,10 +316,6 @@ def _bitcoin_summary(table: Table, grain: Grain) -> Layer:
 
 
 def _energy_summary(table: Table, grain: Grain) -> Layer:
-    def kept(name: str) -> Written:
-        """A sum of the generation that is not known leaves what is stored."""
-        return lambda expected: func.coalesce(expected, table.c[name])
-
     judged = partial(_within, table, grain)
     sum_differs = beyond(relative=1e-9)
     return Layer(
@@ -331,7 +327,7 @@ def _energy_summary(table: Table, grain: Grain) -> Layer:
         expected=_energy_expected(table, grain),
         judged=judged,
         near=judged,
-        written={name: kept(name) for name in GENERATED},
+        kept=frozenset(GENERATED),
     )
 
 
@@ -363,7 +359,10 @@ CALCULATIONS = Layer(
     expected=_calculations_expected,
     judged=_calculations_judged,
     near=_calculations_judged,
-    written={"bitcoin_mined": lambda bitcoin: func.round(cast(bitcoin, Numeric), BITCOIN_DECIMALS)},
+    written={
+        "bitcoin_mined": lambda expected: in_decimals(expected["bitcoin_mined"], BITCOIN_DECIMALS),
+        "difficulty": lambda expected: expected["difficulty_amount"],
+    },
     removable=_calculations_removable,
 )
 BITCOIN_DAILY = _bitcoin_summary(bitcoin_daily_summaries, DAY)

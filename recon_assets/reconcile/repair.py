@@ -1,46 +1,23 @@
-"""The repair of a span of days, months or years: which layers can be made right, and what they hold afterwards.
+"""The repair of a span of days, months or years: which layers can be made right, and what was done.
 
 Belongs here: the order of the layers, the days that one layer leaves out because the layer below does not vouch for
-them, the evidence (row counts, totals, fingerprint). Does not: SQL that changes rows (converge.py).
+them. Does not: SQL that changes rows (converge.py), and what they hold afterwards (evidence.py).
 """
 
-import hashlib
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
-from itertools import groupby
-from typing import Any
 
 from sqlalchemy import Connection, Engine, select
 
 from recon_assets.mining import MODELS
 from recon_assets.reconcile.audit import audit, contradicted_days
 from recon_assets.reconcile.converge import Changes, converge_by, damaged_days
-from recon_assets.reconcile.layering import DAY, Layer, in_days
-from recon_assets.reconcile.layers import CALCULATIONS, CURTAILMENT, ENERGY_DAILY, GENERATED, curtailed_energy
-from recon_assets.reconcile.scope import Scope, difficulty_history, period_rewards, reading, writing
+from recon_assets.reconcile.evidence import Evidence, evidence_of
+from recon_assets.reconcile.layering import DAY, Layer
+from recon_assets.reconcile.layers import CALCULATIONS, CURTAILMENT, ENERGY_DAILY, curtailed_energy
+from recon_assets.reconcile.scope import Scope, difficulty_history, period_rewards, writing
 from recon_assets.reconcile.state import DayState, day_states, generated_days
-
-TOTALS = {
-    "volume": "volume_mwh",
-    "payment": "payment_gbp",
-    "bitcoin_mined": "bitcoin_mined",
-    "total_curtailed_energy": "curtailed_mwh",
-    "total_payment": "payment_gbp",
-    "total_wind_generation": "generated_mwh",
-    "wind_onshore_generation": "generated_onshore_mwh",
-    "wind_offshore_generation": "generated_offshore_mwh",
-}
-"""The column of a layer -> the name of its total, with the unit."""
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """What a partition of a layer holds: rows, totals, and a fingerprint of the content."""
-
-    rows: int
-    totals: Mapping[str, float]
-    fingerprint: str
 
 
 @dataclass(frozen=True)
@@ -108,53 +85,6 @@ def repair(
 def _for_layer(layer: Layer, scope: Scope, only: Collection[str]) -> Scope:
     chosen = {name: model for name, model in scope.models.items() if name in only}
     return replace(scope, models=chosen) if layer is CALCULATIONS else scope
-
-
-def gather_evidence(
-    engine: Engine, layers: Sequence[Layer], scope: Scope
-) -> dict[tuple[str, str | None, str], Evidence]:
-    """What the layers hold, per (layer name, miner model or None, period), without changing anything."""
-    with reading(engine, scope.days) as connection:
-        return {key: found for layer in layers for key, found in evidence_of(connection, layer, scope)}
-
-
-def evidence_of(
-    connection: Connection, layer: Layer, scope: Scope
-) -> Iterator[tuple[tuple[str, str | None, str], Evidence]]:
-    """The evidence of every period of a layer, those without a row included, read as a stream in key order."""
-    table = layer.table
-    models: list[str | None] = list(scope.models) if layer is CALCULATIONS else [None]
-    names = [*layer.key, *(name for name in layer.compared if name not in layer.key)]
-    held = in_days(table.c.settlement_date, scope) if layer is CURTAILMENT else layer.judged(scope)
-    of_model = [table.c.miner_model] if layer is CALCULATIONS else []
-    order = [table.c[layer.period], *of_model, *(table.c[name] for name in layer.key), *table.primary_key.columns]
-    rows = connection.execute(select(*(table.c[name] for name in names)).where(held).order_by(*order))
-    found: dict[tuple[str | None, str], Evidence] = {}
-    period, model = names.index(layer.period), names.index("miner_model") if of_model else None
-
-    def group(row: Any) -> tuple[str | None, str]:
-        return (None if model is None else row[model], str(row[period]))
-
-    for key, members in groupby(rows, group):
-        found[key] = _summarise(names, members)
-    for label in dict.fromkeys(layer.grain.label(day) for day in scope.days):
-        for name in models:
-            yield (layer.name, name, label), found.get((name, label)) or _summarise(names, ())
-
-
-def _summarise(names: Sequence[str], rows: Iterable[Any]) -> Evidence:
-    digest = hashlib.blake2b(digest_size=16)
-    measured = [(index, TOTALS[name]) for index, name in enumerate(names) if name in TOTALS]
-    # Of a generation that nobody has read there is no total, rather than one of 0.
-    totals = {TOTALS[name]: 0.0 for name in names if name in TOTALS and name not in GENERATED}
-    count = 0
-    for row in rows:
-        digest.update(repr(tuple(row)).encode())
-        for index, total in measured:
-            if row[index] is not None:
-                totals[total] = totals.get(total, 0.0) + row[index]
-        count += 1
-    return Evidence(count, totals, digest.hexdigest())
 
 
 def _unfit_days(

@@ -29,7 +29,7 @@ from recon_assets.curtailment import CurtailmentRule
 from recon_assets.difficulty import DifficultyHistory, Retarget
 from recon_assets.mining import MODELS, MinerModel
 from recon_assets.settlement import Days
-from recon_assets.tables import network_difficulty
+from recon_assets.tables import AMOUNT, network_difficulty
 
 
 @dataclass(frozen=True)
@@ -64,10 +64,12 @@ period_rewards = Table(
     Column("settlement_date", Date, primary_key=True),
     Column("settlement_period", Integer, primary_key=True),
     Column("difficulty", Double, nullable=False),
+    Column("difficulty_amount", AMOUNT, nullable=False),
     Column("bitcoin_per_hash", Double, nullable=False),
     prefixes=["TEMPORARY"],
 )
-"""One row per settlement period whose reward is known; lives as long as the transaction."""
+"""One row per settlement period whose reward is known; lives as long as the transaction. The difficulty is in it as it
+is compared and as it is stored, so that it is converted for each period and not for each calculation."""
 
 
 _reward_spans = Table(
@@ -147,9 +149,10 @@ def load_rewards(connection: Connection, days: Days) -> None:
     _reward_spans.create(connection, checkfirst=False)
     connection.execute(insert(_reward_spans), spans)
     periods = values(column("period", Integer), name="numbers").data([(n,) for n in range(1, 51)]).cte("periods")
+    known = _reward_spans.c
     rewards = select(
-        _reward_spans.c.settlement_date, periods.c.period, _reward_spans.c.difficulty, _reward_spans.c.bitcoin_per_hash
-    ).join_from(_reward_spans, periods, periods.c.period.between(_reward_spans.c.first, _reward_spans.c.last))
+        known.settlement_date, periods.c.period, known.difficulty, known.difficulty, known.bitcoin_per_hash
+    ).join_from(_reward_spans, periods, periods.c.period.between(known.first, known.last))
     connection.execute(insert(period_rewards).from_select(period_rewards.c.keys(), rewards))
     _reward_spans.drop(connection)
     if connection.dialect.name == "postgresql":
