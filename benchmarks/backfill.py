@@ -1,71 +1,221 @@
-"""How long a backfill of a year of calculations takes, launched as the button of the Dagster UI does.
+"""How long a backfill of calculations takes, launched as the button of the Dagster UI does.
 
-    python benchmarks/history.py URL
-    python -m benchmarks.backfill URL [YEAR] [--kill-daemon]
+    python -m benchmarks.history URL
+    python -m benchmarks.backfill URL [FIRST LAST] [--kill-daemon]
 
-Deletes the year's calculations, starts webserver, daemon and code servers in a folder of their own, launches the
-backfill over GraphQL, and waits until every row is right. With `--kill-daemon` the daemon is killed while runs execute
-and started again after 10 s.
+Deletes the calculations of the days, starts webserver, daemon and code servers in a folder of their own, launches the
+backfill over GraphQL, and waits until every row is right. Dagster's own storage is of the same engine: SQLite files, or
+a PostgreSQL database beside the other. With `--kill-daemon` the daemon is killed while runs execute and started again
+after 10 s.
 """
 
+import os
 import sys
 import tempfile
+import threading
 import time
 from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
-from sqlalchemy import delete, func, select
+import psutil
+import psycopg
+from sqlalchemy import URL, ColumnElement, Engine, delete, func, make_url, select
 
+from benchmarks.figures import Figure, engine_of
+from benchmarks.history import HISTORY
 from recon_assets import database
 from recon_assets.mining import MODELS
 from recon_assets.orchestration.catalogue import calculations_key
-from recon_assets.orchestration.in_flight import RANGE_TAGS
-from recon_assets.settings import Settings
-from recon_assets.settlement import Days
-from recon_assets.tables import historical_bitcoin_calculations
+from recon_assets.orchestration.in_flight import PARTITION_TAG, RANGE_TAGS
+from recon_assets.orchestration.instance import prepare_home
+from recon_assets.settlement import Days, parse_day
+from recon_assets.tables import (
+    bitcoin_daily_summaries,
+    bitcoin_monthly_summaries,
+    bitcoin_yearly_summaries,
+    historical_bitcoin_calculations,
+)
 from recon_assets_tests.command import Command
-from recon_assets_tests.serving import serve, wait_until
+from recon_assets_tests.serving import WORKSPACE, Served, family, serve, wait_until
 
+PART = "Backfill of three years through Dagster"
+AT_MOST = {"sqlite": 180.0, "postgresql": 150.0}
 DOWN_SECONDS = 10
 PATIENCE_SECONDS = 1200
+NOT_ENDED = ("REQUESTED", "COMPLETING")
+EMPTY_WORKSPACE = (
+    "load_from:\n  - python_module:\n      module_name: benchmarks.empty_bodies\n      location_name: recon\n"
+)
+ROOT = str(Path(__file__).parent.parent)
+LOADED = "{ repositoriesOrError { ... on RepositoryConnection { nodes { name } } } }"
+LOOK_SECONDS = 2
+SUMS = (bitcoin_daily_summaries, bitcoin_monthly_summaries, bitcoin_yearly_summaries)
+KEYS = [list(calculations_key(model).path) for model in MODELS]
 
 
-def main(url: str, year: str = "2023", *options: str) -> None:
-    """Prints what it took."""
-    days = Days.of_year(year)
-    engine = database.open_engine(Settings.from_environment({"DATABASE_URL": url}, Path.cwd()).database_url)
-    table = historical_bitcoin_calculations
-    of_year = table.c.settlement_date.between(days.first, days.last)
-    with database.reading(engine) as connection:
-        expected = connection.execute(select(func.count()).where(of_year)).scalar_one()
+@dataclass
+class Course:
+    """How a backfill went: seconds until every row was there and until Dagster called it complete, runs, memory."""
+
+    filled: float
+    ended: float
+    status: str
+    runs: int
+    ranges: int
+    most_successes: int
+    peak_mb: float
+
+
+def measure(url: str) -> Iterator[Figure]:
+    """The figures of one engine; the database holds three years, which are right before and afterwards."""
+    engine = engine_of(url)
+    name = engine.dialect.name
+    course = calculations(url, HISTORY)
+    yield Figure(PART, f"{course.runs} runs, {course.status}: all rows there", name, course.filled)
+    yield Figure(
+        PART,
+        "the same, until Dagster called it complete",
+        name,
+        course.ended,
+        at_most=AT_MOST[name],
+        peak_mb=course.peak_mb,
+    )
+    empty = run(url, HISTORY, KEYS, lambda: True, workspace=EMPTY_WORKSPACE)
+    yield Figure(PART, f"the same with empty bodies, {empty.runs} runs", name, empty.ended, peak_mb=empty.peak_mb)
+    sums = summaries(url, HISTORY)
+    yield Figure(
+        PART, f"daily, monthly and yearly sums, {sums.runs} runs, {sums.status}", name, sums.ended, peak_mb=sums.peak_mb
+    )
+
+
+def calculations(url: str, days: Days, *, kill_daemon: bool = False) -> Course:
+    """Deletes and backfills the calculations of some days."""
+    engine, table = engine_of(url), historical_bitcoin_calculations
+    of_days = table.c.settlement_date.between(days.first, days.last)
+    expected = _count(engine, of_days)
     with database.writing(engine) as connection:
-        connection.execute(delete(table).where(of_year))
-    with tempfile.TemporaryDirectory() as folder:
+        connection.execute(delete(table).where(of_days))
+
+    def stored() -> int:
+        return _count(engine, of_days)
+
+    def kill(served: Served) -> None:
+        wait_until(lambda: 0 < stored() < expected, PATIENCE_SECONDS, every=1)
+        served.kill_daemon()
+        time.sleep(DOWN_SECONDS)
+        served.start_daemon()
+
+    return run(url, days, KEYS, lambda: stored() == expected, meanwhile=kill if kill_daemon else None)
+
+
+def summaries(url: str, days: Days) -> Course:
+    """Deletes and backfills the sums of bitcoin of whole years."""
+    engine = engine_of(url)
+    with database.writing(engine) as connection:
+        for table in SUMS:
+            connection.execute(delete(table))
+    return run(url, days, [[table.name] for table in SUMS], lambda: True)
+
+
+def run(
+    url: str,
+    days: Days,
+    keys: list[list[str]],
+    is_filled: Callable[[], bool],
+    *,
+    workspace: str | None = None,
+    meanwhile: Callable[[Served], None] | None = None,
+) -> Course:
+    """Serves Dagster in a folder of its own, backfills assets and waits for the end."""
+    with tempfile.TemporaryDirectory() as folder, _dagster_storage(url) as storage:
+        home = Path(folder, ".recon", "dagster")
+        prepare_home(home)
+        with (home / "dagster.yaml").open("a", encoding="utf-8") as configuration:
+            configuration.write(storage)
+        served_from = Path(folder, "workspace.yaml")
+        served_from.write_text(workspace or Path(WORKSPACE).read_text(encoding="utf-8"), encoding="utf-8")
         # The sensors would fill the same gap side by side.
-        recon = Command(Path(folder), DATABASE_URL=url, MEMPOOL_API_URL="none", RECON_TICK_SECONDS="3600")
-        with serve(recon) as served:
-
-            def stored() -> int:
-                with database.reading(engine) as connection:
-                    return int(connection.execute(select(func.count()).where(of_year)).scalar_one())
-
+        environment = {"DATABASE_URL": url, "MEMPOOL_API_URL": "none", "RECON_TICK_SECONDS": "3600", "PYTHONPATH": ROOT}
+        recon = Command(Path(folder), **environment)
+        with serve(recon, served_from) as served, _peak_of_children() as peak:
+            wait_until(lambda: served.ask(LOADED)["repositoriesOrError"].get("nodes"))
             began = time.monotonic()
-            keys = [list(calculations_key(model).path) for model in MODELS]
             backfill = served.backfill(keys, [day.isoformat() for day in days])
-            if "--kill-daemon" in options:
-                wait_until(lambda: 0 < stored() < expected, PATIENCE_SECONDS, every=1)
-                served.kill_daemon()
-                time.sleep(DOWN_SECONDS)
-                served.start_daemon()
-            wait_until(lambda: stored() == expected, PATIENCE_SECONDS, every=2)
+            if meanwhile:
+                meanwhile(served)
+            wait_until(is_filled, PATIENCE_SECONDS, every=1)
             filled = time.monotonic() - began
-            wait_until(lambda: served.backfill_status(backfill) not in ("REQUESTED", "COMPLETING"), PATIENCE_SECONDS)
+            wait_until(lambda: served.backfill_status(backfill) not in NOT_ENDED, PATIENCE_SECONDS, every=0.5)
             ended, status = time.monotonic() - began, served.backfill_status(backfill)
             runs = served.runs()
-            good = Counter(run["tags"][RANGE_TAGS[0]] for run in runs if run["status"] == "SUCCESS")
-    print(f"{expected:,} calculations of {len(days)} days x {len(MODELS)} models: all there after {filled:.0f} s")
-    most = max(good.values())
-    print(f"backfill {status} after {ended:.0f} s; {len(runs)} runs, {len(good)} ranges, each {most} time(s) at most")
+    good = Counter(
+        run["tags"].get(RANGE_TAGS[0], run["tags"].get(PARTITION_TAG)) for run in runs if run["status"] == "SUCCESS"
+    )
+    return Course(filled, ended, status, len(runs), len(good), max(good.values()), max(peak))
+
+
+@contextmanager
+def _dagster_storage(url: str) -> Iterator[str]:
+    """What dagster.yaml says of the storage: nothing for SQLite, else a database of its own on the same server."""
+    address = make_url(url)
+    if address.get_backend_name() == "sqlite":
+        yield ""
+        return
+    with psycopg.connect(
+        address.set(drivername="postgresql").render_as_string(hide_password=False), autocommit=True
+    ) as server:
+        server.execute("DROP DATABASE IF EXISTS dagster WITH (FORCE)")
+        server.execute("CREATE DATABASE dagster")
+        own = address.set(drivername="postgresql+psycopg2", database="dagster")
+        yield f"\nstorage:\n  postgres:\n    postgres_url: {_text_of(own)}\n"
+        server.execute("DROP DATABASE dagster WITH (FORCE)")
+
+
+def _text_of(address: URL) -> str:
+    return address.render_as_string(hide_password=False)
+
+
+@contextmanager
+def _peak_of_children() -> Iterator[list[float]]:
+    """Fills a list with the memory (MB) that all child processes have to themselves, every few seconds."""
+    seen, over = [0.0], threading.Event()
+
+    def look() -> None:
+        while not over.wait(LOOK_SECONDS):
+            seen.append(sum(_own_memory(process) for process in family(os.getpid())) / 1e6)
+
+    watcher = threading.Thread(target=look)
+    watcher.start()
+    try:
+        yield seen
+    finally:
+        over.set()
+        watcher.join()
+
+
+def _own_memory(process: psutil.Process) -> int:
+    try:
+        return int(process.memory_full_info().uss)
+    except psutil.Error:
+        return 0
+
+
+def _count(engine: Engine, where: ColumnElement[bool]) -> int:
+    with database.reading(engine) as connection:
+        return int(connection.execute(select(func.count()).where(where)).scalar_one())
+
+
+def main(url: str, *words: str) -> None:
+    """Prints what a backfill of calculations took."""
+    dates = [parse_day(word) for word in words if not word.startswith("--")]
+    course = calculations(url, Days(*dates) if dates else HISTORY, kill_daemon="--kill-daemon" in words)
+    print(
+        f"all there after {course.filled:.0f} s, {course.status} after {course.ended:.0f} s; {course.runs} runs, "
+        f"{course.ranges} ranges, each {course.most_successes} time(s) at most; {course.peak_mb:,.0f} MB"
+    )
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ import psutil
 import requests
 
 from recon_assets.orchestration.instance import open_instance
-from recon_assets.orchestration.server import PROGRAMS
+from recon_assets.orchestration.server import EVENTS_AT_ONCE, PROGRAMS
 from recon_assets_tests.command import Command
 
 WORKSPACE = str(files("recon_assets.data") / "workspace.yaml")
@@ -66,8 +66,8 @@ CHECKS = """
 class Served:
     """Webserver and daemon, each with code servers of its own, as a service manager would start them."""
 
-    def __init__(self, recon: Command) -> None:
-        self._recon = recon
+    def __init__(self, recon: Command, workspace: Path | str = WORKSPACE) -> None:
+        self._recon, self._workspace = recon, str(workspace)
         self._home = recon.folder / ".recon" / "dagster"
         self._output = (recon.folder / "served.log").open("a", encoding="utf-8")
         # As `recon ui` does: two processes that find no databases both make them, and one of them may fail.
@@ -80,9 +80,9 @@ class Served:
     def _start(self, program: Sequence[str], *words: str) -> subprocess.Popen[str]:
         # Nobody empties a pipe; one that is full would stop them.
         return subprocess.Popen(
-            [sys.executable, *program, "--workspace", WORKSPACE, *words],
+            [sys.executable, *program, "--workspace", self._workspace, *words],
             cwd=self._recon.folder,
-            env=self._recon.environment | {"DAGSTER_HOME": str(self._home)},
+            env=EVENTS_AT_ONCE | self._recon.environment | {"DAGSTER_HOME": str(self._home)},
             stdout=self._output,
             stderr=self._output,
             text=True,
@@ -171,9 +171,9 @@ class Served:
 
 
 @contextmanager
-def serve(recon: Command) -> Iterator[Served]:
+def serve(recon: Command, workspace: Path | str = WORKSPACE) -> Iterator[Served]:
     """A Dagster that is served, in the folder and the environment of a command."""
-    served = Served(recon)
+    served = Served(recon, workspace)
     try:
         wait_until(served.is_up)
         yield served

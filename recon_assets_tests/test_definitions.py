@@ -74,7 +74,7 @@ def test_a_backfill_puts_a_month_of_days_in_one_run() -> None:
     for key in [WIND_GENERATION, *PARTITIONED]:
         policy = graph.get(key).backfill_policy
         assert policy is not None
-        assert policy.max_partitions_per_run == DAYS_A_RUN == 31
+        assert policy.max_partitions_per_run == DAYS_A_RUN == 92
 
 
 def test_the_jobs_hold_their_assets_and_say_what_they_do() -> None:

@@ -13,13 +13,17 @@ from recon_assets.orchestration.instance import open_instance
 PROGRAMS = {"webserver": ["-m", "dagster_webserver"], "daemon": ["-m", "dagster._daemon", "run"]}
 """Two processes: `dagster dev`, which wraps them, once ignored a termination signal for 100 s."""
 
+EVENTS_AT_ONCE = {"DAGSTER_EVENT_BATCH_SIZE": "100"}
+"""A month of three miner models. Dagster's SQLite storage writes them one by one all the same, its PostgreSQL one does
+not; what a killed run has not written, the next start of work tells Dagster again."""
+
 PATIENCE_SECONDS = 15
 
 
 def serve(home: Path, host: str, port: int) -> int:
     """Runs both until one ends or Ctrl-C; returns the exit code of the one that ended by itself, else 0."""
     with open_instance(home):
-        environment = {**os.environ, "DAGSTER_HOME": str(home)}
+        environment = {**EVENTS_AT_ONCE, **os.environ, "DAGSTER_HOME": str(home)}
     workspace = ["--workspace", str(files("recon_assets.data") / "workspace.yaml")]
     listening = {"webserver": ["--host", host, "--port", str(port)]}
     processes = [

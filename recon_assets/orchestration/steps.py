@@ -26,8 +26,6 @@ from recon_assets.reconcile.repair import Repair
 from recon_assets.settlement import Days, due_periods
 from recon_assets.wind_generation import read_wind_generation
 
-StepContext = dg.AssetExecutionContext | dg.OpExecutionContext
-
 
 def process_tags() -> dict[str, str]:
     """The process that executes a run, so that a run whose process is gone can be told."""
@@ -40,7 +38,7 @@ def process_tags() -> dict[str, str]:
 
 
 @contextmanager
-def at_work(context: StepContext) -> Iterator[Workbench]:
+def at_work(context: events.Context) -> Iterator[Workbench]:
     """The workbench; the run is marked with its process, and an error that a user may meet is one line in the UI."""
     context.instance.add_run_tags(context.run.run_id, {**process_tags(), "recon/run": context.run.run_id})
     workbench: Workbench = getattr(context.resources, WORKBENCH)
@@ -51,7 +49,7 @@ def at_work(context: StepContext) -> Iterator[Workbench]:
 
 
 def read_days(
-    context: StepContext, workbench: Workbench, days: Sequence[date], periods: range | None = None
+    context: events.Context, workbench: Workbench, days: Sequence[date], periods: range | None = None
 ) -> tuple[list[dg.AssetMaterialization], dict[date, str]]:
     """Reads days (or some settlement periods of them) from Elexon; a day that fails does not stop the others.
 
@@ -98,7 +96,7 @@ def read_days(
 
 
 def read_generation(
-    context: StepContext, workbench: Workbench, days: Sequence[date], *, is_alone: bool
+    context: events.Context, workbench: Workbench, days: Sequence[date], *, is_alone: bool
 ) -> dict[date, str]:
     """Reads the wind generation of each day; a day that fails does not stop the others. The reasons of those that did.
 
@@ -143,7 +141,7 @@ def _reason_of(day: date, error: ReconError | DBAPIError) -> str:
 
 
 def converge_spans(
-    context: StepContext, workbench: Workbench, assets: Sequence[LayerAsset], spans: Sequence[Days], pacing: Pacing
+    context: events.Context, workbench: Workbench, assets: Sequence[LayerAsset], spans: Sequence[Days], pacing: Pacing
 ) -> dict[date, str]:
     """Makes assets of one partitioning right, bottom up, and logs an event per partition; why the other days failed."""
     chosen: Collection[dg.AssetKey] = {asset.key for asset in assets}
@@ -156,8 +154,7 @@ def converge_spans(
                 logged = events.event_pointer(context.instance)
                 pointers = {key: logged if key in chosen else before for key in asset.upstream}
                 provenance = events.Provenance(context.instance, pointers)
-                for event in repair_events(asset, done.repair, provenance):
-                    context.log_event(event)
+                events.log_events(context, repair_events(asset, done.repair, provenance))
             for reasons in done.repair.unfit.values():
                 failures |= reasons
             workbench.observer.repaired(done.days, done.repair)
