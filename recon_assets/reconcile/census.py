@@ -52,6 +52,7 @@ class _Rows:
     records: dict[date, Tally] = field(default_factory=dict)
     calculations: dict[tuple[date, str], Tally] = field(default_factory=dict)
     contradicted: frozenset[date] = frozenset()
+    stale: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
 
 @dataclass
@@ -80,19 +81,20 @@ def reconciled_state(engine: Engine, scope: Scope, now: datetime, summaries: Seq
     """The reconciled state of the scope, from the rows as they are at this moment."""
     whole = scope.of(_widest(summaries, scope.days))
     pieces, spans = list(scope.days.cut(DAYS_A_PIECE)), list(whole.days.cut(DAYS_A_PIECE))
-    with database.snapshots(engine, min(READERS, len(pieces))) as connections:
+    with database.snapshots(engine, READERS) as connections:
         for connection in connections:
             plan_for_sets(connection)
-        # The comparisons first: they take longest.
-        work: list[Task] = [_task(_compare, scope.of(piece)) for piece in pieces]
-        work += [_task(_sum, whole.of(span)) for span in spans]
+        sums = _sums(connections, whole, spans)
+        # The longest first.
+        work: list[Task] = [_task(_look_at_calculations, scope.of(piece)) for piece in pieces]
+        work += [_task(_look_at_records, scope.of(piece)) for piece in pieces]
+        work += [lambda connection: _Rows(stale=_stale(connection, sums, summaries, scope))]
+        work += [_task(_find_contradicted, scope.of(piece)) for piece in pieces]
         found = _side_by_side(connections, work)
         rows = [part for part in found if isinstance(part, _Rows)]
-        sums = _Sums.of(part for part in found if isinstance(part, _Sums))
         contradicted = frozenset[date]().union(*(part.contradicted for part in rows))
         days = day_states(connections[0], scope, now, contradicted)
         unproven = unproven_periods(connections[0], scope, now)
-        stale = _stale(connections[0], sums, summaries, scope)
     known = [day for day, state in days.items() if state not in (DayState.NOT_INGESTED, DayState.INCOMPLETE)]
     latest = max(known, default=None)
     calculations = {key: tally for part in rows for key, tally in part.calculations.items()}
@@ -104,7 +106,7 @@ def reconciled_state(engine: Engine, scope: Scope, now: datetime, summaries: Seq
         days=days,
         curtailment={day: tally for part in rows for day, tally in part.records.items() if day not in contradicted},
         calculations=calculations,
-        stale_summaries=stale,
+        stale_summaries={name: keys for part in rows for name, keys in part.stale.items()},
         bitcoin={
             model: fsum(
                 total for (day, name), (total, _) in sums.bitcoin.items() if name == model and day in scope.days
@@ -132,9 +134,7 @@ def stale_summaries(
     with database.snapshots(engine, min(READERS, len(spans))) as connections:
         for connection in connections:
             plan_for_sets(connection)
-        found = _side_by_side(connections, [_task(_sum, whole.of(span)) for span in spans])
-        sums = _Sums.of(part for part in found if isinstance(part, _Sums))
-        return _stale(connections[0], sums, summaries, scope)
+        return _stale(connections[0], _sums(connections, whole, spans), summaries, scope)
 
 
 def settlement_days(engine: Engine, scope: Scope, now: datetime) -> tuple[dict[date, DayState], dict[date, Periods]]:
@@ -177,18 +177,23 @@ def _side_by_side(connections: Sequence[Connection], work: Iterable[Task]) -> li
         return list(pool.map(do, work))
 
 
-def _compare(connection: Connection, scope: Scope) -> _Rows:
-    """Records with their bids, calculations with the records, bids with their proofs."""
+def _sums(connections: Sequence[Connection], whole: Scope, spans: Sequence[Days]) -> _Sums:
+    found = _side_by_side(connections, [_task(_sum, whole.of(span)) for span in spans])
+    return _Sums.of(part for part in found if isinstance(part, _Sums))
+
+
+def _look_at_calculations(connection: Connection, scope: Scope) -> _Rows:
     load_rewards(connection, scope.days)
     try:
         with plan_for_merges(connection):
-            return _Rows(
-                records=_compare_records(connection, scope),
-                calculations=compare_calculations(connection, scope),
-                contradicted=contradicted_days(connection, scope),
-            )
+            return _Rows(calculations=compare_calculations(connection, scope))
     finally:
         period_rewards.drop(connection)
+
+
+def _look_at_records(connection: Connection, scope: Scope) -> _Rows:
+    with plan_for_merges(connection):
+        return _Rows(records=_compare_records(connection, scope))
 
 
 def _find_contradicted(connection: Connection, scope: Scope) -> _Rows:
