@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo ui test campaign lint clean
+.PHONY: help demo ui test campaign bench lint clean
 
 help: ## Show the targets.
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/'
@@ -21,6 +21,9 @@ test: $(VENV)/.installed-dev ## Run all tests, on SQLite and on PostgreSQL.
 campaign: $(VENV)/.installed-dev ## Nights without anybody on both engines; many random schedules of faults and kills (an hour).
 	$(BIN)/pytest -n 2 -m campaign
 	$(BIN)/pytest -n 2 --dist load --hypothesis-profile campaign recon_assets_tests/test_schedules.py
+
+bench: $(VENV)/.installed-dev ## Measure everything on both engines and write benchmarks/RESULTS.md (about 20 minutes).
+	$(BIN)/python -m benchmarks
 
 lint: $(VENV)/.installed-dev ## Check style and types.
 	$(BIN)/ruff check .

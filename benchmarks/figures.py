@@ -22,7 +22,7 @@ from recon_assets.reconcile.scope import Scope
 from recon_assets.settings import Settings
 from recon_assets.settlement import Days
 
-TURNS = 2
+TURNS = 3
 """How often each of the ways that are compared takes its turn; the median counts."""
 
 Work = Callable[..., float]

@@ -3,7 +3,7 @@
 2025-06-28 has 5,101 curtailment records. The server has no delay and there is no rate limit, so that this is the cost
 of our own work. The day is taken away and read again three times.
 
-    python benchmarks/heavy_day.py sqlite:///heavy.db
+    python -m benchmarks.heavy_day sqlite:///heavy.db
 """
 
 import subprocess

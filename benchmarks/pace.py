@@ -2,7 +2,7 @@
 
 Belongs here: the measurement behind the defaults of recon_assets/pace.py. It deletes and restores calculations.
 
-    python benchmarks/pace.py sqlite:///history.db
+    python -m benchmarks.pace sqlite:///history.db
 """
 
 import sys

@@ -1,6 +1,6 @@
 """How long the ticks of sensors and automation take on a long history, and how much memory 50 of them leave behind.
 
-    python benchmarks/history.py URL 2022-01-01 2025-12-31
+    python -m benchmarks.history URL 2022-01-01 2025-12-31
     python -m benchmarks.ticks URL [TICKS]
 
 Every tick is evaluated in this process, as the code server does: instance and cursor last, the database is opened and
@@ -13,28 +13,34 @@ import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import dagster as dg
 import psutil
 
+from benchmarks.figures import Figure, show
 from recon_assets.orchestration.assembly import build_defs
 from recon_assets.orchestration.instance import open_instance
 from recon_assets.orchestration.workbench import WORKBENCH, open_workbench
 from recon_assets.settings import Settings, Unattended
 
+PART = "Ticks at four years"
+SECONDS, MEGABYTES = 3.0, 50.0
 
-def main(url: str, ticks: str = "50") -> None:
-    """Prints a line for each sensor."""
+
+def measure(url: str, ticks: int = 10) -> Iterator[Figure]:
+    """Two figures for each sensor: the longest tick, and what the process has grown by."""
     environment = {"DATABASE_URL": url, "RECON_ALERT_URLS": "json://127.0.0.1:9/", "MEMPOOL_API_URL": "none"}
     os.environ.update(environment)
     settings = Settings.from_environment(environment, Path.cwd())
+    name = settings.database_url.get_backend_name()
     with tempfile.TemporaryDirectory() as home, open_instance(Path(home)) as instance:
         defs = build_defs(unattended=Unattended(everything=True, tick_seconds=60))
         repository = defs.get_repository_def()
         for sensor in defs.sensors or ():
-            cursor, took = None, []
-            for number in range(int(ticks) + 1):
+            cursor, took, before = None, [], 0.0
+            for number in range(ticks + 1):
                 began = time.perf_counter()
                 with (
                     open_workbench(settings) as workbench,
@@ -54,12 +60,12 @@ def main(url: str, ticks: str = "50") -> None:
                     before = psutil.Process().memory_info().rss
             gc.collect()
             grown = (psutil.Process().memory_info().rss - before) / 1e6
-            print(
-                f"{sensor.name:24} {len(took) - 1} ticks: median {statistics.median(took):.2f} s, "
-                f"longest {max(took):.2f} s, process {grown:+.1f} MB",
-                flush=True,
+            what = f"{sensor.name}: the longest of {ticks} ticks, the median is {statistics.median(took):.2f} s"
+            yield Figure(PART, what, name, max(took), at_most=SECONDS)
+            yield Figure(
+                PART, f"{sensor.name}: growth of the process in {ticks} ticks", name, grown, "MB", at_most=MEGABYTES
             )
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    show(measure(sys.argv[1], *map(int, sys.argv[2:])))

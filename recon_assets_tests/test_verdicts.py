@@ -6,7 +6,7 @@ from sqlalchemy import Engine
 from recon_assets.curtailment import CurtailmentRule
 from recon_assets.orchestration.checks import CHECKS
 from recon_assets.reconcile.scope import Scope
-from recon_assets.reconcile.stock import take_stock
+from recon_assets.reconcile.stock import Stock
 from recon_assets.reconcile.verdicts import OFFENDERS, Verdict
 from recon_assets.settlement import Days, day_starts_at
 from recon_assets_tests.steps import JUNE_6, JUNE_7, NOW, SMALL_DAYS, execute, ingest, scalar
@@ -23,7 +23,7 @@ COLUMNS = "settlement_date, settlement_period, farm_id, miner_model, bitcoin_min
 
 def verdicts(engine: Engine, days: Days = SMALL_DAYS, now: datetime = NOW) -> dict[str, Verdict]:
     """Every verdict, under 'asset:check'."""
-    stock = take_stock(engine, Scope(days, CurtailmentRule.SO_FLAGGED), now)
+    stock = Stock(engine, Scope(days, CurtailmentRule.SO_FLAGGED), now)
     return {f"{check.asset_key.to_user_string()}:{check.name}": judge(stock) for check, judge in CHECKS.items()}
 
 

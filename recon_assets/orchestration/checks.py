@@ -20,7 +20,7 @@ from recon_assets.reconcile import verdicts as v
 from recon_assets.reconcile.layering import DAY, MONTH, Layer
 from recon_assets.reconcile.layers import BITCOIN_DAILY, CURTAILMENT, SUMMARIES
 from recon_assets.reconcile.state import first_day, last_day
-from recon_assets.reconcile.stock import take_stock
+from recon_assets.reconcile.stock import Stock
 from recon_assets.settlement import Days, london_day
 
 
@@ -77,7 +77,7 @@ def evaluate(
         return
     # Yesterday too, which should be there; today only as far as it has been read.
     days = Days(first, max(last, first, london_day(now) - timedelta(days=1)))
-    stock = take_stock(workbench.engine, workbench.scope(days), now)
+    stock = Stock(workbench.engine, workbench.scope(days), now)
     if run_id is not None:
         workbench.stocks = {run_id: stock}
     for check in chosen:

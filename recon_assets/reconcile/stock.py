@@ -4,8 +4,8 @@ Belongs here: one query per fact. Does not: judging them (verdicts.py).
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import date, datetime
+from functools import cached_property
 from typing import Any
 
 from sqlalchemy import BigInteger, Connection, Engine, Select, cast, func, literal, select
@@ -21,51 +21,53 @@ from recon_assets.tables import curtailment_records, historical_bitcoin_calculat
 Periods = frozenset[int]
 
 
-@dataclass(frozen=True)
 class Stock:
-    """The state, and by date: records whose payment is off with the GBP, and settlement periods that tables know.
+    """The facts about the days of a scope at a moment (`now` is aware), each read when it is first asked for.
 
-    `curtailed`, `proven` and `calculated` (by date and model) hold the settlement periods with rows.
+    A check alone then reads no more than it judges, and all checks of a run share what one of them has read.
     """
 
-    state: State
-    today: date
-    payments_off: Mapping[date, tuple[int, float]]
-    curtailed: Mapping[date, Periods]
-    proven: Mapping[date, Periods]
-    calculated: Mapping[tuple[date, str], Periods]
+    def __init__(self, engine: Engine, scope: Scope, now: datetime) -> None:
+        self._engine, self._scope, self._now = engine, scope, now
+        self.today = london_day(now)
 
+    @cached_property
+    def state(self) -> State:
+        """The reconciled state."""
+        return reconciled_state(self._engine, self._scope, self._now)
 
-def take_stock(engine: Engine, scope: Scope, now: datetime) -> Stock:
-    """The stock of the scope's days at this moment (`now` is aware)."""
-    with database.reading(engine) as connection:
-        calculations = historical_bitcoin_calculations.c
-        calculated = _periods(
-            connection,
-            select(calculations.settlement_date, calculations.miner_model, calculations.settlement_period).where(
-                in_scope(calculations, scope), calculations.miner_model.in_(scope.models)
-            ),
-        )
-        records, proofs = curtailment_records.c, proof_of_fetch.c
-        curtailed = _periods(
-            connection,
-            select(records.settlement_date, records.settlement_period).where(
-                in_scope(records, scope), records.volume != 0
-            ),
-        )
-        proven = _periods(
-            connection,
-            select(proofs.settlement_date, proofs.settlement_period).where(in_days(proofs.settlement_date, scope)),
-        )
-        payments_off = _payments_off(connection, scope)
-    return Stock(
-        state=reconciled_state(engine, scope, now),
-        today=london_day(now),
-        payments_off=payments_off,
-        curtailed={day: periods for (day,), periods in curtailed.items()},
-        proven={day: periods for (day,), periods in proven.items()},
-        calculated={(day, model): periods for (day, model), periods in calculated.items()},
-    )
+    @cached_property
+    def payments_off(self) -> Mapping[date, tuple[int, float]]:
+        """By date: records whose payment is not volume x original price, and by how many GBP in all."""
+        with database.reading(self._engine) as connection:
+            return _payments_off(connection, self._scope)
+
+    @cached_property
+    def curtailed(self) -> Mapping[date, Periods]:
+        """The settlement periods with records, by date."""
+        records = curtailment_records.c
+        rows = select(records.settlement_date, records.settlement_period)
+        return self._by_day(rows.where(in_scope(records, self._scope), records.volume != 0))
+
+    @cached_property
+    def proven(self) -> Mapping[date, Periods]:
+        """The settlement periods with a proof of fetch, by date."""
+        proofs = proof_of_fetch.c
+        rows = select(proofs.settlement_date, proofs.settlement_period)
+        return self._by_day(rows.where(in_days(proofs.settlement_date, self._scope)))
+
+    @cached_property
+    def calculated(self) -> Mapping[tuple[date, str], Periods]:
+        """The settlement periods with calculations, by date and model."""
+        stored = historical_bitcoin_calculations.c
+        rows = select(stored.settlement_date, stored.miner_model, stored.settlement_period)
+        of_models = rows.where(in_scope(stored, self._scope), stored.miner_model.in_(self._scope.models))
+        with database.reading(self._engine) as connection:
+            return {(day, model): periods for (day, model), periods in _periods(connection, of_models).items()}
+
+    def _by_day(self, rows: Select[Any]) -> dict[date, Periods]:
+        with database.reading(self._engine) as connection:
+            return {day: periods for (day,), periods in _periods(connection, rows).items()}
 
 
 def _periods(connection: Connection, rows: Select[Any]) -> dict[tuple[Any, ...], Periods]:

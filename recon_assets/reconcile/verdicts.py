@@ -1,6 +1,6 @@
 """Verdicts: the state of the whole history, said as checks that hold or do not.
 
-Belongs here: pure judgements on a stock that was taken once, each with its counts, its thresholds and the worst dates.
+Belongs here: pure judgements on a stock, each with its counts, its thresholds and the worst dates.
 Does not: reading (stock.py), and Dagster, which shows them as asset checks (orchestration/checks.py).
 
 None of them holds up other work. A layer leaves out the days that are not fit for it (repair.py); a verdict on the
