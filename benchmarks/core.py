@@ -86,14 +86,12 @@ def measure(url: str) -> Iterator[Figure]:
         total: int = connection.execute(select(func.count()).select_from(calculations)).scalar_one()
     ceiling, ours, some = taken["bulk"], taken["ours"], taken["ours of some"]
     extrapolated = taken["rows"].seconds * total / ROWS_ONE_BY_ONE
-    yield ceiling.figure(PART, f"{BULK[name]} of {total:,} calculations: the ceiling", name)
+    yield ceiling.figure(PART, f"bulk load of {total:,} calculations: the ceiling", name)
     yield ours.figure(PART, "converging, all missing", name)
     yield ours.ratio(PART, "converging, all missing, against the ceiling", name, ceiling, AT_MOST[name])
     yield taken["statement"].figure(PART, "bare INSERT .. SELECT, a month at a time", name)
     yield taken["run"].figure(PART, "as a run does it: proofs, calculations, daily sums, fingerprints", name)
-    yield taken["bulk of some"].figure(
-        PART, f"{BULK[name]} of the {total - PRESENT:,} missing, {PRESENT:,} there", name
-    )
+    yield taken["bulk of some"].figure(PART, f"bulk load of the {total - PRESENT:,} missing, {PRESENT:,} there", name)
     yield some.figure(PART, f"converging, {PRESENT:,} there", name)
     yield some.ratio(PART, f"converging, {PRESENT:,} there, against the ceiling", name, ceiling, AT_MOST[name])
     yield some.ratio(PART, "the same against the bulk load of what is missing", name, taken["bulk of some"])
@@ -101,9 +99,6 @@ def measure(url: str) -> Iterator[Figure]:
     yield taken["three writers"].figure(PART, "converging, all missing, three months at once", name)
     yield Figure(PART, f"a row at a time, extrapolated from {ROWS_ONE_BY_ONE:,}", name, extrapolated)
     yield Figure(PART, "a row at a time against converging", name, extrapolated / ours.seconds, "x")
-
-
-BULK = {"sqlite": "executemany", "postgresql": "COPY"}
 
 
 def load_list(url: str, _folder: str, rows: str) -> float:

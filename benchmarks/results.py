@@ -64,11 +64,15 @@ def _draw(figures: Sequence[Figure], path: Path) -> None:
             places = [rows[part].index(what) + (offset - 0.5) * 0.4 for what in of_engine]
             panel.barh(places, [figure.value for figure in of_engine.values()], 0.38, color=colour, label=engine)
             for place, figure in zip(places, of_engine.values(), strict=True):
+                panel.text(figure.value, place, f" {figure.value:,.3g}", va="center", fontsize=7)
                 if figure.at_most is not None:
                     panel.plot([figure.at_most] * 2, [place - 0.2, place + 0.2], color="black", linewidth=2)
         panel.set_yticks(range(len(rows[part])), rows[part], fontsize=8)
         panel.invert_yaxis()
-        panel.set_title(f"{part}: seconds, black marks what they should not exceed", fontsize=9, loc="left")
+        panel.set_xscale("log")
+        panel.set_title(
+            f"{part}: seconds (logarithmic); black marks are what they should not exceed", fontsize=9, loc="left"
+        )
         panel.legend(fontsize=7)
     drawing.savefig(path, dpi=80)
     plt.close(drawing)

@@ -18,11 +18,8 @@ TURNS = 7
 def measure() -> Iterator[Figure]:
     """The figures on the demo database."""
     with TemporaryDirectory() as folder:
-        environment = {
-            name: value for name, value in os.environ.items() if name not in ("DATABASE_URL", "DAGSTER_HOME")
-        }
         recon = [sys.executable, "-m", "recon_assets.cli"]
-        subprocess.run([*recon, "demo"], cwd=folder, env=environment, capture_output=True, check=True)
+        whole_process(folder, [*recon, "demo"])
         june = ["--from", "2025-06-01", "--to", "2025-06-30"]
         taken = in_turn(
             {
@@ -41,7 +38,8 @@ def measure() -> Iterator[Figure]:
 
 def whole_process(folder: str, words: list[str]) -> float:
     """The seconds of a process from its start to its end."""
-    return seconds_of(lambda: subprocess.run(words, cwd=folder, capture_output=True, check=True))
+    environment = {name: text for name, text in os.environ.items() if name not in ("DATABASE_URL", "DAGSTER_HOME")}
+    return seconds_of(lambda: subprocess.run(words, cwd=folder, env=environment, capture_output=True, check=True))
 
 
 def _figure(taken: Taken, what: str, at_most: float | None) -> Figure:

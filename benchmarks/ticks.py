@@ -15,6 +15,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from unittest.mock import patch
 
 import dagster as dg
 import psutil
@@ -32,10 +33,13 @@ SECONDS, MEGABYTES = 3.0, 50.0
 def measure(url: str, ticks: int = 10) -> Iterator[Figure]:
     """Two figures for each sensor: the longest tick, and what the process has grown by."""
     environment = {"DATABASE_URL": url, "RECON_ALERT_URLS": "json://127.0.0.1:9/", "MEMPOOL_API_URL": "none"}
-    os.environ.update(environment)
     settings = Settings.from_environment(environment, Path.cwd())
     name = settings.database_url.get_backend_name()
-    with tempfile.TemporaryDirectory() as home, open_instance(Path(home)) as instance:
+    with (
+        patch.dict(os.environ, environment),
+        tempfile.TemporaryDirectory() as home,
+        open_instance(Path(home)) as instance,
+    ):
         defs = build_defs(unattended=Unattended(everything=True, tick_seconds=60))
         repository = defs.get_repository_def()
         for sensor in defs.sensors or ():

@@ -17,6 +17,7 @@ from recon_assets.reconcile.layering import (
     Grain,
     beyond,
     distinct_from,
+    in_decimals,
     is_first_of_key,
     is_key_unique,
 )
@@ -395,3 +396,12 @@ def test_of_several_rows_of_a_key_the_oldest_is_the_first(engine: Engine) -> Non
         table = historical_bitcoin_calculations
         firsts = connection.execute(select(table.c.bitcoin_mined).where(is_first_of_key(CALCULATIONS)))
         assert sorted(firsts.scalars()) == [1, 2]
+
+
+@pytest.mark.parametrize("value", [0.0, 1e-12, 4.9e-13, 0.1234567890123456, 33.80157546654321, 4_503.123456789012])
+def test_an_amount_is_rounded_once_to_12_decimals(engine: Engine, value: float) -> None:
+    with database.reading(engine) as connection:
+        rounded = connection.execute(select(in_decimals(literal(value, Double), 12))).scalar_one()
+
+    assert float(rounded) == pytest.approx(round(value, 12), rel=1e-15, abs=1e-12)
+    assert round(float(rounded), 12) == float(rounded)
