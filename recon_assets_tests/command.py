@@ -19,6 +19,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import dagster as dg
+import portalocker
 
 from recon_assets.cli import main
 
@@ -110,7 +111,9 @@ class Command:
     def dagster(self) -> dg.DagsterInstance:
         """The Dagster instance that the command has used, in the folder where it keeps one when it is not told."""
         home = self.environment.get("DAGSTER_HOME", str(self.folder / ".recon" / "dagster"))
-        return dg.DagsterInstance.from_config(home)
+        # A command that is still making the databases holds this lock; who opened them meanwhile would break them.
+        with portalocker.Lock(Path(home) / "opening.lock", timeout=PATIENCE_SECONDS):
+            return dg.DagsterInstance.from_config(home)
 
 
 @cache
