@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from importlib.resources import files
 from pathlib import Path
@@ -21,7 +21,7 @@ from tempfile import TemporaryDirectory
 
 from sqlalchemy import delete
 
-from benchmarks.figures import Figure, engine_of, scope_of, seconds_of, show
+from benchmarks.figures import Figure, engine_of, peak_mb, scope_of, seconds_of, show
 from recon_assets.archive import Archive
 from recon_assets.database import writing
 from recon_assets.elexon import Elexon
@@ -38,6 +38,7 @@ THREE_DAYS = Days(parse_day("2025-06-01"), parse_day("2025-06-03"))
 LATENCY_SECONDS = 0.1
 PER_SECOND = 8
 MOST_MB = 400
+LOOK_SECONDS = 0.1
 
 
 def measure(url: str) -> Iterator[Figure]:
@@ -103,10 +104,14 @@ def recon_range(url: str, address: str, days: Days, folder: Path) -> tuple[float
     with (folder / "output").open("w", encoding="utf-8") as output:
         began = time.perf_counter()
         process = subprocess.Popen(words, cwd=folder, env=environment, stdout=output, stderr=output)
-        _, status, used = os.wait4(process.pid, 0)
-    if status:
+        peak = 0.0
+        while process.poll() is None:
+            with suppress(ValueError):  # it has just ended
+                peak = peak_mb(process.pid)
+            time.sleep(LOOK_SECONDS)
+    if process.returncode:
         raise RuntimeError((folder / "output").read_text(encoding="utf-8"))
-    return time.perf_counter() - began, used.ru_maxrss * 1024 / 1e6
+    return time.perf_counter() - began, peak
 
 
 @contextmanager

@@ -30,8 +30,8 @@ def audit_calculations(connection: Connection, scope: Scope) -> dict[tuple[date,
 def compare_calculations(connection: Connection, scope: Scope) -> dict[tuple[date, str], Tally]:
     """Each triple with curtailed energy beside its row of each model, by day and model.
 
-    Rows without a triple are not seen from here. The surplus is therefore that of the rows that were found, negative, to
-    which whoever counts all stored rows adds them.
+    Rows without a triple are not seen from here. The surplus is therefore that of the rows that were found, negative:
+    whoever counts all stored rows adds them to it.
     """
     unique = is_key_unique(connection, CALCULATIONS)
     energy, rewards = curtailed_energy(scope).subquery("energy"), period_rewards.c
