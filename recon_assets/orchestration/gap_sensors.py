@@ -16,7 +16,6 @@ from recon_assets.orchestration.failed_runs import reasons_of
 from recon_assets.orchestration.in_flight import ASKED_BY, RANGE_TAGS, active_runs, days_in_flight, days_of_tags
 from recon_assets.orchestration.instance import keep_house
 from recon_assets.orchestration.jobs import DIFFICULTY_JOB, INGEST_JOB, LAYER_JOBS
-from recon_assets.orchestration.partitions import DAYS_A_RUN
 from recon_assets.orchestration.workbench import WORKBENCH, Workbench
 from recon_assets.reconcile.census import reconciled_state, settlement_days
 from recon_assets.reconcile.gaps import Gap, GapRange, calculation_gaps, ranges
@@ -38,6 +37,9 @@ from recon_assets.settlement import (
 
 CALCULATION_GAPS = "calculation_gap_sensor"
 INGEST_GAPS = "ingest_gap_sensor"
+
+DAYS_ASKED = 31
+"""Most days that one run is asked for: a month, so that what a sensor fills first is soon right."""
 
 RUNS_A_TICK = 6
 """Runs that one tick asks for at most: twice as many as run at once, so that none waits for the next tick."""
@@ -201,7 +203,7 @@ def _convergence(span: GapRange) -> dg.RunRequest:
 
 
 def _range(span: Days) -> dict[str, str]:
-    assert len(span) <= DAYS_A_RUN
+    assert len(span) <= DAYS_ASKED
     return dict(zip(RANGE_TAGS, (span.first.isoformat(), span.last.isoformat()), strict=True))
 
 
