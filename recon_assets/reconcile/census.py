@@ -20,7 +20,6 @@ from recon_assets.reconcile.layering import YEAR, Layer, in_days, in_scope, is_k
 from recon_assets.reconcile.layers import (
     CURTAILMENT,
     SUMMARIES,
-    bitcoin_by_day,
     day_bitcoin,
     day_energy,
     day_generation,
@@ -31,7 +30,7 @@ from recon_assets.reconcile.scope import Scope, load_rewards, period_rewards, pl
 from recon_assets.reconcile.side_by_side import compare_calculations
 from recon_assets.reconcile.state import DayState, State, day_states, unproven_periods
 from recon_assets.settlement import Days
-from recon_assets.tables import curtailment_records, proof_of_fetch
+from recon_assets.tables import curtailment_records, historical_bitcoin_calculations, proof_of_fetch
 
 READERS = min(4, os.cpu_count() or 1)
 """Connections that read side by side. One query keeps one core busy, on either engine."""
@@ -239,18 +238,36 @@ def _compare_records(connection: Connection, scope: Scope) -> dict[date, Tally]:
 
 def _sum(connection: Connection, scope: Scope) -> _Sums:
     return _Sums(
-        bitcoin={
-            (day, model): (float(total), count)
-            for day, model, total, count in connection.execute(bitcoin_by_day(scope))
-        },
+        bitcoin=_sum_bitcoin(connection, scope),
         energy={
-            day: (float(mwh), float(gbp), count) for day, mwh, gbp, count in connection.execute(energy_by_day(scope))
+            day: (float(mwh), float(gbp), count) for day, mwh, gbp, count in connection.execute(energy_by_day(scope)).all()
         },
         generation={
             day: (total, onshore, offshore)
-            for day, total, onshore, offshore, _ in connection.execute(generation_by_day(scope))
+            for day, total, onshore, offshore, _ in connection.execute(generation_by_day(scope)).all()
         },
     )
+
+
+def _sum_bitcoin(connection: Connection, scope: Scope) -> dict[tuple[date, str], tuple[float, int]]:
+    """The bitcoin and the calculations of each day and model."""
+    stored = historical_bitcoin_calculations.c
+    # The models beside each other: grouped by day alone, the rows come in the order of their key and none is sorted.
+    columns = [
+        column
+        for model in scope.models
+        for column in (
+            func.sum(stored.bitcoin_mined).filter(stored.miner_model == model),
+            count_if(stored.miner_model == model),
+        )
+    ]
+    by_day = select(stored.settlement_date, *columns).where(in_scope(stored, scope)).group_by(stored.settlement_date)
+    return {
+        (day, model): (float(total), count)
+        for day, *sums in connection.execute(by_day).all()
+        for model, total, count in zip(scope.models, sums[::2], sums[1::2], strict=True)
+        if count
+    }
 
 
 def _stale(
