@@ -60,24 +60,24 @@ def test_the_state_of_days_is_that_of_the_whole_state(small_days: Engine) -> Non
         "UPDATE wind_bids SET volume = -1 WHERE settlement_date = '2025-06-07'",
     )
 
-    states, unproven = settlement_days(small_days, scope_of(AROUND), NOW)
+    found = settlement_days(small_days, scope_of(AROUND), NOW)
 
     state = state_of(small_days, AROUND)
-    assert (states, unproven) == (state.days, state.unproven)
-    assert states == {
+    assert (found.states, found.unproven, found.contradicted) == (state.days, state.unproven, state.contradicted)
+    assert found.states == {
         AROUND.first: DayState.NOT_INGESTED,
         JUNE_6: DayState.INCOMPLETE,
         JUNE_7: DayState.INCOMPLETE,
         AROUND.last: DayState.NOT_INGESTED,
     }
-    assert unproven == {JUNE_6: (3, 48)}
+    assert found.unproven == {JUNE_6: (3, 48)}
 
 
 def test_long_histories_are_read_in_pieces_that_leave_nothing_out(small_days: Engine) -> None:
     # given pieces of half a year, the days in the last of them
     long = Days(date(2022, 1, 1), JUNE_7)
 
-    states, _ = settlement_days(small_days, scope_of(long), NOW)
+    states = settlement_days(small_days, scope_of(long), NOW).states
 
     assert len(states) == len(long)
     assert {day for day, state in states.items() if state is DayState.INGESTED} == set(SMALL_DAYS)
@@ -90,10 +90,10 @@ def test_a_period_that_is_not_due_is_not_lacking(small_days: Engine) -> None:
         execute(small_days, f"DELETE FROM {table} WHERE settlement_date = '2025-06-07' AND settlement_period > 24")
 
     at_noon = datetime(2025, 6, 7, 11, 10, tzinfo=UTC)
-    states, unproven = settlement_days(small_days, scope_of(SMALL_DAYS), at_noon)
+    found = settlement_days(small_days, scope_of(SMALL_DAYS), at_noon)
 
-    assert (states[JUNE_7], unproven) == (DayState.INGESTED, {})
-    assert settlement_days(small_days, scope_of(SMALL_DAYS), NOW)[1] == {JUNE_7: tuple(range(25, 49))}
+    assert (found.states[JUNE_7], found.unproven) == (DayState.INGESTED, {})
+    assert settlement_days(small_days, scope_of(SMALL_DAYS), NOW).unproven == {JUNE_7: tuple(range(25, 49))}
 
 
 def test_the_days_that_sums_are_made_of_are_those_with_anything_to_sum(small_days: Engine) -> None:

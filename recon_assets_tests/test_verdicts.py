@@ -22,9 +22,12 @@ COLUMNS = "settlement_date, settlement_period, farm_id, miner_model, bitcoin_min
 
 
 def verdicts(engine: Engine, days: Days = SMALL_DAYS, now: datetime = NOW) -> dict[str, Verdict]:
-    """Every verdict, under 'asset:check'."""
-    stock = Stock(engine, Scope(days, CurtailmentRule.SO_FLAGGED), now)
-    return {f"{check.asset_key.to_user_string()}:{check.name}": judge(stock) for check, judge in CHECKS.items()}
+    """Every verdict, under 'asset:check'; the same whether the state is read at once or in parts."""
+    scope = Scope(days, CurtailmentRule.SO_FLAGGED)
+    at_once, in_parts = Stock(engine, scope, now), Stock(engine, scope, now, whole=False)
+    found = {f"{check.asset_key.to_user_string()}:{check.name}": judge(at_once) for check, judge in CHECKS.items()}
+    assert [judge(in_parts) for judge in CHECKS.values()] == list(found.values())
+    return found
 
 
 def failing(engine: Engine) -> set[str]:

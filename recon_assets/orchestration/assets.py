@@ -92,7 +92,7 @@ def wind_bids(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResul
     """Reads each day whole from Elexon; a day that fails does not stop the others."""
     with at_work(context) as workbench:
         if not context.selected_asset_keys:
-            yield from evaluate(workbench, context.selected_asset_check_keys, context.run.run_id)
+            yield from evaluate(workbench, context.selected_asset_check_keys, context.run)
             return
         logged, failures = read_days(context, workbench, [date.fromisoformat(key) for key in context.partition_keys])
         yield from evaluate(workbench, _checks_now(context))
@@ -123,7 +123,7 @@ def _layers_asset(grain: Grain, name: str) -> dg.AssetsDefinition:
     def converge_layers(context: dg.AssetExecutionContext, config: Pacing) -> Iterator[dg.AssetCheckResult]:
         with at_work(context) as workbench:
             if not context.selected_asset_keys:
-                yield from evaluate(workbench, context.selected_asset_check_keys, context.run.run_id)
+                yield from evaluate(workbench, context.selected_asset_check_keys, context.run)
                 return
             selected = [asset for asset in assets if asset.key in context.selected_asset_keys]
             days = [date.fromisoformat(key) for key in context.partition_keys] if grain is DAY else []

@@ -59,14 +59,14 @@ def specs_of(keys: Collection[dg.AssetKey]) -> Sequence[dg.AssetCheckSpec]:
 
 
 def evaluate(
-    workbench: Workbench, chosen: Collection[dg.AssetCheckKey], run_id: str | None = None
+    workbench: Workbench, chosen: Collection[dg.AssetCheckKey], run: dg.DagsterRun | None = None
 ) -> Iterator[dg.AssetCheckResult]:
     """The results of some checks, from the rows as they are now; the steps of a run that only checks share a stock."""
     if not chosen:
         return
-    if run_id is not None and run_id in workbench.stocks:
+    if run is not None and run.run_id in workbench.stocks:
         for check in chosen:
-            yield _result(check, CHECKS[check](workbench.stocks[run_id]))
+            yield _result(check, CHECKS[check](workbench.stocks[run.run_id]))
         return
     now = workbench.now()
     with database.reading(workbench.engine) as connection:
@@ -77,9 +77,10 @@ def evaluate(
         return
     # Yesterday too, which should be there; today only as far as it has been read.
     days = Days(first, max(last, first, london_day(now) - timedelta(days=1)))
-    stock = Stock(workbench.engine, workbench.scope(days), now)
-    if run_id is not None:
-        workbench.stocks = {run_id: stock}
+    of_run = chosen if run is None else run.asset_check_selection or CHECKS
+    stock = Stock(workbench.engine, workbench.scope(days), now, whole=len({key.asset_key for key in of_run}) > 1)
+    if run is not None:
+        workbench.stocks = {run.run_id: stock}
     for check in chosen:
         yield _result(check, CHECKS[check](stock))
 

@@ -125,11 +125,11 @@ def find_unread_days(context: dg.SensorEvaluationContext) -> dg.SensorResult:
     now = bench.now()
     days = Days(FIRST_DAY, london_day(now) - timedelta(days=1))
     in_flight = days_in_flight(context.instance, _repository(context), [WIND_BIDS])
-    states, unproven = settlement_days(bench.engine, bench.scope(days), now)
+    found = settlement_days(bench.engine, bench.scope(days), now)
     can_have = bench.elexon.source.can_have
     unread = {
-        day: f"{state}:{','.join(map(str, unproven.get(day, ())))}"
-        for day, state in states.items()
+        day: f"{state}:{','.join(map(str, found.unproven.get(day, ())))}"
+        for day, state in found.states.items()
         if state in (DayState.NOT_INGESTED, DayState.INCOMPLETE)
         and len(due_periods(day, now)) == periods_in(day)
         and can_have(day)

@@ -5,8 +5,9 @@ Belongs here: reading the whole history once, in pieces side by side, from one s
 """
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from math import fsum
@@ -27,8 +28,8 @@ from recon_assets.reconcile.layers import (
     generation_by_day,
 )
 from recon_assets.reconcile.scope import Scope, load_rewards, period_rewards, plan_for_merges, plan_for_sets
-from recon_assets.reconcile.side_by_side import compare_calculations
-from recon_assets.reconcile.state import DayState, State, day_states, unproven_periods
+from recon_assets.reconcile.side_by_side import audit_calculations, compare_calculations
+from recon_assets.reconcile.state import SettlementDays, State, stand_of_days
 from recon_assets.settlement import Days
 from recon_assets.tables import curtailment_records, historical_bitcoin_calculations, proof_of_fetch
 
@@ -40,6 +41,7 @@ DAYS_A_PIECE = 183
 
 
 Periods = tuple[int, ...]
+Calculations = dict[tuple[date, str], Tally]
 Generation = tuple[float | None, float | None, float | None]
 """MWh in all, onshore and offshore."""
 
@@ -49,7 +51,7 @@ class _Rows:
     """What the half-hourly tables of some days hold."""
 
     records: dict[date, Tally] = field(default_factory=dict)
-    calculations: dict[tuple[date, str], Tally] = field(default_factory=dict)
+    calculations: Calculations = field(default_factory=dict)
     contradicted: frozenset[date] = frozenset()
     stale: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
@@ -79,11 +81,9 @@ Task = Callable[[Connection], _Rows | _Sums]
 def reconciled_state(engine: Engine, scope: Scope, now: datetime, summaries: Sequence[Layer] = SUMMARIES) -> State:
     """The reconciled state of the scope, from the rows as they are at this moment."""
     whole = scope.of(_widest(summaries, scope.days))
-    pieces, spans = list(scope.days.cut(DAYS_A_PIECE)), list(whole.days.cut(DAYS_A_PIECE))
-    with database.snapshots(engine, READERS) as connections:
-        for connection in connections:
-            plan_for_sets(connection)
-        sums = _sums(connections, whole, spans)
+    pieces = list(scope.days.cut(DAYS_A_PIECE))
+    with _readers(engine, whole) as connections:
+        sums = _sums(connections, whole)
         # The longest first.
         work: list[Task] = [_task(_look_at_calculations, scope.of(piece)) for piece in pieces]
         work += [_task(_look_at_records, scope.of(piece)) for piece in pieces]
@@ -92,17 +92,15 @@ def reconciled_state(engine: Engine, scope: Scope, now: datetime, summaries: Seq
         found = _side_by_side(connections, work)
         rows = [part for part in found if isinstance(part, _Rows)]
         contradicted = frozenset[date]().union(*(part.contradicted for part in rows))
-        days = day_states(connections[0], scope, now, contradicted)
-        unproven = unproven_periods(connections[0], scope, now)
-    known = [day for day, state in days.items() if state not in (DayState.NOT_INGESTED, DayState.INCOMPLETE)]
-    latest = max(known, default=None)
+        days = stand_of_days(connections[0], scope, now, contradicted)
+    latest = days.latest_ingested
     calculations = {key: tally for part in rows for key, tally in part.calculations.items()}
     for key, (_, count) in sums.bitcoin.items():
         if key[0] in scope.days:
             calculations[key] = calculations.get(key, Tally()) + Tally(surplus=count)
     return State(
         scope=scope,
-        days=days,
+        days=days.states,
         curtailment={day: tally for part in rows for day, tally in part.records.items() if day not in contradicted},
         calculations=calculations,
         stale_summaries={name: keys for part in rows for name, keys in part.stale.items()},
@@ -116,7 +114,7 @@ def reconciled_state(engine: Engine, scope: Scope, now: datetime, summaries: Seq
         latest_ingested=latest,
         days_behind=(scope.days.last - latest).days if latest else len(scope.days),
         contradicted=contradicted,
-        unproven=unproven,
+        unproven=days.unproven,
         generated=frozenset(day for day in sums.generation if day in scope.days),
     )
 
@@ -129,28 +127,53 @@ def stale_summaries(
     A third of the work of the whole state, because no value of a record or a calculation is compared.
     """
     whole = scope.of(_widest(summaries, scope.days))
-    spans = list(whole.days.cut(DAYS_A_PIECE))
-    with database.snapshots(engine, min(READERS, len(spans))) as connections:
-        for connection in connections:
-            plan_for_sets(connection)
-        return _stale(connections[0], _sums(connections, whole, spans), summaries, scope)
+    with _readers(engine, whole) as connections:
+        return _stale(connections[0], _sums(connections, whole), summaries, scope)
 
 
-def settlement_days(engine: Engine, scope: Scope, now: datetime) -> tuple[dict[date, DayState], dict[date, Periods]]:
-    """The state of every day of the scope, and the due settlement periods without proof of days that have some."""
-    pieces = list(scope.days.cut(DAYS_A_PIECE))
-    with database.snapshots(engine, min(READERS, len(pieces))) as connections:
-        for connection in connections:
-            plan_for_sets(connection)
-        found = _side_by_side(connections, [_task(_find_contradicted, scope.of(piece)) for piece in pieces])
-        contradicted = frozenset[date]().union(*(part.contradicted for part in found if isinstance(part, _Rows)))
-        states = day_states(connections[0], scope, now, contradicted)
-        return states, unproven_periods(connections[0], scope, now)
+def settlement_days(engine: Engine, scope: Scope, now: datetime) -> SettlementDays:
+    """The settlement days alone, without a look at the layers."""
+    with _readers(engine, scope) as connections:
+        found = _in_pieces(connections, scope, _find_contradicted)
+        contradicted = frozenset[date]().union(*(part.contradicted for part in found))
+        return stand_of_days(connections[0], scope, now, contradicted)
+
+
+def compared_records(engine: Engine, scope: Scope) -> dict[date, Tally]:
+    """The records of ingested days against their bids, alone."""
+    with _readers(engine, scope) as connections:
+        found = _in_pieces(connections, scope, _look_at_records, _find_contradicted)
+    contradicted = frozenset[date]().union(*(part.contradicted for part in found))
+    return {day: tally for part in found for day, tally in part.records.items() if day not in contradicted}
+
+
+def compared_calculations(engine: Engine, scope: Scope) -> Calculations:
+    """The calculations of the scope's miner models against the records, alone, by day and model."""
+    with _readers(engine, scope) as connections:
+        found = _in_pieces(connections, scope, _audit_calculations)
+    return {key: tally for part in found for key, tally in part.calculations.items()}
 
 
 def _widest(summaries: Sequence[Layer], days: Days) -> Days:
     """The days whose rows the summaries of some days are made of."""
     return YEAR.whole(days) if any(layer.grain is YEAR for layer in summaries) else days
+
+
+@contextmanager
+def _readers(engine: Engine, scope: Scope) -> Iterator[list[Connection]]:
+    """Connections that share a snapshot, no more than there are pieces to read."""
+    with database.snapshots(engine, min(READERS, -(-len(scope.days) // DAYS_A_PIECE))) as connections:
+        for connection in connections:
+            plan_for_sets(connection)
+        yield connections
+
+
+def _in_pieces(
+    connections: Sequence[Connection], scope: Scope, *queries: Callable[[Connection, Scope], _Rows]
+) -> list[_Rows]:
+    """What each query finds in each piece of the scope's days."""
+    work = [_task(query, scope.of(piece)) for query in queries for piece in scope.days.cut(DAYS_A_PIECE)]
+    return [part for part in _side_by_side(connections, work) if isinstance(part, _Rows)]
 
 
 def _task(query: Callable[[Connection, Scope], _Rows | _Sums], scope: Scope) -> Task:
@@ -176,18 +199,25 @@ def _side_by_side(connections: Sequence[Connection], work: Iterable[Task]) -> li
         return list(pool.map(do, work))
 
 
-def _sums(connections: Sequence[Connection], whole: Scope, spans: Sequence[Days]) -> _Sums:
+def _sums(connections: Sequence[Connection], whole: Scope) -> _Sums:
+    spans = whole.days.cut(DAYS_A_PIECE)
     found = _side_by_side(connections, [_task(_sum, whole.of(span)) for span in spans])
     return _Sums.of(part for part in found if isinstance(part, _Sums))
 
 
-def _look_at_calculations(connection: Connection, scope: Scope) -> _Rows:
+def _look_at_calculations(
+    connection: Connection, scope: Scope, look: Callable[[Connection, Scope], Calculations] = compare_calculations
+) -> _Rows:
     load_rewards(connection, scope.days)
     try:
         with plan_for_merges(connection):
-            return _Rows(calculations=compare_calculations(connection, scope))
+            return _Rows(calculations=look(connection, scope))
     finally:
         period_rewards.drop(connection)
+
+
+def _audit_calculations(connection: Connection, scope: Scope) -> _Rows:
+    return _look_at_calculations(connection, scope, audit_calculations)
 
 
 def _look_at_records(connection: Connection, scope: Scope) -> _Rows:
@@ -240,7 +270,8 @@ def _sum(connection: Connection, scope: Scope) -> _Sums:
     return _Sums(
         bitcoin=_sum_bitcoin(connection, scope),
         energy={
-            day: (float(mwh), float(gbp), count) for day, mwh, gbp, count in connection.execute(energy_by_day(scope)).all()
+            day: (float(mwh), float(gbp), count)
+            for day, mwh, gbp, count in connection.execute(energy_by_day(scope)).all()
         },
         generation={
             day: (total, onshore, offshore)

@@ -36,6 +36,25 @@ class DayState(StrEnum):
 
 
 @dataclass(frozen=True)
+class SettlementDays:
+    """How settlement days stand; `unproven` and `contradicted` as in State."""
+
+    states: Mapping[date, DayState]
+    unproven: Mapping[date, tuple[int, ...]]
+    contradicted: frozenset[date]
+
+    def in_state(self, state: DayState) -> list[date]:
+        """The days in one state, oldest first."""
+        return sorted(day for day, found in self.states.items() if found is state)
+
+    @property
+    def latest_ingested(self) -> date | None:
+        """The newest day that is there whole, read or adopted; None without any."""
+        unready = (DayState.NOT_INGESTED, DayState.INCOMPLETE)
+        return max((day for day, state in self.states.items() if state not in unready), default=None)
+
+
+@dataclass(frozen=True)
 class State:
     """The reconciled state of a span of days; see DayState and Tally for the words.
 
@@ -137,6 +156,12 @@ def day_states(
         day: _day_state(day, proven.get(day, frozenset()), day in recorded, day in contradicted, adopted, now)
         for day in scope.days
     }
+
+
+def stand_of_days(connection: Connection, scope: Scope, now: datetime, contradicted: frozenset[date]) -> SettlementDays:
+    """How the scope's settlement days stand, given those whose bids their proofs contradict."""
+    states = day_states(connection, scope, now, contradicted)
+    return SettlementDays(states, unproven_periods(connection, scope, now), contradicted)
 
 
 def proven_periods(connection: Connection, scope: Scope) -> dict[date, frozenset[int]]:

@@ -4,6 +4,7 @@ Belongs here: one query per fact. Does not: judging them (verdicts.py).
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import date, datetime
 from functools import cached_property
 from typing import Any
@@ -11,10 +12,17 @@ from typing import Any
 from sqlalchemy import BigInteger, Connection, Engine, Select, cast, func, literal, select
 
 from recon_assets import database
-from recon_assets.reconcile.census import reconciled_state
+from recon_assets.reconcile.audit import Tally
+from recon_assets.reconcile.census import (
+    compared_calculations,
+    compared_records,
+    reconciled_state,
+    settlement_days,
+    stale_summaries,
+)
 from recon_assets.reconcile.layering import beyond, in_days, in_scope
 from recon_assets.reconcile.scope import Scope
-from recon_assets.reconcile.state import State
+from recon_assets.reconcile.state import SettlementDays, State
 from recon_assets.settlement import london_day
 from recon_assets.tables import curtailment_records, historical_bitcoin_calculations, proof_of_fetch
 
@@ -24,44 +32,78 @@ Periods = frozenset[int]
 class Stock:
     """The facts about the days of a scope at a moment (`now` is aware), each read when it is first asked for.
 
-    A check alone then reads no more than it judges, and all checks of a run share what one of them has read.
+    All checks of a run share what one of them has read. The checks of one asset alone read no more than they judge;
+    for those of several (`whole`) the reconciled state is read at once, which takes less than its parts.
     """
 
-    def __init__(self, engine: Engine, scope: Scope, now: datetime) -> None:
-        self._engine, self._scope, self._now = engine, scope, now
-        self.today = london_day(now)
+    def __init__(self, engine: Engine, scope: Scope, now: datetime, *, whole: bool = True) -> None:
+        self._engine, self._now, self._whole = engine, now, whole
+        self.scope, self.today = scope, london_day(now)
 
     @cached_property
-    def state(self) -> State:
-        """The reconciled state."""
-        return reconciled_state(self._engine, self._scope, self._now)
+    def _state(self) -> State:
+        return reconciled_state(self._engine, self.scope, self._now)
+
+    @cached_property
+    def days(self) -> SettlementDays:
+        """How the settlement days stand."""
+        if self._whole:
+            return SettlementDays(self._state.days, self._state.unproven, self._state.contradicted)
+        return settlement_days(self._engine, self.scope, self._now)
+
+    @cached_property
+    def records(self) -> Mapping[date, Tally]:
+        """The records of ingested days against their bids."""
+        return self._state.curtailment if self._whole else compared_records(self._engine, self.scope)
+
+    @cached_property
+    def calculations(self) -> Mapping[tuple[date, str], Tally]:
+        """The calculations against the records, by date and model."""
+        return self._state.calculations if self._whole else compared_calculations(self._engine, self.scope)
+
+    @cached_property
+    def _of_models(self) -> dict[str, Mapping[date, Tally]]:
+        return {}
+
+    def of_model(self, model: str) -> Mapping[date, Tally]:
+        """The calculations of one model against the records, by date."""
+        if model not in self._of_models:
+            of_model = replace(self.scope, models={model: self.scope.models[model]})
+            found = self.calculations if self._whole else compared_calculations(self._engine, of_model)
+            self._of_models[model] = {day: tally for (day, name), tally in found.items() if name == model}
+        return self._of_models[model]
+
+    @cached_property
+    def stale_summaries(self) -> Mapping[str, frozenset[str]]:
+        """The keys of the summary rows that are not right, by layer."""
+        return self._state.stale_summaries if self._whole else stale_summaries(self._engine, self.scope)
 
     @cached_property
     def payments_off(self) -> Mapping[date, tuple[int, float]]:
         """By date: records whose payment is not volume x original price, and by how many GBP in all."""
         with database.reading(self._engine) as connection:
-            return _payments_off(connection, self._scope)
+            return _payments_off(connection, self.scope)
 
     @cached_property
     def curtailed(self) -> Mapping[date, Periods]:
         """The settlement periods with records, by date."""
         records = curtailment_records.c
         rows = select(records.settlement_date, records.settlement_period)
-        return self._by_day(rows.where(in_scope(records, self._scope), records.volume != 0))
+        return self._by_day(rows.where(in_scope(records, self.scope), records.volume != 0))
 
     @cached_property
     def proven(self) -> Mapping[date, Periods]:
         """The settlement periods with a proof of fetch, by date."""
         proofs = proof_of_fetch.c
         rows = select(proofs.settlement_date, proofs.settlement_period)
-        return self._by_day(rows.where(in_days(proofs.settlement_date, self._scope)))
+        return self._by_day(rows.where(in_days(proofs.settlement_date, self.scope)))
 
     @cached_property
     def calculated(self) -> Mapping[tuple[date, str], Periods]:
         """The settlement periods with calculations, by date and model."""
         stored = historical_bitcoin_calculations.c
         rows = select(stored.settlement_date, stored.miner_model, stored.settlement_period)
-        of_models = rows.where(in_scope(stored, self._scope), stored.miner_model.in_(self._scope.models))
+        of_models = rows.where(in_scope(stored, self.scope), stored.miner_model.in_(self.scope.models))
         with database.reading(self._engine) as connection:
             return {(day, model): periods for (day, model), periods in _periods(connection, of_models).items()}
 

@@ -56,13 +56,13 @@ Judge = Callable[[Stock], Verdict]
 
 def every_period_has_proof(stock: Stock) -> Verdict:
     """Every due period of every ingested day has a proof of fetch, which its bids do not contradict."""
-    state = stock.state
+    days = stock.days
     found: dict[date, dict[str, int]] = {
-        day: {"periods_without_proof": len(periods), "contradicted": 0} for day, periods in state.unproven.items()
+        day: {"periods_without_proof": len(periods), "contradicted": 0} for day, periods in days.unproven.items()
     }
-    for day in state.contradicted:
+    for day in days.contradicted:
         found.setdefault(day, {"periods_without_proof": 0})["contradicted"] = 1
-    gaps = [day for day in state.days_in(DayState.NOT_INGESTED) if day < (state.latest_ingested or day)]
+    gaps = [day for day in days.in_state(DayState.NOT_INGESTED) if day < (days.latest_ingested or day)]
     for day in gaps:
         found[day] = {"periods_without_proof": periods_in(day), "contradicted": 0}
     # The running day is published as it goes, and the day before may be read later.
@@ -70,21 +70,21 @@ def every_period_has_proof(stock: Stock) -> Verdict:
     return Verdict(
         holds=not found,
         counts={
-            "incomplete_days": len(state.unproven),
-            "contradicted_days": len(state.contradicted),
+            "incomplete_days": len(days.unproven),
+            "contradicted_days": len(days.contradicted),
             "not_ingested_days": len(gaps),
-            "adopted_days_without_proof": len(state.days_in(DayState.ADOPTED)),
+            "adopted_days_without_proof": len(days.in_state(DayState.ADOPTED)),
         },
         thresholds={"periods_without_proof": "0", "bids against proof": "other rows, or 1e-5 MWh or GBP"},
         offenders=_worst(found, "periods_without_proof"),
-        is_warning=not late and not state.contradicted,
+        is_warning=not late and not days.contradicted,
     )
 
 
 def records_equal_bids(stock: Stock) -> Verdict:
     """Of every ingested day, the curtailment records are the wind bids under the rule."""
-    total = stock.state.records
-    found = {day: _faults(tally, "surplus") for day, tally in stock.state.curtailment.items() if tally.faults}
+    total = sum(stock.records.values(), Tally())
+    found = {day: _faults(tally, "surplus") for day, tally in stock.records.items() if tally.faults}
     return Verdict(
         holds=not total.faults,
         counts={"records": total.actual, "dates": len(found), **_faults(total, "surplus")},
@@ -95,7 +95,7 @@ def records_equal_bids(stock: Stock) -> Verdict:
 
 def payments_follow_volume_and_price(stock: Stock) -> Verdict:
     """Every payment is volume x original price. Records of an old database, which readers normalise, only count."""
-    adopted = set(stock.state.days_in(DayState.ADOPTED))
+    adopted = set(stock.days.in_state(DayState.ADOPTED))
     found = {
         day: {"records": count, "gbp": round(gbp, 2)}
         for day, (count, gbp) in stock.payments_off.items()
@@ -144,27 +144,27 @@ def no_orphan_no_duplicate(model: str) -> Judge:
 def models_have_equal_counts(stock: Stock) -> Verdict:
     """Every day has as many calculations of one model as of any other."""
     rows: dict[date, dict[str, int]] = {}
-    for (day, model), tally in stock.state.calculations.items():
+    for (day, model), tally in stock.calculations.items():
         held = tally.actual + tally.superfluous
-        rows.setdefault(day, dict.fromkeys(stock.state.scope.models, 0))[model] = held
+        rows.setdefault(day, dict.fromkeys(stock.scope.models, 0))[model] = held
     found = {
         day: {**counts, "apart": max(counts.values()) - min(counts.values())}
         for day, counts in rows.items()
         if len(set(counts.values())) > 1
     }
-    totals = {model: sum(counts[model] for counts in rows.values()) for model in stock.state.scope.models}
+    totals = {model: sum(counts[model] for counts in rows.values()) for model in stock.scope.models}
     return Verdict(holds=not found, counts={"dates": len(found), **totals}, offenders=_worst(found, "apart"))
 
 
 def settlement_periods_match(stock: Stock) -> Verdict:
     """Records, proofs and each model's calculations know the same settlement periods, which the day really has."""
-    adopted = set(stock.state.days_in(DayState.ADOPTED))
+    adopted = set(stock.days.in_state(DayState.ADOPTED))
     found: dict[date, dict[str, int]] = {}
     days = {*stock.curtailed, *(day for day, _ in stock.calculated)}
     for day in days:
         curtailed = stock.curtailed.get(day, frozenset())
         real = frozenset(range(1, periods_in(day) + 1))
-        of_models = [stock.calculated.get((day, model), frozenset()) for model in stock.state.scope.models]
+        of_models = [stock.calculated.get((day, model), frozenset()) for model in stock.scope.models]
         differing = {
             "without_calculations": len(frozenset().union(*(curtailed - known for known in of_models))),
             "without_records": len(frozenset().union(*(known - curtailed for known in of_models))),
@@ -187,7 +187,7 @@ def sums_equal_their_rows(layer: Layer) -> Judge:
     """Every summary of a layer is there and equals the sum of its base rows, and no other is there."""
 
     def judge(stock: Stock) -> Verdict:
-        stale = sorted(stock.state.stale_summaries[layer.name], reverse=True)
+        stale = sorted(stock.stale_summaries[layer.name], reverse=True)
         return Verdict(
             holds=not stale,
             counts={"stale": len(stale)},
@@ -202,8 +202,9 @@ def sums_equal_their_rows(layer: Layer) -> Judge:
 def _of_model(
     stock: Stock, model: str, faults: Callable[[Tally], dict[str, int]], thresholds: Mapping[str, str]
 ) -> Verdict:
-    total = stock.state.of_model(model)
-    tallies = ((day, faults(tally)) for (day, name), tally in stock.state.calculations.items() if name == model)
+    of_model = stock.of_model(model)
+    total = sum(of_model.values(), Tally())
+    tallies = ((day, faults(tally)) for day, tally in of_model.items())
     found = {day: counts for day, counts in tallies if any(counts.values())}
     return Verdict(
         holds=not found,
