@@ -42,6 +42,7 @@ def main(*chosen: str) -> None:
         with TemporaryDirectory() as folder, databases(engine, Path(folder)) as (url, empty):
             machine.append(_version(url))
             figures += show(measure(url, empty))
+    figures += show(ingest.against_the_bound())
     figures += show(startup.measure())
     minutes = (time.monotonic() - began) / 60
     write_results(FOLDER, figures, [*machine, f"measured in {minutes:.0f} minutes"])

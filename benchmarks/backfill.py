@@ -45,10 +45,19 @@ PART = "Backfill of three years through Dagster"
 AT_MOST = {"sqlite": 180.0, "postgresql": 150.0}
 DOWN_SECONDS = 10
 PATIENCE_SECONDS = 1200
+COMPLETED = "COMPLETED_SUCCESS"
 NOT_ENDED = ("REQUESTED", "COMPLETING")
 EMPTY_WORKSPACE = (
     "load_from:\n  - python_module:\n      module_name: benchmarks.empty_bodies\n      location_name: recon\n"
 )
+POOLED = """
+storage:
+  custom:
+    module: recon_assets.orchestration.pooled_storage
+    class: PooledPostgresStorage
+    config:
+      postgres_url: {url}
+"""
 ROOT = str(Path(__file__).parent.parent)
 LOADED = "{ repositoriesOrError { ... on RepositoryConnection { nodes { name } } } }"
 LOOK_SECONDS = 2
@@ -73,22 +82,18 @@ def measure(url: str) -> Iterator[Figure]:
     """The figures of one engine; the database holds three years, which are right before and afterwards."""
     engine = engine_of(url)
     name = engine.dialect.name
-    course = calculations(url, HISTORY)
-    yield Figure(PART, f"{course.runs} runs, {course.status}: all rows there", name, course.filled)
-    yield Figure(
-        PART,
-        "the same, until Dagster called it complete",
-        name,
-        course.ended,
-        at_most=AT_MOST[name],
-        peak_mb=course.peak_mb,
-    )
-    empty = run(url, HISTORY, KEYS, lambda: True, workspace=EMPTY_WORKSPACE)
-    yield Figure(PART, f"the same with empty bodies, {empty.runs} runs", name, empty.ended, peak_mb=empty.peak_mb)
-    sums = summaries(url, HISTORY)
-    yield Figure(
-        PART, f"daily, monthly and yearly sums, {sums.runs} runs, {sums.status}", name, sums.ended, peak_mb=sums.peak_mb
-    )
+    for what, course in (
+        ("calculations", calculations(url, HISTORY)),
+        ("empty bodies in their place", run(url, HISTORY, KEYS, lambda: True, workspace=EMPTY_WORKSPACE)),
+        ("sums of days, months and years", summaries(url, HISTORY)),
+    ):
+        at_most = AT_MOST[name] if what == "calculations" else None
+        if at_most:
+            yield Figure(PART, f"{what}: all rows there", name, course.filled)
+        if course.status != COMPLETED:
+            raise RuntimeError(f"the backfill of {what} ended as {course.status}")
+        yield Figure(PART, what, name, course.ended, at_most=at_most, peak_mb=course.peak_mb)
+        yield Figure(PART, f"{what}: runs, all successful", name, course.runs, "")
 
 
 def calculations(url: str, days: Days, *, kill_daemon: bool = False) -> Course:
@@ -170,7 +175,7 @@ def _dagster_storage(url: str) -> Iterator[str]:
         server.execute("DROP DATABASE IF EXISTS dagster WITH (FORCE)")
         server.execute("CREATE DATABASE dagster")
         own = address.set(drivername="postgresql+psycopg2", database="dagster")
-        yield f"\nstorage:\n  postgres:\n    postgres_url: {_text_of(own)}\n"
+        yield POOLED.format(url=_text_of(own))
         server.execute("DROP DATABASE dagster WITH (FORCE)")
 
 

@@ -66,12 +66,12 @@ def measure(url: str) -> Iterator[Figure]:
             {
                 "bulk": ((url, folder, "all"), bulk, empty),
                 "ours": ((url,), converge_months, empty),
-                "bulk of some": ((url, folder, "some"), bulk, partly),
                 "ours of some": ((url,), converge_months, partly),
             }
         )
         taken |= in_turn(
             {
+                "bulk of some": ((url, folder, "some"), bulk, partly),
                 "ours of none": ((url,), converge_months),
                 "statement": ((url,), insert_select, empty),
                 "run": ((url,), repair_months, empty),
@@ -94,7 +94,8 @@ def measure(url: str) -> Iterator[Figure]:
     yield taken["bulk of some"].figure(PART, f"bulk load of the {total - PRESENT:,} missing, {PRESENT:,} there", name)
     yield some.figure(PART, f"converging, {PRESENT:,} there", name)
     yield some.ratio(PART, f"converging, {PRESENT:,} there, against the ceiling", name, ceiling, AT_MOST[name])
-    yield some.ratio(PART, "the same against the bulk load of what is missing", name, taken["bulk of some"])
+    against_missing = some.seconds / taken["bulk of some"].seconds
+    yield Figure(PART, "the same against the bulk load of what is missing", name, against_missing, "x")
     yield taken["ours of none"].figure(PART, "converging, nothing missing", name)
     yield taken["three writers"].figure(PART, "converging, all missing, three months at once", name)
     yield Figure(PART, f"a row at a time, extrapolated from {ROWS_ONE_BY_ONE:,}", name, extrapolated)

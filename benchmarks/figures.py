@@ -21,6 +21,10 @@ from recon_assets.reconcile.scope import Scope
 from recon_assets.settings import Settings
 from recon_assets.settlement import Days
 
+PROCESSES = multiprocessing.get_context("forkserver")
+PROCESSES.set_forkserver_preload(["benchmarks.core", "benchmarks.growth", "benchmarks.state"])
+"""A measured process is a fresh one, forked from one that has imported everything and done nothing."""
+
 TURNS = 3
 """How often each of the ways that are compared takes its turn; the median counts."""
 
@@ -30,7 +34,9 @@ Work = Callable[..., float]
 
 @dataclass(frozen=True)
 class Figure:
-    """A measured value; `raw` are the single measurements whose median it is, `at_most` what it should not exceed."""
+    """A measured value; `raw` are the single measurements whose median it is, `at_most` what it should not exceed, and
+    `grows` what it is of as something grows: what was done, what grows, and how much of that there was.
+    """
 
     part: str
     what: str
@@ -40,6 +46,7 @@ class Figure:
     raw: Sequence[float] = ()
     at_most: float | None = None
     peak_mb: float | None = None
+    grows: tuple[str, str, int] | None = None
 
     @property
     def is_reached(self) -> bool | None:
@@ -81,7 +88,7 @@ class Taken:
 
 def alone(work: Work, *arguments: Any) -> tuple[float, float]:
     """The seconds that a work returns, and the most memory (MB) of the fresh process that did it."""
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+    with ProcessPoolExecutor(1, PROCESSES) as pool:
         return pool.submit(_with_peak, work, arguments).result()
 
 

@@ -7,10 +7,9 @@ Takes a database with one year and makes it longer, to three years and to ten. C
 from nothing.
 """
 
-import multiprocessing
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
@@ -19,7 +18,7 @@ from itertools import pairwise
 from sqlalchemy import text
 
 from benchmarks.core import EMPTY
-from benchmarks.figures import Figure, alone, engine_of, scope_of, seconds_of, show
+from benchmarks.figures import PROCESSES, Figure, Work, alone, engine_of, scope_of, seconds_of, show
 from benchmarks.history import converge, fill
 from recon_assets.database import writing
 from recon_assets.mining import MODELS, MinerModel
@@ -43,22 +42,21 @@ LINEAR = 1.2
 def models(url: str) -> Iterator[Figure]:
     """One year with three and with ten miner models."""
     name, year = engine_of(url).dialect.name, years(1)
-    three, ten = alone(converge_all, url, year, 3), alone(converge_all, url, year, 10)
-    yield Figure(PART, "converging a year, 3 miner models", name, three[0], peak_mb=three[1])
-    yield Figure(PART, "converging a year, 10 miner models", name, ten[0], peak_mb=ten[1])
-    yield _against_linear("converging 10 miner models", name, ten[0], three[0], 10 / 3)
-    three, ten = alone(state, url, year, 3), alone(state, url, year, 10)
-    yield Figure(PART, "state of a year, 3 miner models", name, three[0], peak_mb=three[1])
-    yield Figure(PART, "state of a year, 10 miner models", name, ten[0], peak_mb=ten[1])
-    yield _against_linear("state of 10 miner models", name, ten[0], three[0], 10 / 3)
+    for what, work in WORKS.items():
+        taken: dict[int, float] = {}
+        for count in (3, 10):
+            taken[count], peak = alone(work, url, year, count)
+            words, grows = f"{what} of a year, {count} miner models", (what, "miner models", count)
+            yield Figure(PART, words, name, taken[count], peak_mb=peak, grows=grows)
+        yield _against_linear(f"{what} of 10 miner models", name, taken[10], taken[3], 10 / 3)
 
 
 def history(url: str, count: int, one_year: dict[str, float]) -> Iterator[Figure]:
     """The first so many years, which are all that there is; `one_year` keeps the seconds of one, by what was done."""
     name, days = engine_of(url).dialect.name, years(count)
-    for what, work in (("converging", converge_all), ("state", state)):
+    for what, work in WORKS.items():
         seconds, peak = alone(work, url, days, 3)
-        yield Figure(PART, f"{what}, {count} years", name, seconds, peak_mb=peak)
+        yield Figure(PART, f"{what}, {count} years", name, seconds, peak_mb=peak, grows=(what, "years", count))
         if count == 1:
             one_year[what] = seconds
         else:
@@ -70,8 +68,8 @@ def side_by_side(url: str) -> Iterator[Figure]:
     engine = engine_of(url)
     for writers in WRITERS:
         _empty(url)
-        with ProcessPoolExecutor(writers, multiprocessing.get_context("spawn")) as pool:
-            list(pool.map(time.sleep, [1] * writers))  # until all of them have started
+        with ProcessPoolExecutor(writers, PROCESSES) as pool:
+            list(pool.map(time.sleep, [0.2] * writers))  # until all of them have started
             months = years(1).by_month()
             began = time.perf_counter()
             list(pool.map(converge_month, [url] * len(months), months))
@@ -113,6 +111,9 @@ def state(url: str, days: Days, count: int) -> float:
     """The reconciled state of the days."""
     engine, scope = engine_of(url), _scope(days, count)
     return seconds_of(lambda: reconciled_state(engine, scope, datetime.now(UTC)))
+
+
+WORKS: Mapping[str, Work] = {"converging": converge_all, "the state": state}
 
 
 def _scope(days: Days, count: int) -> Scope:

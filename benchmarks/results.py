@@ -10,10 +10,14 @@ import matplotlib
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
+from matplotlib.axes import Axes
 
 from benchmarks.figures import Figure
 
 PICTURE = "results.png"
+COLOURS = {"sqlite": "#4c78a8", "postgresql": "#f58518"}
+LISTED_ONLY = ("Each check alone",)
+"""Parts that the picture leaves to the tables."""
 HEAD = """\
 # Results
 
@@ -50,29 +54,53 @@ def _table(part: str, figures: Sequence[Figure]) -> str:
 
 
 def _draw(figures: Sequence[Figure], path: Path) -> None:
-    """A panel for each part: seconds by what was measured, a colour for each engine, limits as marks."""
-    timed = [figure for figure in figures if figure.unit == "s"]
-    parts = list(dict.fromkeys(figure.part for figure in timed))
-    rows = {part: list(dict.fromkeys(figure.what for figure in timed if figure.part == part)) for part in parts}
-    heights = [len(rows[part]) + 1 for part in parts]
-    drawing, panels = plt.subplots(
-        len(parts), 1, figsize=(12, 0.42 * sum(heights)), height_ratios=heights, layout="constrained", squeeze=False
-    )
-    for panel, part in zip(panels[:, 0], parts, strict=True):
-        for offset, (engine, colour) in enumerate((("sqlite", "#4c78a8"), ("postgresql", "#f58518"))):
-            of_engine = {figure.what: figure for figure in timed if figure.part == part and figure.engine == engine}
-            places = [rows[part].index(what) + (offset - 0.5) * 0.4 for what in of_engine]
-            panel.barh(places, [figure.value for figure in of_engine.values()], 0.38, color=colour, label=engine)
-            for place, figure in zip(places, of_engine.values(), strict=True):
-                panel.text(figure.value, place, f" {figure.value:,.3g}", va="center", fontsize=7)
-                if figure.at_most is not None:
-                    panel.plot([figure.at_most] * 2, [place - 0.2, place + 0.2], color="black", linewidth=2)
-        panel.set_yticks(range(len(rows[part])), rows[part], fontsize=8)
-        panel.invert_yaxis()
-        panel.set_xscale("log")
-        panel.set_title(
-            f"{part}: seconds (logarithmic); black marks are what they should not exceed", fontsize=9, loc="left"
-        )
-        panel.legend(fontsize=7)
+    """How time grows, as lines; then a panel of bars for each part, a colour for each engine, limits as marks."""
+    grown = [figure for figure in figures if figure.grows]
+    timed = [figure for figure in figures if figure.unit == "s" and not figure.grows and figure.part not in LISTED_ONLY]
+    rows = {figure.part: list[str]() for figure in timed}
+    for figure in timed:
+        if figure.what not in rows[figure.part]:
+            rows[figure.part].append(figure.what)
+    heights = [8, *(len(whats) + 1.5 for whats in rows.values())]
+    drawing = plt.figure(figsize=(12, 0.36 * sum(heights)), layout="constrained")
+    grid = drawing.add_gridspec(len(heights), 2, height_ratios=heights)
+    for column, what in enumerate(dict.fromkeys(figure.grows[1] for figure in grown if figure.grows)):
+        _draw_lines(drawing.add_subplot(grid[0, column]), what, grown)
+    for row, (part, whats) in enumerate(rows.items(), 1):
+        _draw_bars(drawing.add_subplot(grid[row, :]), part, whats, timed)
     drawing.savefig(path, dpi=80)
     plt.close(drawing)
+
+
+def _draw_lines(panel: Axes, of: str, figures: Sequence[Figure]) -> None:
+    """Seconds by years or by miner models, beside the line on which they would grow as fast as those."""
+    lines: dict[tuple[str, str], list[tuple[int, float]]] = {}
+    for figure in figures:
+        if figure.grows and figure.grows[1] == of:
+            lines.setdefault((figure.engine, figure.grows[0]), []).append((figure.grows[2], figure.value))
+    for (engine, what), points in lines.items():
+        counts, seconds = zip(*points, strict=True)
+        style = "-" if what == "converging" else "--"
+        panel.plot(counts, seconds, style, marker="o", color=COLOURS[engine], label=f"{what}, {engine}")
+        linear = [seconds[0] * count / counts[0] for count in counts]
+        panel.plot(counts, linear, ":", color="grey", linewidth=1)
+    panel.set_xticks(sorted({count for points in lines.values() for count, _ in points}))
+    panel.set_ylim(bottom=0)
+    panel.set_title(f"Seconds by {of}; dotted: in proportion", fontsize=9, loc="left")
+    panel.legend(fontsize=7)
+
+
+def _draw_bars(panel: Axes, part: str, whats: Sequence[str], figures: Sequence[Figure]) -> None:
+    for offset, (engine, colour) in enumerate(COLOURS.items()):
+        of_engine = {figure.what: figure for figure in figures if figure.part == part and figure.engine == engine}
+        places = [whats.index(what) + (offset - 0.5) * 0.4 for what in of_engine]
+        panel.barh(places, [figure.value for figure in of_engine.values()], 0.38, color=colour, label=engine)
+        for place, figure in zip(places, of_engine.values(), strict=True):
+            panel.text(figure.value, place, f" {figure.value:,.3g}", va="center", fontsize=7)
+            if figure.at_most is not None:
+                panel.plot([figure.at_most] * 2, [place - 0.2, place + 0.2], color="black", linewidth=2)
+    panel.set_yticks(range(len(whats)), whats, fontsize=8)
+    panel.invert_yaxis()
+    panel.set_xscale("log")
+    panel.set_title(f"{part}: seconds (logarithmic); black: at most", fontsize=9, loc="left")
+    panel.legend(fontsize=7)
