@@ -9,8 +9,9 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from datetime import timedelta
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -20,9 +21,10 @@ from sqlalchemy import text
 
 from benchmarks import backfill, core, growth, ingest, startup, state, ticks
 from benchmarks.figures import Figure, engine_of, show
-from benchmarks.history import converge, fill
+from benchmarks.history import HISTORY, converge, fill
 from benchmarks.results import write_results
 from recon_assets.database import reading
+from recon_assets.settlement import Days
 from recon_assets_tests.postgres import PostgresServer
 
 ENGINES = ("sqlite", "postgresql")
@@ -39,9 +41,9 @@ def main(*chosen: str) -> None:
         *(f"{name} {version(name)}" for name in ("dagster", "sqlalchemy")),
     ]
     for engine in chosen or ENGINES:
-        with TemporaryDirectory() as folder, databases(engine, Path(folder)) as (url, empty):
-            machine.append(_version(url))
-            figures += show(measure(url, empty))
+        with TemporaryDirectory() as folder, databases(engine, Path(folder)) as urls:
+            machine.append(_version(urls["history"]))
+            figures += show(measure(urls))
     figures += show(ingest.against_the_bound())
     figures += show(startup.measure())
     minutes = (time.monotonic() - began) / 60
@@ -50,34 +52,30 @@ def main(*chosen: str) -> None:
     print(f"\n{len(figures)} figures in {minutes:.1f} minutes; {len(missed)} not reached:", *missed, sep="\n  ")
 
 
-def measure(url: str, empty: str) -> Iterator[Figure]:
-    """Every figure of an engine, on one history that grows; `empty` is another database."""
-    year: dict[str, float] = {}
-    fill(engine_of(url), growth.years(1))
-    converge(engine_of(url), growth.years(1))
-    yield from growth.history(url, 1, year)
-    yield from growth.models(url)
-    yield from growth.side_by_side(url)
-    growth.extend(url, 1, 3)
-    yield from core.measure(url)
-    yield from state.measure(url)
-    yield from backfill.measure(url)
-    yield from growth.history(url, 3, year)
-    growth.extend(url, 3, 4)
-    yield from ticks.measure(url)
-    growth.extend(url, 4, 10)
-    yield from growth.history(url, 10, year)
-    yield from ingest.measure(empty)
+def measure(urls: Mapping[str, str]) -> Iterator[Figure]:
+    """Every figure of an engine."""
+    history, fourth = urls["history"], Days(HISTORY.last + timedelta(days=1), HISTORY.last.replace(year=2025))
+    fill(engine_of(history))
+    converge(engine_of(history))
+    yield from core.measure(history)
+    yield from state.measure(history)
+    yield from backfill.measure(history)
+    fill(engine_of(history), fourth)
+    converge(engine_of(history), fourth)
+    yield from ticks.measure(history)
+    yield from growth.measure(urls["growth"])
+    yield from ingest.measure(urls["ingest"])
 
 
 @contextmanager
-def databases(engine: str, folder: Path) -> Iterator[tuple[str, str]]:
-    """Two empty databases."""
+def databases(engine: str, folder: Path) -> Iterator[Mapping[str, str]]:
+    """An empty database for each name."""
+    names = ("history", "growth", "ingest")
     if engine == "sqlite":
-        yield f"sqlite:///{folder / 'history.db'}", f"sqlite:///{folder / 'empty.db'}"
+        yield {name: f"sqlite:///{folder / name}.db" for name in names}
         return
     with PostgresServer(folder, is_durable=True) as server:
-        yield server.create_database("history"), server.create_database("empty")
+        yield {name: server.create_database(name) for name in names}
 
 
 def _version(url: str) -> str:

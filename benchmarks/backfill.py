@@ -24,20 +24,17 @@ import psutil
 import psycopg
 from sqlalchemy import URL, ColumnElement, Engine, delete, func, make_url, select
 
-from benchmarks.figures import Figure, engine_of
+from benchmarks.figures import Figure, engine_of, scope_of
 from benchmarks.history import HISTORY
 from recon_assets import database
 from recon_assets.mining import MODELS
 from recon_assets.orchestration.catalogue import calculations_key
 from recon_assets.orchestration.in_flight import PARTITION_TAG, RANGE_TAGS
 from recon_assets.orchestration.instance import prepare_home
+from recon_assets.reconcile.census import stale_summaries
+from recon_assets.reconcile.layers import BITCOIN_DAILY, BITCOIN_MONTHLY, BITCOIN_YEARLY
 from recon_assets.settlement import Days, parse_day
-from recon_assets.tables import (
-    bitcoin_daily_summaries,
-    bitcoin_monthly_summaries,
-    bitcoin_yearly_summaries,
-    historical_bitcoin_calculations,
-)
+from recon_assets.tables import historical_bitcoin_calculations
 from recon_assets_tests.command import Command
 from recon_assets_tests.serving import WORKSPACE, Served, family, serve, wait_until
 
@@ -61,7 +58,8 @@ storage:
 ROOT = str(Path(__file__).parent.parent)
 LOADED = "{ repositoriesOrError { ... on RepositoryConnection { nodes { name } } } }"
 LOOK_SECONDS = 2
-SUMS = (bitcoin_daily_summaries, bitcoin_monthly_summaries, bitcoin_yearly_summaries)
+SUMS = (BITCOIN_DAILY, BITCOIN_MONTHLY, BITCOIN_YEARLY)
+YEAR = Days(HISTORY.first, HISTORY.first.replace(month=12, day=31))
 KEYS = [list(calculations_key(model).path) for model in MODELS]
 
 
@@ -77,23 +75,24 @@ class Course:
     most_successes: int
     peak_mb: float
 
+    def figure(self, what: str, engine: str, at_most: float | None = None) -> Figure:
+        """The seconds until Dagster called it complete; RuntimeError when it did not succeed."""
+        if self.status != COMPLETED:
+            raise RuntimeError(f"the backfill of {what} ended as {self.status}")
+        words = f"{what}: complete, {self.runs} runs"
+        return Figure(PART, words, engine, self.ended, at_most=at_most, peak_mb=self.peak_mb)
+
 
 def measure(url: str) -> Iterator[Figure]:
     """The figures of one engine; the database holds three years, which are right before and afterwards."""
     engine = engine_of(url)
     name = engine.dialect.name
-    for what, course in (
-        ("calculations", calculations(url, HISTORY)),
-        ("empty bodies in their place", run(url, HISTORY, KEYS, lambda: True, workspace=EMPTY_WORKSPACE)),
-        ("sums of days, months and years", summaries(url, HISTORY)),
-    ):
-        at_most = AT_MOST[name] if what == "calculations" else None
-        if at_most:
-            yield Figure(PART, f"{what}: all rows there", name, course.filled)
-        if course.status != COMPLETED:
-            raise RuntimeError(f"the backfill of {what} ended as {course.status}")
-        yield Figure(PART, what, name, course.ended, at_most=at_most, peak_mb=course.peak_mb)
-        yield Figure(PART, f"{what}: runs, all successful", name, course.runs, "")
+    course = calculations(url, HISTORY)
+    yield Figure(PART, "calculations: all rows there", name, course.filled)
+    yield course.figure("calculations", name, AT_MOST[name])
+    empty = run(url, HISTORY, KEYS, lambda: True, workspace=EMPTY_WORKSPACE)
+    yield empty.figure("empty bodies in their place", name)
+    yield summaries(url, YEAR).figure("sums of days, months and the year, of one year", name)
 
 
 def calculations(url: str, days: Days, *, kill_daemon: bool = False) -> Course:
@@ -117,12 +116,15 @@ def calculations(url: str, days: Days, *, kill_daemon: bool = False) -> Course:
 
 
 def summaries(url: str, days: Days) -> Course:
-    """Deletes and backfills the sums of bitcoin of whole years."""
-    engine = engine_of(url)
+    """Deletes and backfills the sums of bitcoin of whole years; RuntimeError when they are not right afterwards."""
+    engine, scope = engine_of(url), scope_of(days)
     with database.writing(engine) as connection:
-        for table in SUMS:
-            connection.execute(delete(table))
-    return run(url, days, [[table.name] for table in SUMS], lambda: True)
+        for layer in SUMS:
+            connection.execute(delete(layer.table).where(layer.judged(scope)))
+    course = run(url, days, [[layer.name] for layer in SUMS], lambda: True)
+    if any(stale_summaries(engine, scope).values()):
+        raise RuntimeError("the sums are not right after their backfill")
+    return course
 
 
 def run(

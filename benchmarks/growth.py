@@ -1,10 +1,9 @@
 """How time grows with the history and with the miner models, and what months side by side bring.
 
-    python -m benchmarks.history URL 2022-01-01 2022-12-31
     python -m benchmarks.growth URL
 
-Takes a database with one year and makes it longer, to three years and to ten. Converging is that of all calculations
-from nothing.
+Takes an empty database and gives it a history of one year, three and ten, with half as many farms as elsewhere.
+Converging is that of all calculations from nothing.
 """
 
 import sys
@@ -18,8 +17,8 @@ from itertools import pairwise
 from sqlalchemy import text
 
 from benchmarks.core import EMPTY
-from benchmarks.figures import PROCESSES, Figure, Work, alone, engine_of, scope_of, seconds_of, show
-from benchmarks.history import converge, fill
+from benchmarks.figures import PROCESSES, Figure, Work, alone, engine_of, in_turn, scope_of, seconds_of, show
+from benchmarks.history import FARMS, converge, fill
 from recon_assets.database import writing
 from recon_assets.mining import MODELS, MinerModel
 from recon_assets.reconcile.census import reconciled_state
@@ -39,6 +38,25 @@ LINEAR = 1.2
 """Times what linear growth would be that still count as linear: two measurements of the same differ by as much here."""
 
 
+def measure(url: str) -> Iterator[Figure]:
+    """The figures of one engine."""
+    name, one_year = engine_of(url).dialect.name, dict[str, float]()
+    for earlier, count in pairwise((0, *YEARS)):
+        _extend(url, earlier, count)
+        for what, work in WORKS.items():
+            taken = in_turn({what: ((url, years(count), 3), work)})[what]
+            figure = taken.figure(PART, f"{what}, {count} year{'s' if count > 1 else ''}", name)
+            yield replace(figure, grows=(what, "years", count))
+            if count == 1:
+                one_year[what] = taken.seconds
+                continue
+            factor = len(years(count)) / len(years(1))
+            yield _against_linear(f"{what} of {count} years", name, taken.seconds, one_year[what], factor)
+        if count == 1:
+            yield from models(url)
+            yield from side_by_side(url)
+
+
 def models(url: str) -> Iterator[Figure]:
     """One year with three and with ten miner models."""
     name, year = engine_of(url).dialect.name, years(1)
@@ -49,18 +67,6 @@ def models(url: str) -> Iterator[Figure]:
             words, grows = f"{what} of a year, {count} miner models", (what, "miner models", count)
             yield Figure(PART, words, name, taken[count], peak_mb=peak, grows=grows)
         yield _against_linear(f"{what} of 10 miner models", name, taken[10], taken[3], 10 / 3)
-
-
-def history(url: str, count: int, one_year: dict[str, float]) -> Iterator[Figure]:
-    """The first so many years, which are all that there is; `one_year` keeps the seconds of one, by what was done."""
-    name, days = engine_of(url).dialect.name, years(count)
-    for what, work in WORKS.items():
-        seconds, peak = alone(work, url, days, 3)
-        yield Figure(PART, f"{what}, {count} years", name, seconds, peak_mb=peak, grows=(what, "years", count))
-        if count == 1:
-            one_year[what] = seconds
-        else:
-            yield _against_linear(f"{what} of {count} years", name, seconds, one_year[what], len(days) / len(years(1)))
 
 
 def side_by_side(url: str) -> Iterator[Figure]:
@@ -82,10 +88,10 @@ def years(count: int) -> Days:
     return Days(date(FIRST_YEAR, 1, 1), date(FIRST_YEAR + count - 1, 12, 31))
 
 
-def extend(url: str, before: int, count: int) -> None:
+def _extend(url: str, before: int, count: int) -> None:
     """Makes a history of `before` years one of `count`."""
-    new = Days(years(before).last + timedelta(days=1), years(count).last)
-    fill(engine_of(url), new)
+    new = Days(years(before).last + timedelta(days=1), years(count).last) if before else years(count)
+    fill(engine_of(url), new, FARMS // 2)
     converge(engine_of(url), new)
 
 
@@ -131,10 +137,4 @@ def _empty(url: str) -> None:
 
 
 if __name__ == "__main__":
-    first: dict[str, float] = {}
-    show(history(sys.argv[1], 1, first))
-    show(models(sys.argv[1]))
-    show(side_by_side(sys.argv[1]))
-    for earlier, later in pairwise(YEARS):
-        extend(sys.argv[1], earlier, later)
-        show(history(sys.argv[1], later, first))
+    show(measure(sys.argv[1]))

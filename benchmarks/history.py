@@ -24,6 +24,8 @@ from recon_assets.schema import migrate
 from recon_assets.settlement import Days, day_starts_at, parse_day, periods_in
 
 HISTORY = Days(parse_day("2022-01-01"), parse_day("2024-12-31"))
+FARMS = 10
+"""Farms that are curtailed in a settlement period, at most."""
 TENTH = 31_269
 """Settlement periods at the beginning of which a tenth farm is curtailed: with it the three years have the 504,741
 (settlement date, settlement period, farm) with curtailed energy that the user's notes count."""
@@ -38,9 +40,9 @@ BIDS = text(
            -0.5 - (p.ordinal * 31 + f.n * 17 + a.n * 7) % 1009 / 37.0,
            -40.0 - (p.ordinal + f.n) % 60, -40.0, true, false
     FROM history_periods p
-    JOIN history_numbers f ON f.n < 9 OR (f.n = 9 AND p.ordinal <= :tenth)
+    JOIN history_numbers f ON f.n < :farms AND (f.n < 9 OR p.ordinal <= :tenth)
     JOIN history_numbers a ON a.n < 1 + (p.ordinal * 5 + f.n * 3) % 3
-    JOIN history_farms u ON u.n = (p.ordinal * 7 + f.n * 13) % :farms
+    JOIN history_farms u ON u.n = (p.ordinal * 7 + f.n * 13) % :units
     """
 )
 PROOFS = text(
@@ -55,7 +57,7 @@ PROOFS = text(
 )
 
 
-def fill(engine: Engine, days: Days = HISTORY) -> None:
+def fill(engine: Engine, days: Days = HISTORY, farms: int = FARMS) -> None:
     """Bids and proofs of days in a row from the first of HISTORY on, or after those that are there."""
     migrate(engine)
     before = sum(periods_in(day) for day in Days(HISTORY.first, days.first)) - periods_in(days.first)
@@ -69,7 +71,7 @@ def fill(engine: Engine, days: Days = HISTORY) -> None:
     with writing(engine) as connection:
         store_bm_units(connection, packaged_bm_units(), datetime.now(UTC))
         store_retargets(connection, list(_made_up_difficulty(days.last)))
-        farms = sorted(unit.bm_unit_id for unit in packaged_bm_units() if unit.is_wind)
+        units = sorted(unit.bm_unit_id for unit in packaged_bm_units() if unit.is_wind)
         connection.execute(
             text("CREATE TEMPORARY TABLE history_periods (settlement_date DATE, settlement_period INT, ordinal INT)")
         )
@@ -80,9 +82,9 @@ def fill(engine: Engine, days: Days = HISTORY) -> None:
         connection.execute(text("INSERT INTO history_numbers VALUES (:n)"), [{"n": n} for n in range(10)])
         connection.execute(
             text("INSERT INTO history_farms VALUES (:n, :name)"),
-            [{"n": n, "name": name} for n, name in enumerate(farms)],
+            [{"n": n, "name": name} for n, name in enumerate(units)],
         )
-        connection.execute(BIDS, {"tenth": TENTH, "farms": len(farms)})
+        connection.execute(BIDS, {"tenth": TENTH, "farms": farms, "units": len(units)})
         connection.execute(PROOFS)
         for table in ("history_periods", "history_numbers", "history_farms"):
             connection.execute(text(f"DROP TABLE {table}"))

@@ -16,6 +16,8 @@ from benchmarks.figures import Figure
 
 PICTURE = "results.png"
 COLOURS = {"sqlite": "#4c78a8", "postgresql": "#f58518"}
+LINEAR_UNTIL = 30
+"""Times the shortest bar that the longest one of a panel may be before the panel becomes logarithmic."""
 LISTED_ONLY = ("Each check alone",)
 """Parts that the picture leaves to the tables."""
 HEAD = """\
@@ -32,24 +34,31 @@ made up (`benchmarks/history.py`), in the sizes of the user's; the days of *Inge
 def write_results(folder: Path, figures: Sequence[Figure], machine: Sequence[str]) -> None:
     """Writes RESULTS.md and its picture into a folder."""
     _draw(figures, folder / PICTURE)
+    limited = [figure for figure in figures if figure.at_most is not None]
+    missed = [f"{figure.part}: {figure.what}, {figure.engine}" for figure in limited if not figure.is_reached]
+    reached = f"Of {len(limited)} figures with a limit {len(limited) - len(missed)} keep it"
+    reached += f", all but: {'; '.join(missed)}." if missed else "."
     parts = "".join(_table(part, figures) for part in dict.fromkeys(figure.part for figure in figures))
-    words = f"{HEAD}\nMachine: {'; '.join(machine)}.\n\n![Times beside what they are compared with]({PICTURE})\n{parts}"
+    machines = f"Machine: {'; '.join(machine)}."
+    words = f"{HEAD}\n{machines}\n\n{reached}\n\n![Times beside what they are compared with]({PICTURE})\n{parts}"
     (folder / "RESULTS.md").write_text(words, encoding="utf-8")
 
 
 def _table(part: str, figures: Sequence[Figure]) -> str:
+    """The figures of a part, those of both engines below each other."""
     lines = [
         f"\n## {part}\n",
         "| what | engine | value | at most | single | peak memory |",
         "|---|---|--:|---|---|--:|",
     ]
-    for figure in figures:
-        if figure.part == part:
-            limit = "" if figure.at_most is None else f"{figure.at_most:g}: {'yes' if figure.is_reached else '**no**'}"
-            single = " ".join(f"{value:.2f}" for value in figure.raw) if len(figure.raw) > 1 else ""
-            memory = "" if figure.peak_mb is None else f"{figure.peak_mb:,.0f} MB"
-            value = f"{figure.value:,.2f} {figure.unit}"
-            lines.append(f"| {figure.what} | {figure.engine} | {value} | {limit} | {single} | {memory} |")
+    of_part = [figure for figure in figures if figure.part == part]
+    whats = list(dict.fromkeys(figure.what for figure in of_part))
+    for figure in sorted(of_part, key=lambda figure: whats.index(figure.what)):
+        limit = "" if figure.at_most is None else f"{figure.at_most:g}: {'yes' if figure.is_reached else '**no**'}"
+        single = " ".join(f"{value:.2f}" for value in figure.raw) if len(figure.raw) > 1 else ""
+        memory = "" if figure.peak_mb is None else f"{figure.peak_mb:,.0f} MB"
+        value = f"{figure.value:,.2f} {figure.unit}"
+        lines.append(f"| {figure.what} | {figure.engine} | {value} | {limit} | {single} | {memory} |")
     return "\n".join(lines) + "\n"
 
 
@@ -101,6 +110,8 @@ def _draw_bars(panel: Axes, part: str, whats: Sequence[str], figures: Sequence[F
                 panel.plot([figure.at_most] * 2, [place - 0.2, place + 0.2], color="black", linewidth=2)
     panel.set_yticks(range(len(whats)), whats, fontsize=8)
     panel.invert_yaxis()
-    panel.set_xscale("log")
-    panel.set_title(f"{part}: seconds (logarithmic); black: at most", fontsize=9, loc="left")
+    values = [figure.value for figure in figures if figure.part == part]
+    is_wide = max(values) > LINEAR_UNTIL * min(values)
+    panel.set_xscale("log" if is_wide else "linear")
+    panel.set_title(f"{part}: seconds{' (logarithmic)' if is_wide else ''}; black: at most", fontsize=9, loc="left")
     panel.legend(fontsize=7)
