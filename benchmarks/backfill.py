@@ -92,7 +92,9 @@ def measure(url: str) -> Iterator[Figure]:
     yield course.figure("calculations", name, AT_MOST[name])
     empty = run(url, HISTORY, KEYS, lambda: True, workspace=EMPTY_WORKSPACE)
     yield empty.figure("empty bodies in their place", name)
-    yield summaries(url, YEAR).figure("sums of days, months and the year, of one year", name)
+    if name == "sqlite":
+        # Dagster plans days, then months, then the year, half a minute apart: that is the same on the other engine.
+        yield summaries(url, YEAR).figure("sums of days, months and the year, of one year", name)
 
 
 def calculations(url: str, days: Days, *, kill_daemon: bool = False) -> Course:

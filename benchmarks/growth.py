@@ -17,7 +17,7 @@ from itertools import pairwise
 from sqlalchemy import text
 
 from benchmarks.core import EMPTY
-from benchmarks.figures import PROCESSES, Figure, Work, alone, engine_of, in_turn, scope_of, seconds_of, show
+from benchmarks.figures import PROCESSES, TURNS, Figure, Work, alone, engine_of, in_turn, scope_of, seconds_of, show
 from benchmarks.history import FARMS, converge, fill
 from recon_assets.database import writing
 from recon_assets.mining import MODELS, MinerModel
@@ -44,7 +44,7 @@ def measure(url: str) -> Iterator[Figure]:
     for earlier, count in pairwise((0, *YEARS)):
         _extend(url, earlier, count)
         for what, work in WORKS.items():
-            taken = in_turn({what: ((url, years(count), 3), work)})[what]
+            taken = in_turn({what: ((url, years(count), 3), work)}, TURNS if count < max(YEARS) else 1)[what]
             figure = taken.figure(PART, f"{what}, {count} year{'s' if count > 1 else ''}", name)
             yield replace(figure, grows=(what, "years", count))
             if count == 1:

@@ -26,6 +26,9 @@ from recon_assets.sources import Body, Source
 STACKS, VOLUMES, PRICES, GENERATION = "stack_bid", "acceptance_volumes_bid", "system_prices", "wind_and_solar"
 """The bodies of a settlement day, by their names in a recording."""
 
+REASONS_NAMED = 3
+"""Of a day that failed: forty-eight periods of a server that is away have as many addresses and one cause."""
+
 
 @dataclass(frozen=True)
 class SettlementStack:
@@ -162,10 +165,18 @@ def _received(bodies: Mapping[str, Body]) -> dict[str, str]:
 
 
 def _blame(day: date, failures: dict[int, ElexonError]) -> str:
-    reasons = {str(error): period for period, error in reversed(failures.items())}
-    return f"{day} settlement period {spell_periods(failures)}: {'; '.join(reversed(reasons))}"
+    reasons = list(dict.fromkeys(str(failures[period]) for period in sorted(failures)))
+    named, further = reasons[:REASONS_NAMED], len(reasons) - REASONS_NAMED
+    more = [f"and {further} further reasons"] if further > 0 else []
+    return f"{day} settlement period {spell_periods(failures)}: {'; '.join([*named, *more])}"
 
 
 def spell_periods(periods: Iterable[int]) -> str:
-    """Periods in the words of a message: `17` or `3, 4, 9`."""
-    return ", ".join(str(period) for period in sorted(periods))
+    """Periods in the words of a message: `17`, or `3, 4, 9`, or `1-48`."""
+    ordered = sorted(periods)
+    starts = [period for period in ordered if period - 1 not in ordered]
+    ends = [period for period in ordered if period + 1 not in ordered]
+    runs = zip(starts, ends, strict=True)
+    return ", ".join(
+        f"{first}-{last}" if last - first > 1 else ", ".join(map(str, range(first, last + 1))) for first, last in runs
+    )

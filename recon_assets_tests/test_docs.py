@@ -3,6 +3,7 @@
 import ast
 import re
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import get_args
 
@@ -220,6 +221,14 @@ def test_the_limits_in_the_pages_are_those_of_the_code() -> None:
     for limit in (f"{TOLERANCE_RELATIVE:g}".replace("e-0", "e-"), f"{TOLERANCE_MWH:g} MWh", f"{TOLERANCE_GBP:g} GBP"):
         assert limit in section_of("verify")
     assert f"`Retry-After` is honoured up to {LONGEST_RETRY_AFTER_SECONDS:g} s." in DOCS["data.md"]
+
+
+def test_the_numbers_in_the_page_on_performance_are_those_of_the_code() -> None:
+    numbers = re.findall(r"^\| `([\w.]+)\.([A-Z_]+)` \| ([\d,]+) \|", DOCS["performance.md"], re.MULTILINE)
+
+    assert len(numbers) >= 5
+    for module, name, value in numbers:
+        assert getattr(import_module(f"recon_assets.{module}"), name) == int(value.replace(",", "")), name
 
 
 def test_the_config_of_a_job_in_a_page_is_one_that_it_takes() -> None:

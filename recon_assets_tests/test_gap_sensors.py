@@ -431,7 +431,7 @@ def test_the_reason_of_a_day_that_could_not_be_read_is_what_the_source_said(
 
     # then
     assert list(bids.given_up) == ["2025-06-06"]
-    assert bids.given_up["2025-06-06"].startswith("2025-06-06 settlement period 1, ")
+    assert bids.given_up["2025-06-06"].startswith("2025-06-06 settlement period 1-48: ")
     assert "the recording" in bids.given_up["2025-06-06"]
 
     # and a source that has the day no more cannot be asked for it
