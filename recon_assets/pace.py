@@ -18,22 +18,22 @@ class Pace:
     """How fast to go. Each default names the measurement that chose it.
 
     Measured on two cores (benchmarks/pace.py): six months of the user's size, 250,000 calculations all missing,
-    converge at most 5,000 / 20,000 / 50,000 / 200,000 rows at once in 10.3 / 5.4 / 4.4 / 3.8 s on SQLite and in
-    20.9 / 8.2 / 5.8 / 4.6 s on PostgreSQL; with nothing missing in 3.2 s and 4.1 s.
+    converge at most 5,000 / 20,000 / 50,000 / 200,000 rows at once in 11.0 / 4.7 / 3.5 / 2.6 s on SQLite and in
+    21.3 / 8.3 / 4.5 / 2.8 s on PostgreSQL; with nothing missing in 2.3 s and 2.4 s.
     """
 
     batch_size: int = 200_000
     """Rows that one transaction may touch at most: a month, the largest chunk, twice over. Smaller ones are slower;
     larger ones would have more to do again after a failure."""
     target_seconds: float = 5.0
-    """What a chunk should take: long against its start, short for whoever waits for its locks. A month takes 0.8 s."""
+    """What a chunk should take: long against its start, short for whoever waits for its locks. A month takes 0.5 s."""
     pause_seconds: float = 0.0
     """Pause after each chunk; none, because a chunk that was slow is followed by a smaller one."""
     concurrency: int = 1
-    """Chunks at once. Three took 3.5 s where one took 4.6 s on PostgreSQL; SQLite has one writer only, and one leaves
+    """Chunks at once. Three took 2.0 s where one took 2.8 s on PostgreSQL; SQLite has one writer only, and one leaves
     the database to others."""
     statement_timeout_seconds: float = 30.0
-    """For a month, which converges in 0.8 s. Less for less, down to SHORTEST_TIMEOUT_SECONDS."""
+    """For a month, which converges in 0.5 s. Less for less, down to SHORTEST_TIMEOUT_SECONDS."""
     attempts: int = 2
     """Tries before a chunk is split. A lock or a lost connection has passed by then; a month has ten more halvings."""
     backoff_seconds: float = 0.5
