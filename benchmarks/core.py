@@ -11,7 +11,6 @@ commits, a month at a time. Ways alternate, each in a process of its own.
 
 import sys
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -75,7 +74,6 @@ def measure(url: str) -> Iterator[Figure]:
                 "ours of none": ((url,), converge_months),
                 "statement": ((url,), insert_select, empty),
                 "run": ((url,), repair_months, empty),
-                "three writers": ((url, 3), converge_months, empty),
                 "rows": ((url, ROWS_ONE_BY_ONE), insert_rows, empty),
             },
             turns=1,
@@ -97,7 +95,6 @@ def measure(url: str) -> Iterator[Figure]:
     against_missing = some.seconds / taken["bulk of some"].seconds
     yield Figure(PART, "the same against the bulk load of what is missing", name, against_missing, "x")
     yield taken["ours of none"].figure(PART, "converging, nothing missing", name)
-    yield taken["three writers"].figure(PART, "converging, all missing, three months at once", name)
     yield Figure(PART, f"a row at a time, extrapolated from {ROWS_ONE_BY_ONE:,}", name, extrapolated)
     yield Figure(PART, "a row at a time against converging", name, extrapolated / ours.seconds, "x")
 
@@ -133,7 +130,7 @@ def load_file(url: str, folder: str, rows: str) -> float:
         return seconds_of(load)
 
 
-def converge_months(url: str, writers: int = 1) -> float:
+def converge_months(url: str) -> float:
     """Ours: each month in a transaction under its locks."""
     engine = engine_of(url)
 
@@ -141,11 +138,7 @@ def converge_months(url: str, writers: int = 1) -> float:
         with writing_with_rewards(engine, days) as connection:
             converge(connection, CALCULATIONS, scope_of(days))
 
-    def months() -> None:
-        with ThreadPoolExecutor(writers) as pool:
-            list(pool.map(month, HISTORY.by_month()))
-
-    return seconds_of(months)
+    return seconds_of(lambda: list(map(month, HISTORY.by_month())))
 
 
 def repair_months(url: str) -> float:

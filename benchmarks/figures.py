@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import Engine
 
@@ -32,10 +32,18 @@ Work = Callable[..., float]
 """Does something in a process of its own and returns the seconds of the part that counts."""
 
 
+class Grows(NamedTuple):
+    """Of which line a measurement is a point: what was done, what it grows with, and how much of that there was."""
+
+    work: str
+    by: str
+    size: int
+
+
 @dataclass(frozen=True)
 class Figure:
-    """A measured value; `raw` are the single measurements whose median it is, `at_most` what it should not exceed, and
-    `grows` what it is of as something grows: what was done, what grows, and how much of that there was.
+    """A measured value: the median of the single measurements `raw`, where nothing else is said; `at_most` is what it
+    should not exceed.
     """
 
     part: str
@@ -46,7 +54,7 @@ class Figure:
     raw: Sequence[float] = ()
     at_most: float | None = None
     peak_mb: float | None = None
-    grows: tuple[str, str, int] | None = None
+    grows: Grows | None = None
 
     @property
     def is_reached(self) -> bool | None:

@@ -73,7 +73,7 @@ def _draw(figures: Sequence[Figure], path: Path) -> None:
     heights = [8, *(len(whats) + 1.5 for whats in rows.values())]
     drawing = plt.figure(figsize=(12, 0.36 * sum(heights)), layout="constrained")
     grid = drawing.add_gridspec(len(heights), 2, height_ratios=heights)
-    for column, what in enumerate(dict.fromkeys(figure.grows[1] for figure in grown if figure.grows)):
+    for column, what in enumerate(dict.fromkeys(figure.grows.by for figure in grown if figure.grows)):
         _draw_lines(drawing.add_subplot(grid[0, column]), what, grown)
     for row, (part, whats) in enumerate(rows.items(), 1):
         _draw_bars(drawing.add_subplot(grid[row, :]), part, whats, timed)
@@ -85,8 +85,8 @@ def _draw_lines(panel: Axes, of: str, figures: Sequence[Figure]) -> None:
     """Seconds by years or by miner models, beside the line on which they would grow as fast as those."""
     lines: dict[tuple[str, str], list[tuple[int, float]]] = {}
     for figure in figures:
-        if figure.grows and figure.grows[1] == of:
-            lines.setdefault((figure.engine, figure.grows[0]), []).append((figure.grows[2], figure.value))
+        if figure.grows and figure.grows.by == of:
+            lines.setdefault((figure.engine, figure.grows.work), []).append((figure.grows.size, figure.value))
     for (engine, what), points in lines.items():
         counts, seconds = zip(*points, strict=True)
         style = "-" if what == "converging" else "--"

@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 from benchmarks.figures import Figure, Taken, in_turn, seconds_of, show
 
 PART = "Start-up"
-TURNS = 5
+TURNS = 3
 
 
 def measure() -> Iterator[Figure]:

@@ -38,7 +38,9 @@ def measure(url: str) -> Iterator[Figure]:
     yield taken["state"].ratio(PART, "the state against the scan", name, taken["scan"])
     yield taken["command"].figure(PART, "`recon status` as a whole process", name)
     checks = {"/".join([*check.asset_key.path, check.name]): check for check in CHECKS}
-    yield in_turn({"all": ((url,), all_checks)})["all"].figure(PART, f"all {len(checks)} checks together", name)
+    yield in_turn({"all": ((url,), all_checks)}, turns=1)["all"].figure(
+        PART, f"all {len(checks)} checks together", name
+    )
     for words in checks:
         seconds, peak = alone(one_check, url, words)
         yield Figure(CHECKS_PART, words, name, seconds, at_most=at_most, peak_mb=peak)

@@ -4,7 +4,7 @@ Belongs here: from a state to reasons and commands, and printing them. Does not:
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import date, timedelta
+from datetime import date
 from typing import Any
 
 from rich.console import Console
@@ -12,7 +12,7 @@ from rich.table import Table
 
 from recon_assets.reconcile.layers import BITCOIN_DAILY, ENERGY_DAILY, MONTHLY_LAYERS, YEARLY_LAYERS
 from recon_assets.reconcile.state import DayState, State
-from recon_assets.settlement import Days, contiguous
+from recon_assets.settlement import Days, contiguous, spell_periods
 
 
 def analysis_facts(state: State) -> dict[str, Any]:
@@ -60,7 +60,7 @@ def _reasons(state: State, day: date) -> Iterator[str]:
     if day in state.contradicted:
         yield "the wind bids are not those that were fetched"
     if day in state.unproven:
-        yield f"not read: settlement periods {spell_numbers(state.unproven[day])}"
+        yield f"not read: settlement periods {spell_periods(state.unproven[day])}"
     records = state.curtailment.get(day)
     if records and records.faults:
         yield f"records: {_counts(missing=records.missing, surplus=records.superfluous, wrong=records.wrong)}"
@@ -100,17 +100,6 @@ def _summaries(state: State, layers: Sequence[Any], kind: str) -> Iterator[dict[
 
 def _counts(**counts: int) -> str:
     return ", ".join(f"{count:,} {name}" for name, count in counts.items() if count)
-
-
-def spell_numbers(numbers: Sequence[int]) -> str:
-    """Numbers as the fewest spans.
-
-    >>> spell_numbers([1, 2, 3, 17, 44, 45])
-    '1-3, 17, 44-45'
-    """
-    spans = contiguous([date.min + timedelta(days=number) for number in numbers])
-    ends = [((span.first - date.min).days, (span.last - date.min).days) for span in spans]
-    return ", ".join(f"{first}-{last}" if first != last else f"{first}" for first, last in ends)
 
 
 def print_analysis(console: Console, facts: Mapping[str, Any]) -> None:

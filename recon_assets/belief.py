@@ -11,8 +11,9 @@ import pandas as pd
 from sqlalchemy import Connection, func, select
 
 from recon_assets.comparison import of_periods
-from recon_assets.elexon import Elexon, SettlementStack, spell_periods
+from recon_assets.elexon import Elexon, SettlementStack
 from recon_assets.errors import ElexonError
+from recon_assets.settlement import spell_periods
 from recon_assets.tables import curtailment_records, proof_of_fetch
 from recon_assets.witness import TOLERANCE_MWH, last_witnessed, volume_gaps
 

@@ -20,7 +20,7 @@ import pandas as pd
 from recon_assets.bm_units import BmUnit, parse_bm_units
 from recon_assets.errors import ElexonError
 from recon_assets.published import generation_frame, rows_of, stack_frame, volumes_frame
-from recon_assets.settlement import due_periods
+from recon_assets.settlement import due_periods, spell_periods
 from recon_assets.sources import Body, Source
 
 STACKS, VOLUMES, PRICES, GENERATION = "stack_bid", "acceptance_volumes_bid", "system_prices", "wind_and_solar"
@@ -166,17 +166,6 @@ def _received(bodies: Mapping[str, Body]) -> dict[str, str]:
 
 def _blame(day: date, failures: dict[int, ElexonError]) -> str:
     reasons = list(dict.fromkeys(str(failures[period]) for period in sorted(failures)))
-    named, further = reasons[:REASONS_NAMED], len(reasons) - REASONS_NAMED
-    more = [f"and {further} further reasons"] if further > 0 else []
-    return f"{day} settlement period {spell_periods(failures)}: {'; '.join([*named, *more])}"
-
-
-def spell_periods(periods: Iterable[int]) -> str:
-    """Periods in the words of a message: `17`, or `3, 4, 9`, or `1-48`."""
-    ordered = sorted(periods)
-    starts = [period for period in ordered if period - 1 not in ordered]
-    ends = [period for period in ordered if period + 1 not in ordered]
-    runs = zip(starts, ends, strict=True)
-    return ", ".join(
-        f"{first}-{last}" if last - first > 1 else ", ".join(map(str, range(first, last + 1))) for first, last in runs
-    )
+    if len(reasons) > REASONS_NAMED + 1:
+        reasons[REASONS_NAMED:] = [f"and {len(reasons) - REASONS_NAMED} further reasons"]
+    return f"{day} settlement period {spell_periods(failures)}: {'; '.join(reasons)}"

@@ -5,7 +5,7 @@ Does not: anything that fetches, stores or knows a clock of its own; "now" is al
 """
 
 from calendar import monthrange
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from zoneinfo import ZoneInfo
@@ -143,7 +143,7 @@ def parse_periods(text: str) -> tuple[int, int]:
     return periods
 
 
-def contiguous(days: list[date]) -> list[Days]:
+def contiguous(days: Iterable[date]) -> list[Days]:
     """The fewest spans that cover exactly these days, oldest first.
 
     >>> [str(span) for span in contiguous([date(2025, 6, 3), date(2025, 6, 1), date(2025, 6, 2), date(2025, 6, 9)])]
@@ -167,3 +167,14 @@ def _parse(text: str, complaint: str) -> date:
     if day.isoformat() != text:
         raise UsageError(complaint)
     return day
+
+
+def spell_periods(periods: Iterable[int]) -> str:
+    """Settlement periods as the fewest spans, for a message.
+
+    >>> spell_periods([1, 2, 3, 17, 44, 45])
+    '1-3, 17, 44-45'
+    """
+    spans = contiguous(date.min + timedelta(days=period) for period in periods)
+    ends = [((span.first - date.min).days, (span.last - date.min).days) for span in spans]
+    return ", ".join(f"{first}-{last}" if first != last else f"{first}" for first, last in ends)

@@ -24,7 +24,7 @@ from recon_assets.errors import ElexonError, ReconError
 from recon_assets.reconcile.audit import audit, contradicted_days
 from recon_assets.reconcile.layers import CURTAILMENT
 from recon_assets.reconcile.scope import Scope
-from recon_assets.reconcile.state import DayState, day_states, proven_periods
+from recon_assets.reconcile.state import DayState, proven_periods, settlement_days_of
 from recon_assets.reference import known_bm_units
 from recon_assets.settlement import due_periods, periods_in
 from recon_assets.tables import curtailment_records, wind_bids
@@ -96,7 +96,7 @@ def _read_stored(engine: Engine, scope: Scope, now: datetime) -> _Stored:
         # A database that was just adopted has no list of its own yet.
         wind = wind or frozenset(unit.bm_unit_id for unit in packaged_bm_units() if unit.is_wind)
         contradicted = contradicted_days(connection, scope)
-        state = day_states(connection, scope, now, contradicted)[day]
+        state = settlement_days_of(connection, scope, now, contradicted).days[day]
         proven = proven_periods(connection, scope).get(day, frozenset())
         bids = _frame(connection, select(wind_bids).where(wind_bids.c.settlement_date == day))
         records = _frame(connection, _records(day))

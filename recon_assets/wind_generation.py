@@ -17,13 +17,13 @@ from sqlalchemy import Connection, Engine, func, select
 from recon_assets import database
 from recon_assets.archive import Archive, Kept
 from recon_assets.curtailment import CurtailmentRule
-from recon_assets.elexon import Elexon, WindGeneration, spell_periods
+from recon_assets.elexon import Elexon, WindGeneration
 from recon_assets.errors import UnpublishedError
 from recon_assets.fetched import KEY, store_fetched
 from recon_assets.reconcile.converge import Changes
 from recon_assets.reconcile.layers import generation_by_day
 from recon_assets.reconcile.scope import Scope
-from recon_assets.settlement import Days, due_periods
+from recon_assets.settlement import Days, due_periods, spell_periods
 from recon_assets.tables import wind_generation_data
 
 DATA_SOURCE = "Elexon AGWS"

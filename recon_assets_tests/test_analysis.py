@@ -6,7 +6,7 @@ from datetime import date
 import pytest
 from rich.console import Console
 
-from recon_assets.analysis import analysis_facts, print_analysis, spell_numbers
+from recon_assets.analysis import analysis_facts, print_analysis
 from recon_assets.curtailment import CurtailmentRule
 from recon_assets.reconcile.audit import Tally
 from recon_assets.reconcile.scope import Scope
@@ -23,7 +23,6 @@ RIGHT = State(
     stale_summaries={},
     bitcoin={},
     curtailment_records=5,
-    latest_ingested=THIRD,
     days_behind=0,
 )
 
@@ -121,8 +120,3 @@ def test_a_command_is_printed_whole_on_a_narrow_terminal() -> None:
         print_analysis(console, json.loads(json.dumps(facts)))
 
     assert "recon summaries --from 2025-06-02 --to 2025-06-02\n" in captured.get()
-
-
-@pytest.mark.parametrize(("numbers", "words"), [([], ""), ([7], "7"), ([49, 50], "49-50"), ([1, 3, 4], "1, 3-4")])
-def test_numbers_are_spelled_as_spans(numbers: list[int], words: str) -> None:
-    assert spell_numbers(numbers) == words

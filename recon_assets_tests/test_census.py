@@ -63,8 +63,8 @@ def test_the_state_of_days_is_that_of_the_whole_state(small_days: Engine) -> Non
     found = settlement_days(small_days, scope_of(AROUND), NOW)
 
     state = state_of(small_days, AROUND)
-    assert (found.states, found.unproven, found.contradicted) == (state.days, state.unproven, state.contradicted)
-    assert found.states == {
+    assert (found.days, found.unproven, found.contradicted) == (state.days, state.unproven, state.contradicted)
+    assert found.days == {
         AROUND.first: DayState.NOT_INGESTED,
         JUNE_6: DayState.INCOMPLETE,
         JUNE_7: DayState.INCOMPLETE,
@@ -77,7 +77,7 @@ def test_long_histories_are_read_in_pieces_that_leave_nothing_out(small_days: En
     # given pieces of half a year, the days in the last of them
     long = Days(date(2022, 1, 1), JUNE_7)
 
-    states = settlement_days(small_days, scope_of(long), NOW).states
+    states = settlement_days(small_days, scope_of(long), NOW).days
 
     assert len(states) == len(long)
     assert {day for day, state in states.items() if state is DayState.INGESTED} == set(SMALL_DAYS)
@@ -92,7 +92,7 @@ def test_a_period_that_is_not_due_is_not_lacking(small_days: Engine) -> None:
     at_noon = datetime(2025, 6, 7, 11, 10, tzinfo=UTC)
     found = settlement_days(small_days, scope_of(SMALL_DAYS), at_noon)
 
-    assert (found.states[JUNE_7], found.unproven) == (DayState.INGESTED, {})
+    assert (found.days[JUNE_7], found.unproven) == (DayState.INGESTED, {})
     assert settlement_days(small_days, scope_of(SMALL_DAYS), NOW).unproven == {JUNE_7: tuple(range(25, 49))}
 
 

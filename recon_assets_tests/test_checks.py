@@ -1,13 +1,17 @@
+from unittest.mock import Mock
+
 import dagster as dg
 import pytest
 from sqlalchemy import Engine
 
 from recon_assets.orchestration.assembly import build_defs
 from recon_assets.orchestration.catalogue import WIND_BIDS
-from recon_assets.orchestration.checks import CHECKS
+from recon_assets.orchestration.checks import CHECKS, evaluate
 from recon_assets.orchestration.in_flight import RANGE_TAGS
 from recon_assets.orchestration.reconciliation import QUIET
 from recon_assets.orchestration.workbench import Workbench
+from recon_assets.reconcile import stock
+from recon_assets.reconcile.census import reconciled_state
 from recon_assets_tests.steps import execute
 
 ONE_ENGINE = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
@@ -35,6 +39,20 @@ def test_the_job_evaluates_every_check_and_changes_nothing(
     assert set(found) == set(CHECKS)
     assert {key.name for key, check in found.items() if not check.passed} <= {"every_period_has_proof"}
     assert instance.get_materialized_partitions(S9) == set()
+
+
+@ONE_ENGINE
+def test_the_whole_state_is_read_once_for_many_assets_and_never_for_one(
+    workbench: Workbench, small_days: Engine, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reading = Mock(side_effect=reconciled_state)
+    monkeypatch.setattr(stock, "reconciled_state", reading)
+
+    of_s9 = list(evaluate(workbench, [check for check in CHECKS if check.asset_key == S9]))
+    assert (len(of_s9), reading.call_count) == (3, 0)
+
+    audit(workbench, instance)
+    assert reading.call_count == 1
 
 
 @ONE_ENGINE

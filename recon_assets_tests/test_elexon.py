@@ -1,6 +1,6 @@
 import gzip
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from pandas.testing import assert_frame_equal
 
-from recon_assets.elexon import Elexon, SettlementStack, spell_periods
+from recon_assets.elexon import Elexon, SettlementStack
 from recon_assets.errors import ElexonError
 from recon_assets.sources import HttpSource, RecordingSource
 from recon_assets.stand_in import Fault, FaultKind, StandInElexon
@@ -194,14 +194,6 @@ def test_a_day_that_failed_whole_says_why_in_a_line_that_can_be_read(elexon: Ele
     assert message.startswith("2025-06-06 settlement period 1-48: ")
     assert message.endswith("; and 45 further reasons")
     assert message.count("HTTP 503") == 3
-
-
-@pytest.mark.parametrize(
-    ("periods", "words"),
-    [([17], "17"), ([9, 3, 4], "3, 4, 9"), (range(1, 49), "1-48"), ([1, 2, 3, 7, 9, 10, 11, 12], "1-3, 7, 9-12")],
-)
-def test_periods_in_a_row_are_spelled_by_their_ends(periods: Iterable[int], words: str) -> None:
-    assert spell_periods(periods) == words
 
 
 def test_every_failed_period_is_named(elexon: Elexon, server: StandInElexon) -> None:

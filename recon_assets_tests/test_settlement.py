@@ -16,6 +16,7 @@ from recon_assets.settlement import (
     parse_day,
     period_starts_at,
     periods_in,
+    spell_periods,
 )
 
 CLOCKS_FORWARD, CLOCKS_BACK, SUMMER = date(2025, 3, 30), date(2025, 10, 26), date(2025, 6, 1)
@@ -165,3 +166,8 @@ def test_an_impossible_month_is_an_error_that_repeats_it(text: str) -> None:
 def test_an_impossible_year_is_an_error_that_repeats_it(text: str) -> None:
     with pytest.raises(UsageError, match=f"^'{text}' is not a year: write YYYY"):
         Days.of_year(text)
+
+
+@pytest.mark.parametrize(("periods", "words"), [([], ""), ([7], "7"), ([49, 50], "49-50"), ([4, 1, 3], "1, 3-4")])
+def test_periods_are_spelled_as_spans(periods: list[int], words: str) -> None:
+    assert spell_periods(periods) == words

@@ -2,7 +2,7 @@
 
 Belongs here: declarations and presentation. Does not: judging (reconcile/verdicts.py).
 
-They are unpartitioned and speak of the whole history, from one stock for all checks of a step. They run with every run
+They are unpartitioned and speak of the whole history, from one stock for all checks of a run. They run with every run
 that includes their asset, and alone (job `audit_history`). None is blocking; verdicts.py says why.
 """
 

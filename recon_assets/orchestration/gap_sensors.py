@@ -129,7 +129,7 @@ def find_unread_days(context: dg.SensorEvaluationContext) -> dg.SensorResult:
     can_have = bench.elexon.source.can_have
     unread = {
         day: f"{state}:{','.join(map(str, found.unproven.get(day, ())))}"
-        for day, state in found.states.items()
+        for day, state in found.days.items()
         if state in (DayState.NOT_INGESTED, DayState.INCOMPLETE)
         and len(due_periods(day, now)) == periods_in(day)
         and can_have(day)

@@ -6,8 +6,8 @@ from recon_assets.reconcile.layering import DAY, MONTH, YEAR, Grain
 from recon_assets.settlement import FIRST_DAY, LONDON, Days, parse_day
 
 DAYS_A_RUN = 92
-"""Most days that a backfill puts in one run: a quarter. Three years of calculations took 149 s so, and 210 s in months,
-each of whose 36 runs is a process that starts; a run that fails keeps what it has finished all the same, by month."""
+"""Most days that a backfill puts in one run: a quarter. Three years of calculations took 149 s so when they took 210 s
+in months, each of whose 36 runs is a process that starts. A run that fails keeps what it has finished, by month."""
 
 DAYS = dg.DailyPartitionsDefinition(start_date=FIRST_DAY.isoformat(), timezone=LONDON.key, end_offset=1)
 MONTHS = dg.MonthlyPartitionsDefinition(

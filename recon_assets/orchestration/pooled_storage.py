@@ -7,29 +7,36 @@ is thousands of events, one after the other, of two statements each.
 """
 
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 from dagster._serdes import ConfigurableClassData
 from dagster_postgres import DagsterPostgresStorage
-from dagster_postgres.utils import pg_url_from_config
-
-STATEMENT_SECONDS = 600
-"""Longer than any statement of Dagster's takes; its webserver, which people wait for, sets its own limit."""
-RECYCLE_SECONDS = 300
-"""A connection older than that is replaced before its next use, so that a server's restart is soon forgotten."""
+from sqlalchemy import Engine, create_engine
 
 
 class PooledPostgresStorage(DagsterPostgresStorage):
-    """DagsterPostgresStorage that keeps one connection of each part open; others are opened as threads need them."""
+    """DagsterPostgresStorage on connections that all instances of a process share.
+
+    One stays open, others are opened as threads need them. With an `auth_provider`, whose tokens expire, it is
+    Dagster's own.
+    """
 
     @classmethod
-    def from_config_value(
+    def from_config_value(  # type: ignore[override]
         cls, inst_data: ConfigurableClassData | None, config_value: Mapping[str, Any]
-    ) -> "PooledPostgresStorage":
-        """From `postgres_url` or `postgres_db`, as of Dagster's own class."""
-        storage = cls(
-            pg_url_from_config(config_value), config_value.get("should_autocreate_tables", True), inst_data=inst_data
-        )
-        for part in (storage.event_log_storage, storage.run_storage, storage.schedule_storage):
-            part.optimize_for_webserver(STATEMENT_SECONDS * 1000, RECYCLE_SECONDS, max_overflow=-1)
+    ) -> DagsterPostgresStorage:
+        """From the configuration that DagsterPostgresStorage takes."""
+        storage = super().from_config_value(inst_data, config_value)  # type: ignore[arg-type]
+        if "auth_provider" not in config_value:
+            for part in (storage.event_log_storage, storage.run_storage, storage.schedule_storage):
+                # Dagster has no setting for it, but the same attribute is what its webserver replaces.
+                part._engine = _engine(storage.postgres_url)  # type: ignore[union-attr]
         return storage
+
+
+@cache
+def _engine(url: str) -> Engine:
+    # Not one for each instance: every tick opens an instance, and none closes what it has opened. A connection is tried
+    # before it is used, because Dagster repeats what fails while connecting, and nothing else.
+    return create_engine(url, isolation_level="AUTOCOMMIT", pool_size=1, max_overflow=-1, pool_pre_ping=True)

@@ -10,8 +10,9 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
-from math import fsum
+from math import ceil, fsum
 from queue import SimpleQueue
+from typing import TypeVar
 
 from sqlalchemy import Connection, Engine, and_, func, insert, select
 
@@ -29,7 +30,7 @@ from recon_assets.reconcile.layers import (
 )
 from recon_assets.reconcile.scope import Scope, load_rewards, period_rewards, plan_for_merges, plan_for_sets
 from recon_assets.reconcile.side_by_side import audit_calculations, compare_calculations
-from recon_assets.reconcile.state import SettlementDays, State, stand_of_days
+from recon_assets.reconcile.state import SettlementDays, State, settlement_days_of
 from recon_assets.settlement import Days
 from recon_assets.tables import curtailment_records, historical_bitcoin_calculations, proof_of_fetch
 
@@ -75,7 +76,7 @@ class _Sums:
         return whole
 
 
-Task = Callable[[Connection], _Rows | _Sums]
+T = TypeVar("T")
 
 
 def reconciled_state(engine: Engine, scope: Scope, now: datetime, summaries: Sequence[Layer] = SUMMARIES) -> State:
@@ -85,14 +86,13 @@ def reconciled_state(engine: Engine, scope: Scope, now: datetime, summaries: Seq
     with _readers(engine, whole) as connections:
         sums = _sums(connections, whole)
         # The longest first.
-        work: list[Task] = [_task(_look_at_calculations, scope.of(piece)) for piece in pieces]
+        work: list[Callable[[Connection], _Rows]] = [_task(_look_at_calculations, scope.of(piece)) for piece in pieces]
         work += [_task(_look_at_records, scope.of(piece)) for piece in pieces]
         work += [lambda connection: _Rows(stale=_stale(connection, sums, summaries, scope))]
         work += [_task(_find_contradicted, scope.of(piece)) for piece in pieces]
-        found = _side_by_side(connections, work)
-        rows = [part for part in found if isinstance(part, _Rows)]
+        rows = _side_by_side(connections, work)
         contradicted = frozenset[date]().union(*(part.contradicted for part in rows))
-        days = stand_of_days(connections[0], scope, now, contradicted)
+        days = settlement_days_of(connections[0], scope, now, contradicted)
     latest = days.latest_ingested
     calculations = {key: tally for part in rows for key, tally in part.calculations.items()}
     for key, (_, count) in sums.bitcoin.items():
@@ -100,7 +100,7 @@ def reconciled_state(engine: Engine, scope: Scope, now: datetime, summaries: Seq
             calculations[key] = calculations.get(key, Tally()) + Tally(surplus=count)
     return State(
         scope=scope,
-        days=days.states,
+        days=days.days,
         curtailment={day: tally for part in rows for day, tally in part.records.items() if day not in contradicted},
         calculations=calculations,
         stale_summaries={name: keys for part in rows for name, keys in part.stale.items()},
@@ -111,7 +111,6 @@ def reconciled_state(engine: Engine, scope: Scope, now: datetime, summaries: Seq
             for model in scope.models
         },
         curtailment_records=sum(count for day, (_, _, count) in sums.energy.items() if day in scope.days),
-        latest_ingested=latest,
         days_behind=(scope.days.last - latest).days if latest else len(scope.days),
         contradicted=contradicted,
         unproven=days.unproven,
@@ -136,7 +135,7 @@ def settlement_days(engine: Engine, scope: Scope, now: datetime) -> SettlementDa
     with _readers(engine, scope) as connections:
         found = _in_pieces(connections, scope, _find_contradicted)
         contradicted = frozenset[date]().union(*(part.contradicted for part in found))
-        return stand_of_days(connections[0], scope, now, contradicted)
+        return settlement_days_of(connections[0], scope, now, contradicted)
 
 
 def compared_records(engine: Engine, scope: Scope) -> dict[date, Tally]:
@@ -145,6 +144,13 @@ def compared_records(engine: Engine, scope: Scope) -> dict[date, Tally]:
         found = _in_pieces(connections, scope, _look_at_records, _find_contradicted)
     contradicted = frozenset[date]().union(*(part.contradicted for part in found))
     return {day: tally for part in found for day, tally in part.records.items() if day not in contradicted}
+
+
+def counted_calculations(engine: Engine, scope: Scope) -> dict[tuple[date, str], int]:
+    """How many calculations of the scope's miner models are stored, by day and model; none where there is none."""
+    with _readers(engine, scope) as connections:
+        found = _in_pieces(connections, scope, _sum_bitcoin)
+    return {key: count for part in found for key, (_, count) in part.items()}
 
 
 def compared_calculations(engine: Engine, scope: Scope) -> Calculations:
@@ -162,25 +168,23 @@ def _widest(summaries: Sequence[Layer], days: Days) -> Days:
 @contextmanager
 def _readers(engine: Engine, scope: Scope) -> Iterator[list[Connection]]:
     """Connections that share a snapshot, no more than there are pieces to read."""
-    with database.snapshots(engine, min(READERS, -(-len(scope.days) // DAYS_A_PIECE))) as connections:
+    with database.snapshots(engine, min(READERS, ceil(len(scope.days) / DAYS_A_PIECE))) as connections:
         for connection in connections:
             plan_for_sets(connection)
         yield connections
 
 
-def _in_pieces(
-    connections: Sequence[Connection], scope: Scope, *queries: Callable[[Connection, Scope], _Rows]
-) -> list[_Rows]:
+def _in_pieces(connections: Sequence[Connection], scope: Scope, *queries: Callable[[Connection, Scope], T]) -> list[T]:
     """What each query finds in each piece of the scope's days."""
-    work = [_task(query, scope.of(piece)) for query in queries for piece in scope.days.cut(DAYS_A_PIECE)]
-    return [part for part in _side_by_side(connections, work) if isinstance(part, _Rows)]
+    pieces = list(scope.days.cut(DAYS_A_PIECE))
+    return _side_by_side(connections, [_task(query, scope.of(piece)) for query in queries for piece in pieces])
 
 
-def _task(query: Callable[[Connection, Scope], _Rows | _Sums], scope: Scope) -> Task:
+def _task(query: Callable[[Connection, Scope], T], scope: Scope) -> Callable[[Connection], T]:
     return lambda connection: query(connection, scope)
 
 
-def _side_by_side(connections: Sequence[Connection], work: Iterable[Task]) -> list[_Rows | _Sums]:
+def _side_by_side(connections: Sequence[Connection], work: Iterable[Callable[[Connection], T]]) -> list[T]:
     """Does the work on as many threads as there are connections; the first error ends it."""
     if len(connections) == 1:
         return [task(connections[0]) for task in work]
@@ -188,7 +192,7 @@ def _side_by_side(connections: Sequence[Connection], work: Iterable[Task]) -> li
     for connection in connections:
         free.put(connection)
 
-    def do(task: Task) -> _Rows | _Sums:
+    def do(task: Callable[[Connection], T]) -> T:
         connection = free.get()
         try:
             return task(connection)
@@ -200,9 +204,7 @@ def _side_by_side(connections: Sequence[Connection], work: Iterable[Task]) -> li
 
 
 def _sums(connections: Sequence[Connection], whole: Scope) -> _Sums:
-    spans = whole.days.cut(DAYS_A_PIECE)
-    found = _side_by_side(connections, [_task(_sum, whole.of(span)) for span in spans])
-    return _Sums.of(part for part in found if isinstance(part, _Sums))
+    return _Sums.of(_in_pieces(connections, whole, _sum))
 
 
 def _look_at_calculations(
@@ -270,12 +272,11 @@ def _sum(connection: Connection, scope: Scope) -> _Sums:
     return _Sums(
         bitcoin=_sum_bitcoin(connection, scope),
         energy={
-            day: (float(mwh), float(gbp), count)
-            for day, mwh, gbp, count in connection.execute(energy_by_day(scope)).all()
+            day: (float(mwh), float(gbp), count) for day, mwh, gbp, count in connection.execute(energy_by_day(scope))
         },
         generation={
             day: (total, onshore, offshore)
-            for day, total, onshore, offshore, _ in connection.execute(generation_by_day(scope)).all()
+            for day, total, onshore, offshore, _ in connection.execute(generation_by_day(scope))
         },
     )
 
@@ -295,7 +296,7 @@ def _sum_bitcoin(connection: Connection, scope: Scope) -> dict[tuple[date, str],
     by_day = select(stored.settlement_date, *columns).where(in_scope(stored, scope)).group_by(stored.settlement_date)
     return {
         (day, model): (float(total), count)
-        for day, *sums in connection.execute(by_day).all()
+        for day, *sums in connection.execute(by_day)
         for model, total, count in zip(scope.models, sums[::2], sums[1::2], strict=True)
         if count
     }

@@ -190,11 +190,11 @@ day_generation = Table(
 
 
 def bitcoin_by_day(scope: Scope) -> Select[Any]:
-    """Per (settlement_date, miner_model): calculations and the bitcoin that they add up to."""
+    """Per (settlement_date, miner_model): the bitcoin that the calculations add up to."""
     calculations = historical_bitcoin_calculations.c
     key = (calculations.settlement_date, calculations.miner_model)
     total = func.sum(calculations.bitcoin_mined).label("bitcoin_mined")
-    return select(*key, total, func.count().label("rows")).where(_calculations_judged(scope)).group_by(*key)
+    return select(*key, total).where(_calculations_judged(scope)).group_by(*key)
 
 
 def energy_by_day(scope: Scope) -> Select[Any]:

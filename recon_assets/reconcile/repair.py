@@ -17,7 +17,7 @@ from recon_assets.reconcile.evidence import Evidence, evidence_of
 from recon_assets.reconcile.layering import DAY, Layer
 from recon_assets.reconcile.layers import CALCULATIONS, CURTAILMENT, ENERGY_DAILY, curtailed_energy
 from recon_assets.reconcile.scope import Scope, difficulty_history, period_rewards, writing
-from recon_assets.reconcile.state import DayState, day_states, generated_days
+from recon_assets.reconcile.state import DayState, generated_days, settlement_days_of
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def repair(
     """
     with writing(engine, scope.days, timeout_seconds) as connection:
         contradicted = contradicted_days(connection, scope)
-        states = day_states(connection, scope, now, contradicted)
+        states = settlement_days_of(connection, scope, now, contradicted).days
         unfit: dict[str, dict[date, str]] = {}
         changes: dict[tuple[str, str | None, str], Changes] = {}
         for layer in layers:

@@ -35,49 +35,44 @@ class DayState(StrEnum):
     ADOPTED_EMPTY = "adopted_empty"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class SettlementDays:
-    """How settlement days stand; `unproven` and `contradicted` as in State."""
+    """How settlement days stand.
 
-    states: Mapping[date, DayState]
-    unproven: Mapping[date, tuple[int, ...]]
-    contradicted: frozenset[date]
+    `unproven` are the due settlement periods without proof of days that have some, `contradicted` the days whose bids
+    are not those that their proofs speak of.
+    """
 
-    def in_state(self, state: DayState) -> list[date]:
+    days: Mapping[date, DayState]
+    unproven: Mapping[date, tuple[int, ...]] = field(default_factory=dict)
+    contradicted: frozenset[date] = field(default_factory=frozenset)
+
+    def days_in(self, state: DayState) -> list[date]:
         """The days in one state, oldest first."""
-        return sorted(day for day, found in self.states.items() if found is state)
+        return sorted(day for day, found in self.days.items() if found is state)
 
     @property
     def latest_ingested(self) -> date | None:
         """The newest day that is there whole, read or adopted; None without any."""
         unready = (DayState.NOT_INGESTED, DayState.INCOMPLETE)
-        return max((day for day, state in self.states.items() if state not in unready), default=None)
+        return max((day for day, state in self.days.items() if state not in unready), default=None)
 
 
-@dataclass(frozen=True)
-class State:
+@dataclass(frozen=True, kw_only=True)
+class State(SettlementDays):
     """The reconciled state of a span of days; see DayState and Tally for the words.
 
-    `contradicted` are days whose bids are not those that their proofs speak of, `unproven` the due settlement periods
-    without proof of days that have some, `generated` the days of which wind generation is stored.
+    `generated` are the days of which wind generation is stored.
     """
 
     scope: Scope
-    days: Mapping[date, DayState]
     curtailment: Mapping[date, Tally]
     calculations: Mapping[tuple[date, str], Tally]
     stale_summaries: Mapping[str, frozenset[str]]
     bitcoin: Mapping[str, float]
     curtailment_records: int
-    latest_ingested: date | None
     days_behind: int
-    contradicted: frozenset[date] = field(default_factory=frozenset)
-    unproven: Mapping[date, tuple[int, ...]] = field(default_factory=dict)
     generated: frozenset[date] = field(default_factory=frozenset)
-
-    def days_in(self, state: DayState) -> list[date]:
-        """The days in one state, oldest first."""
-        return sorted(day for day, found in self.days.items() if found is state)
 
     @property
     def total(self) -> Tally:
@@ -144,24 +139,23 @@ class State:
         return not faults and not self.unready_days and not self.days_behind
 
 
-def day_states(
+def settlement_days_of(
     connection: Connection, scope: Scope, now: datetime, contradicted: frozenset[date]
-) -> dict[date, DayState]:
-    """The state of every day of the scope, by the proofs and the records that it has."""
+) -> SettlementDays:
+    """How the scope's settlement days stand, by proofs and records, given those whose bids their proofs contradict."""
     recorded = frozenset(distinct_days(connection, curtailment_records))
     proven = proven_periods(connection, scope)
     without_proof = recorded.difference(distinct_days(connection, proof_of_fetch))
     adopted = (min(without_proof), max(without_proof)) if without_proof else None
-    return {
-        day: _day_state(day, proven.get(day, frozenset()), day in recorded, day in contradicted, adopted, now)
-        for day in scope.days
-    }
-
-
-def stand_of_days(connection: Connection, scope: Scope, now: datetime, contradicted: frozenset[date]) -> SettlementDays:
-    """How the scope's settlement days stand, given those whose bids their proofs contradict."""
-    states = day_states(connection, scope, now, contradicted)
-    return SettlementDays(states, unproven_periods(connection, scope, now), contradicted)
+    missing = {day: sorted(set(due_periods(day, now)) - periods) for day, periods in proven.items()}
+    return SettlementDays(
+        days={
+            day: _day_state(day, proven.get(day, frozenset()), day in recorded, day in contradicted, adopted, now)
+            for day in scope.days
+        },
+        unproven={day: tuple(periods) for day, periods in missing.items() if periods},
+        contradicted=contradicted,
+    )
 
 
 def proven_periods(connection: Connection, scope: Scope) -> dict[date, frozenset[int]]:
@@ -219,13 +213,6 @@ def summed_days(connection: Connection) -> Days | None:
     first, last = connection.execute(generated).one()
     known = [day for day in (first_day(connection), last_day(connection), first, last) if day is not None]
     return Days(min(known), max(known)) if known else None
-
-
-def unproven_periods(connection: Connection, scope: Scope, now: datetime) -> dict[date, tuple[int, ...]]:
-    """The due settlement periods without proof, of days that have some proof."""
-    proven = proven_periods(connection, scope)
-    missing = {day: set(due_periods(day, now)) - periods for day, periods in proven.items()}
-    return {day: tuple(sorted(periods)) for day, periods in missing.items() if periods}
 
 
 def _day_state(

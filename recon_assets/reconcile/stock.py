@@ -16,6 +16,7 @@ from recon_assets.reconcile.audit import Tally
 from recon_assets.reconcile.census import (
     compared_calculations,
     compared_records,
+    counted_calculations,
     reconciled_state,
     settlement_days,
     stale_summaries,
@@ -32,12 +33,13 @@ Periods = frozenset[int]
 class Stock:
     """The facts about the days of a scope at a moment (`now` is aware), each read when it is first asked for.
 
-    All checks of a run share what one of them has read. The checks of one asset alone read no more than they judge;
-    for those of several (`whole`) the reconciled state is read at once, which takes less than its parts.
+    All checks of a run share what one of them has read. For those of several assets (`whole`) the reconciled state is
+    read at once, from one snapshot. Those of one asset read what they judge, each fact from a snapshot of its own.
     """
 
     def __init__(self, engine: Engine, scope: Scope, now: datetime, *, whole: bool = True) -> None:
         self._engine, self._now, self._whole = engine, now, whole
+        self._of_models: dict[str, Mapping[date, Tally]] = {}
         self.scope, self.today = scope, london_day(now)
 
     @cached_property
@@ -47,9 +49,7 @@ class Stock:
     @cached_property
     def days(self) -> SettlementDays:
         """How the settlement days stand."""
-        if self._whole:
-            return SettlementDays(self._state.days, self._state.unproven, self._state.contradicted)
-        return settlement_days(self._engine, self.scope, self._now)
+        return self._state if self._whole else settlement_days(self._engine, self.scope, self._now)
 
     @cached_property
     def records(self) -> Mapping[date, Tally]:
@@ -57,19 +57,17 @@ class Stock:
         return self._state.curtailment if self._whole else compared_records(self._engine, self.scope)
 
     @cached_property
-    def calculations(self) -> Mapping[tuple[date, str], Tally]:
-        """The calculations against the records, by date and model."""
-        return self._state.calculations if self._whole else compared_calculations(self._engine, self.scope)
-
-    @cached_property
-    def _of_models(self) -> dict[str, Mapping[date, Tally]]:
-        return {}
+    def stored_calculations(self) -> Mapping[tuple[date, str], int]:
+        """How many calculations are stored, by date and model."""
+        if self._whole:
+            return {key: tally.actual + tally.superfluous for key, tally in self._state.calculations.items()}
+        return counted_calculations(self._engine, self.scope)
 
     def of_model(self, model: str) -> Mapping[date, Tally]:
         """The calculations of one model against the records, by date."""
         if model not in self._of_models:
             of_model = replace(self.scope, models={model: self.scope.models[model]})
-            found = self.calculations if self._whole else compared_calculations(self._engine, of_model)
+            found = self._state.calculations if self._whole else compared_calculations(self._engine, of_model)
             self._of_models[model] = {day: tally for (day, name), tally in found.items() if name == model}
         return self._of_models[model]
 

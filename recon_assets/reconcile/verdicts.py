@@ -62,7 +62,7 @@ def every_period_has_proof(stock: Stock) -> Verdict:
     }
     for day in days.contradicted:
         found.setdefault(day, {"periods_without_proof": 0})["contradicted"] = 1
-    gaps = [day for day in days.in_state(DayState.NOT_INGESTED) if day < (days.latest_ingested or day)]
+    gaps = [day for day in days.days_in(DayState.NOT_INGESTED) if day < (days.latest_ingested or day)]
     for day in gaps:
         found[day] = {"periods_without_proof": periods_in(day), "contradicted": 0}
     # The running day is published as it goes, and the day before may be read later.
@@ -73,7 +73,7 @@ def every_period_has_proof(stock: Stock) -> Verdict:
             "incomplete_days": len(days.unproven),
             "contradicted_days": len(days.contradicted),
             "not_ingested_days": len(gaps),
-            "adopted_days_without_proof": len(days.in_state(DayState.ADOPTED)),
+            "adopted_days_without_proof": len(days.days_in(DayState.ADOPTED)),
         },
         thresholds={"periods_without_proof": "0", "bids against proof": "other rows, or 1e-5 MWh or GBP"},
         offenders=_worst(found, "periods_without_proof"),
@@ -95,7 +95,7 @@ def records_equal_bids(stock: Stock) -> Verdict:
 
 def payments_follow_volume_and_price(stock: Stock) -> Verdict:
     """Every payment is volume x original price. Records of an old database, which readers normalise, only count."""
-    adopted = set(stock.days.in_state(DayState.ADOPTED))
+    adopted = set(stock.days.days_in(DayState.ADOPTED))
     found = {
         day: {"records": count, "gbp": round(gbp, 2)}
         for day, (count, gbp) in stock.payments_off.items()
@@ -144,9 +144,8 @@ def no_orphan_no_duplicate(model: str) -> Judge:
 def models_have_equal_counts(stock: Stock) -> Verdict:
     """Every day has as many calculations of one model as of any other."""
     rows: dict[date, dict[str, int]] = {}
-    for (day, model), tally in stock.calculations.items():
-        held = tally.actual + tally.superfluous
-        rows.setdefault(day, dict.fromkeys(stock.scope.models, 0))[model] = held
+    for (day, model), count in stock.stored_calculations.items():
+        rows.setdefault(day, dict.fromkeys(stock.scope.models, 0))[model] = count
     found = {
         day: {**counts, "apart": max(counts.values()) - min(counts.values())}
         for day, counts in rows.items()
@@ -158,7 +157,7 @@ def models_have_equal_counts(stock: Stock) -> Verdict:
 
 def settlement_periods_match(stock: Stock) -> Verdict:
     """Records, proofs and each model's calculations know the same settlement periods, which the day really has."""
-    adopted = set(stock.days.in_state(DayState.ADOPTED))
+    adopted = set(stock.days.days_in(DayState.ADOPTED))
     found: dict[date, dict[str, int]] = {}
     days = {*stock.curtailed, *(day for day, _ in stock.calculated)}
     for day in days:
