@@ -1,20 +1,20 @@
 """The census: the reconciled state of a long history, by value, within seconds.
 
 Belongs here: reading the whole history once, in pieces side by side, from one snapshot. Does not: what the words mean
-(state.py), and the rules of the layers (layers.py), which are the same as for a repair.
+(state.py), the sums (summing.py), and the rules of the layers (layers.py), which are the same as for a repair.
 """
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import date, datetime
 from math import ceil, fsum
 from queue import SimpleQueue
 from typing import TypeVar
 
-from sqlalchemy import Connection, Engine, and_, func, insert, select
+from sqlalchemy import Connection, Engine, and_, func, select
 
 from recon_assets import database
 from recon_assets.reconcile.audit import Tally, audit, contradicted_days, count_if
@@ -22,17 +22,13 @@ from recon_assets.reconcile.layering import YEAR, Layer, in_days, in_scope, is_k
 from recon_assets.reconcile.layers import (
     CURTAILMENT,
     SUMMARIES,
-    day_bitcoin,
-    day_energy,
-    day_generation,
-    energy_by_day,
-    generation_by_day,
 )
 from recon_assets.reconcile.scope import Scope, load_rewards, period_rewards, plan_for_merges, plan_for_sets
 from recon_assets.reconcile.side_by_side import audit_calculations, compare_calculations
 from recon_assets.reconcile.state import SettlementDays, State, settlement_days_of
+from recon_assets.reconcile.summing import Sums, stale_keys, sum_bitcoin, sum_rows
 from recon_assets.settlement import Days
-from recon_assets.tables import curtailment_records, historical_bitcoin_calculations, proof_of_fetch
+from recon_assets.tables import curtailment_records, proof_of_fetch
 
 READERS = min(4, os.cpu_count() or 1)
 """Connections that read side by side. One query keeps one core busy, on either engine."""
@@ -40,11 +36,8 @@ READERS = min(4, os.cpu_count() or 1)
 DAYS_A_PIECE = 183
 """Days that one query speaks of: enough to be worth its start, few enough that two cores end at about the same time."""
 
-
-Periods = tuple[int, ...]
 Calculations = dict[tuple[date, str], Tally]
-Generation = tuple[float | None, float | None, float | None]
-"""MWh in all, onshore and offshore."""
+T = TypeVar("T")
 
 
 @dataclass
@@ -57,28 +50,6 @@ class _Rows:
     stale: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
 
-@dataclass
-class _Sums:
-    """Rows and sums by day."""
-
-    bitcoin: dict[tuple[date, str], tuple[float, int]] = field(default_factory=dict)
-    energy: dict[date, tuple[float, float, int]] = field(default_factory=dict)
-    generation: dict[date, Generation] = field(default_factory=dict)
-
-    @classmethod
-    def of(cls, parts: Iterable["_Sums"]) -> "_Sums":
-        """The sums of several pieces, which share no day."""
-        whole = cls()
-        for part in parts:
-            whole.bitcoin |= part.bitcoin
-            whole.energy |= part.energy
-            whole.generation |= part.generation
-        return whole
-
-
-T = TypeVar("T")
-
-
 def reconciled_state(engine: Engine, scope: Scope, now: datetime, summaries: Sequence[Layer] = SUMMARIES) -> State:
     """The reconciled state of the scope, from the rows as they are at this moment."""
     whole = scope.of(_widest(summaries, scope.days))
@@ -88,7 +59,7 @@ def reconciled_state(engine: Engine, scope: Scope, now: datetime, summaries: Seq
         # The longest first.
         work: list[Callable[[Connection], _Rows]] = [_task(_look_at_calculations, scope.of(piece)) for piece in pieces]
         work += [_task(_look_at_records, scope.of(piece)) for piece in pieces]
-        work += [lambda connection: _Rows(stale=_stale(connection, sums, summaries, scope))]
+        work += [lambda connection: _Rows(stale=stale_keys(connection, sums, summaries, scope))]
         work += [_task(_find_contradicted, scope.of(piece)) for piece in pieces]
         rows = _side_by_side(connections, work)
         contradicted = frozenset[date]().union(*(part.contradicted for part in rows))
@@ -127,7 +98,7 @@ def stale_summaries(
     """
     whole = scope.of(_widest(summaries, scope.days))
     with _readers(engine, whole) as connections:
-        return _stale(connections[0], _sums(connections, whole), summaries, scope)
+        return stale_keys(connections[0], _sums(connections, whole), summaries, scope)
 
 
 def settlement_days(engine: Engine, scope: Scope, now: datetime) -> SettlementDays:
@@ -149,7 +120,7 @@ def compared_records(engine: Engine, scope: Scope) -> dict[date, Tally]:
 def counted_calculations(engine: Engine, scope: Scope) -> dict[tuple[date, str], int]:
     """How many calculations of the scope's miner models are stored, by day and model; none where there is none."""
     with _readers(engine, scope) as connections:
-        found = _in_pieces(connections, scope, _sum_bitcoin)
+        found = _in_pieces(connections, scope, sum_bitcoin)
     return {key: count for part in found for key, (_, count) in part.items()}
 
 
@@ -203,8 +174,8 @@ def _side_by_side(connections: Sequence[Connection], work: Iterable[Callable[[Co
         return list(pool.map(do, work))
 
 
-def _sums(connections: Sequence[Connection], whole: Scope) -> _Sums:
-    return _Sums.of(_in_pieces(connections, whole, _sum))
+def _sums(connections: Sequence[Connection], whole: Scope) -> Sums:
+    return Sums.of(_in_pieces(connections, whole, sum_rows))
 
 
 def _look_at_calculations(
@@ -266,68 +237,3 @@ def _compare_records(connection: Connection, scope: Scope) -> dict[date, Tally]:
     for day, rows in connection.execute(stored):
         tallies[day] = tallies.get(day, Tally()) + Tally(surplus=int(rows))
     return tallies
-
-
-def _sum(connection: Connection, scope: Scope) -> _Sums:
-    return _Sums(
-        bitcoin=_sum_bitcoin(connection, scope),
-        energy={
-            day: (float(mwh), float(gbp), count) for day, mwh, gbp, count in connection.execute(energy_by_day(scope))
-        },
-        generation={
-            day: (total, onshore, offshore)
-            for day, total, onshore, offshore, _ in connection.execute(generation_by_day(scope))
-        },
-    )
-
-
-def _sum_bitcoin(connection: Connection, scope: Scope) -> dict[tuple[date, str], tuple[float, int]]:
-    """The bitcoin and the calculations of each day and model."""
-    stored = historical_bitcoin_calculations.c
-    # The models beside each other: grouped by day alone, the rows come in the order of their key and none is sorted.
-    columns = [
-        column
-        for model in scope.models
-        for column in (
-            func.sum(stored.bitcoin_mined).filter(stored.miner_model == model),
-            count_if(stored.miner_model == model),
-        )
-    ]
-    by_day = select(stored.settlement_date, *columns).where(in_scope(stored, scope)).group_by(stored.settlement_date)
-    return {
-        (day, model): (float(total), count)
-        for day, *sums in connection.execute(by_day)
-        for model, total, count in zip(scope.models, sums[::2], sums[1::2], strict=True)
-        if count
-    }
-
-
-def _stale(
-    connection: Connection, sums: _Sums, summaries: Sequence[Layer], scope: Scope
-) -> Mapping[str, frozenset[str]]:
-    """The keys of the summary rows that differ from their base rows, lack them or are lacking, as text, by layer."""
-    _load_sums(connection, sums)
-    found: dict[str, frozenset[str]] = {}
-    for layer in summaries:
-        wider = replace(scope.of(layer.grain.whole(scope.days)), summed=True)
-        tallies = audit(connection, layer, wider, *layer.key)
-        faulty = (key for key, tally in tallies.items() if tally.faults)
-        found[layer.name] = frozenset(" ".join(str(part) for part in key) for key in faulty)
-    return found
-
-
-def _load_sums(connection: Connection, sums: _Sums) -> None:
-    """Fills the temporary tables that summaries are made from where the scope says `summed`."""
-    for table in (day_bitcoin, day_energy, day_generation):
-        table.create(connection, checkfirst=False)
-    if sums.bitcoin:
-        bitcoin = ((day, model, total) for (day, model), (total, _) in sums.bitcoin.items())
-        names = ("settlement_date", "miner_model", "bitcoin_mined")
-        connection.execute(insert(day_bitcoin), [dict(zip(names, row, strict=True)) for row in bitcoin])
-    if sums.energy:
-        rows = [{"settlement_date": d, "curtailed_mwh": m, "payment_gbp": p} for d, (m, p, _) in sums.energy.items()]
-        connection.execute(insert(day_energy), rows)
-    if sums.generation:
-        names = ("total_mwh", "onshore_mwh", "offshore_mwh")
-        rows = [{"settlement_date": day, **dict(zip(names, mwh, strict=True))} for day, mwh in sums.generation.items()]
-        connection.execute(insert(day_generation), rows)
