@@ -56,7 +56,7 @@ def measure(url: str) -> Iterator[Figure]:
     for earlier, count in pairwise((0, *YEARS)):
         _extend(url, earlier, count)
         for what, work in WORKS.items():
-            taken = in_turn({what: ((url, years(count), 3), work)}, TURNS if count < max(YEARS) else 1)[what]
+            taken = in_turn({what: ((url, years(count), 3), work)}, TURNS if count == min(YEARS) else 1)[what]
             figure = taken.figure(PART, f"{what}, {count} year{'s' if count > 1 else ''}", name)
             yield replace(figure, grows=Grows(what, "years", count))
             if count == 1:

@@ -34,7 +34,7 @@ from recon_assets.tables import curtailment_records, historical_bitcoin_calculat
 
 PART = "Ingest 30 real days over HTTP"
 JUNE = Days(parse_day("2025-06-01"), parse_day("2025-06-30"))
-TEN_DAYS = Days(parse_day("2025-06-01"), parse_day("2025-06-10"))
+FIVE_DAYS = Days(parse_day("2025-06-01"), parse_day("2025-06-05"))
 THREE_DAYS = Days(parse_day("2025-06-01"), parse_day("2025-06-03"))
 LATENCY_SECONDS = 0.1
 PER_SECOND = 8
@@ -73,32 +73,32 @@ def against_the_bound() -> Iterator[Figure]:
 
 
 def by_part(url: str, address: str, archive: Path) -> dict[str, float]:
-    """The seconds that each part takes of a day, by ten of them."""
+    """The seconds that each part takes of a day, by five of them."""
     engine, now = engine_of(url), datetime.now(UTC)
     source = HttpSource(address, per_second=1e6)
     elexon = Elexon(source)
 
     def fetch() -> None:
         with ThreadPoolExecutor(8) as pool:
-            for day in TEN_DAYS:
+            for day in FIVE_DAYS:
                 list(pool.map(lambda period, day=day: source.stack(day, period), range(1, periods_in(day) + 1)))
 
     def calculate() -> None:
-        for day in TEN_DAYS:
+        for day in FIVE_DAYS:
             repair(engine, DAILY_LAYERS, scope_of(Days(day, day)), now)
 
     steps: dict[str, Callable[[], object]] = {
         "HTTP": fetch,
-        "parse": lambda: [elexon.settlement_stack(day, now) for day in TEN_DAYS],
+        "parse": lambda: [elexon.settlement_stack(day, now) for day in FIVE_DAYS],
         "store, archive included": lambda: [
-            ingest_day(engine, elexon, day, now, None, Archive(archive)) for day in TEN_DAYS
+            ingest_day(engine, elexon, day, now, None, Archive(archive)) for day in FIVE_DAYS
         ],
     }
     taken, before = {}, 0.0
     for what, step in steps.items():
-        seconds = seconds_of(step) / len(TEN_DAYS)
+        seconds = seconds_of(step) / len(FIVE_DAYS)
         taken[what], before = seconds - before, seconds
-    return taken | {"calculate, all daily layers and fingerprints": seconds_of(calculate) / len(TEN_DAYS)}
+    return taken | {"calculate, all daily layers and fingerprints": seconds_of(calculate) / len(FIVE_DAYS)}
 
 
 def recon_range(url: str, address: str, days: Days, folder: Path) -> tuple[float, float]:

@@ -31,7 +31,7 @@ PART = "Ticks at four years"
 SECONDS, MEGABYTES = 3.0, 1.0
 
 
-def measure(url: str, ticks: int = 5) -> Iterator[Figure]:
+def measure(url: str, ticks: int = 4) -> Iterator[Figure]:
     """Two figures for each sensor: the longest tick, and what the process grows by with each after the first."""
     environment = {"DATABASE_URL": url, "RECON_ALERT_URLS": "json://127.0.0.1:9/", "MEMPOOL_API_URL": "none"}
     settings = Settings.from_environment(environment, Path.cwd())
