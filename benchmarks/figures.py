@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Engine
 
+import __main__
 from recon_assets.curtailment import CurtailmentRule
 from recon_assets.database import open_engine
 from recon_assets.reconcile.scope import Scope
@@ -22,7 +23,9 @@ from recon_assets.settings import Settings
 from recon_assets.settlement import Days
 
 PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["benchmarks.core", "benchmarks.growth", "benchmarks.state"])
+PROCESSES.set_forkserver_preload(
+    sorted({"benchmarks.core", "benchmarks.growth", "benchmarks.state"} - {getattr(__main__.__spec__, "name", "")})
+)
 """A measured process is a fresh one, forked from one that has imported everything and done nothing."""
 
 TURNS = 3
