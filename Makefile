@@ -20,7 +20,7 @@ test: $(VENV)/.installed-dev ## Run all tests, on SQLite and on PostgreSQL.
 
 campaign: $(VENV)/.installed-dev ## Nights without anybody on both engines; many random schedules of faults and kills (an hour).
 	$(BIN)/pytest -n 2 -m campaign
-	$(BIN)/pytest -n 2 --dist load --hypothesis-profile campaign recon_assets_tests/test_schedules.py
+	$(BIN)/pytest -n 2 --dist load --hypothesis-profile campaign recon_assets_tests/orchestration/test_fault_schedules.py
 
 bench: $(VENV)/.installed-dev ## Measure everything on both engines and write benchmarks/RESULTS.md (about 20 minutes).
 	$(BIN)/python -m benchmarks

@@ -23,9 +23,9 @@ from benchmarks import backfill, core, growth, ingest, startup, state, ticks
 from benchmarks.figures import Figure, engine_of, show
 from benchmarks.history import HISTORY, converge, fill
 from benchmarks.results import write_results
-from recon_assets.database import reading
-from recon_assets.settlement import Days
-from recon_assets_tests.postgres import PostgresServer
+from recon_assets.database.transactions import reading
+from recon_assets.domain.settlement import Days
+from recon_assets_tests.support.postgres import PostgresServer
 
 ENGINES = ("sqlite", "postgresql")
 FOLDER = Path(__file__).parent

@@ -26,17 +26,17 @@ from sqlalchemy import URL, ColumnElement, Engine, delete, func, make_url, selec
 
 from benchmarks.figures import Figure, engine_of, scope_of
 from benchmarks.history import HISTORY
-from recon_assets import database
-from recon_assets.mining import MODELS
-from recon_assets.orchestration.catalogue import calculations_key
-from recon_assets.orchestration.in_flight import PARTITION_TAG, RANGE_TAGS
+from recon_assets.database import transactions
+from recon_assets.database.tables import historical_bitcoin_calculations
+from recon_assets.domain.mining import MODELS
+from recon_assets.domain.settlement import Days, parse_day
+from recon_assets.orchestration.active_runs import PARTITION_TAG, RANGE_TAGS
 from recon_assets.orchestration.instance import prepare_home
-from recon_assets.reconcile.census import stale_summaries
+from recon_assets.orchestration.specs import calculations_key
 from recon_assets.reconcile.layers import BITCOIN_DAILY, BITCOIN_MONTHLY, BITCOIN_YEARLY
-from recon_assets.settlement import Days, parse_day
-from recon_assets.tables import historical_bitcoin_calculations
-from recon_assets_tests.command import Command
-from recon_assets_tests.serving import WORKSPACE, Served, family, serve, wait_until
+from recon_assets.reconcile.read_state import stale_summaries
+from recon_assets_tests.support.command import Command
+from recon_assets_tests.support.serving import WORKSPACE, Served, family, serve, wait_until
 
 PART = "Backfill of three years through Dagster"
 AT_MOST = {"sqlite": 180.0, "postgresql": 150.0}
@@ -102,7 +102,7 @@ def calculations(url: str, days: Days, *, kill_daemon: bool = False) -> Course:
     engine, table = engine_of(url), historical_bitcoin_calculations
     of_days = table.c.settlement_date.between(days.first, days.last)
     expected = _count(engine, of_days)
-    with database.writing(engine) as connection:
+    with transactions.writing(engine) as connection:
         connection.execute(delete(table).where(of_days))
 
     def stored() -> int:
@@ -120,7 +120,7 @@ def calculations(url: str, days: Days, *, kill_daemon: bool = False) -> Course:
 def summaries(url: str, days: Days) -> Course:
     """Deletes and backfills the sums of bitcoin of whole years; RuntimeError when they are not right afterwards."""
     engine, scope = engine_of(url), scope_of(days)
-    with database.writing(engine) as connection:
+    with transactions.writing(engine) as connection:
         for layer in SUMS:
             connection.execute(delete(layer.table).where(layer.judged(scope)))
     course = run(url, days, [[layer.name] for layer in SUMS], lambda: True)
@@ -213,7 +213,7 @@ def _own_memory(process: psutil.Process) -> int:
 
 
 def _count(engine: Engine, where: ColumnElement[bool]) -> int:
-    with database.reading(engine) as connection:
+    with transactions.reading(engine) as connection:
         return int(connection.execute(select(func.count()).where(where)).scalar_one())
 
 

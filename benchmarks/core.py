@@ -21,13 +21,13 @@ from sqlalchemy import Engine, func, insert, select, text
 
 from benchmarks.figures import Figure, engine_of, in_turn, scope_of, seconds_of, show
 from benchmarks.history import HISTORY
-from recon_assets.database import reading, writing
-from recon_assets.reconcile.converge import converge
+from recon_assets.database.tables import historical_bitcoin_calculations as calculations
+from recon_assets.database.transactions import reading, writing
+from recon_assets.domain.settlement import Days
+from recon_assets.reconcile.apply import converge
+from recon_assets.reconcile.converge_span import repair
 from recon_assets.reconcile.layers import CALCULATIONS, DAILY_LAYERS
-from recon_assets.reconcile.repair import repair
 from recon_assets.reconcile.scope import writing as writing_with_rewards
-from recon_assets.settlement import Days
-from recon_assets.tables import historical_bitcoin_calculations as calculations
 
 PART = "Reconcile three years"
 PRESENT = 984_547

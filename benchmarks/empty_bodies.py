@@ -4,10 +4,10 @@ from collections.abc import Iterator
 
 import dagster as dg
 
-from recon_assets.mining import MODELS
+from recon_assets.domain.mining import MODELS
 from recon_assets.orchestration.assets import RANGES
-from recon_assets.orchestration.catalogue import calculations_key
 from recon_assets.orchestration.partitions import DAYS
+from recon_assets.orchestration.specs import calculations_key
 
 
 @dg.multi_asset(

@@ -16,11 +16,11 @@ from typing import Any, NamedTuple
 from sqlalchemy import Engine
 
 import __main__
-from recon_assets.curtailment import CurtailmentRule
-from recon_assets.database import open_engine
+from recon_assets.database.engine import open_engine
+from recon_assets.domain.curtailment import CurtailmentRule
+from recon_assets.domain.settlement import Days
 from recon_assets.reconcile.scope import Scope
 from recon_assets.settings import Settings
-from recon_assets.settlement import Days
 
 PROCESSES = multiprocessing.get_context("forkserver")
 PROCESSES.set_forkserver_preload(

@@ -31,14 +31,14 @@ from benchmarks.figures import (
     show,
 )
 from benchmarks.history import FARMS, converge, fill
-from recon_assets.database import writing
-from recon_assets.mining import MODELS, MinerModel
-from recon_assets.reconcile.census import reconciled_state
-from recon_assets.reconcile.converge import converge as converge_layer
+from recon_assets.database.transactions import writing
+from recon_assets.domain.mining import MODELS, MinerModel
+from recon_assets.domain.settlement import Days
+from recon_assets.reconcile.apply import converge as converge_layer
 from recon_assets.reconcile.layers import CALCULATIONS
+from recon_assets.reconcile.read_state import reconciled_state
 from recon_assets.reconcile.scope import Scope
 from recon_assets.reconcile.scope import writing as writing_with_rewards
-from recon_assets.settlement import Days
 
 PART = "Growth"
 SIDE_BY_SIDE = "Months side by side"

@@ -16,21 +16,22 @@ from tempfile import TemporaryDirectory
 
 from sqlalchemy import Engine, delete, func, select
 
-from recon_assets.archive import Archive
-from recon_assets.bm_units import packaged_bm_units
-from recon_assets.curtailment import CurtailmentRule
-from recon_assets.database import open_engine, reading, writing
-from recon_assets.elexon import Elexon
-from recon_assets.ingest import ingest_day
+from recon_assets.database.engine import open_engine
+from recon_assets.database.schema import migrate
+from recon_assets.database.tables import curtailment_records, historical_bitcoin_calculations, proof_of_fetch, wind_bids
+from recon_assets.database.transactions import reading, writing
+from recon_assets.domain.bm_units import packaged_bm_units
+from recon_assets.domain.curtailment import CurtailmentRule
+from recon_assets.domain.settlement import Days
+from recon_assets.elexon.archive import Archive
+from recon_assets.elexon.client import Elexon
+from recon_assets.elexon.sources import HttpSource
+from recon_assets.ingest.bids import ingest_day
+from recon_assets.ingest.reference import store_bm_units, store_retargets
+from recon_assets.reconcile.converge_span import repair
 from recon_assets.reconcile.layers import LAYERS
-from recon_assets.reconcile.repair import repair
 from recon_assets.reconcile.scope import Scope
-from recon_assets.reference import store_bm_units, store_retargets
-from recon_assets.schema import migrate
 from recon_assets.settings import Settings
-from recon_assets.settlement import Days
-from recon_assets.sources import HttpSource
-from recon_assets.tables import curtailment_records, historical_bitcoin_calculations, proof_of_fetch, wind_bids
 
 DAY = date(2025, 6, 28)
 SCOPE = Scope(Days(DAY, DAY), CurtailmentRule.SO_FLAGGED)
@@ -58,7 +59,7 @@ if __name__ == "__main__":
         store_bm_units(connection, packaged_bm_units(), datetime.now(UTC))
         store_retargets(connection)
     recordings = str(files("recon_assets.data") / "recordings")
-    command = [sys.executable, "-m", "recon_assets.stand_in", recordings, "--port", "0"]
+    command = [sys.executable, "-m", "recon_assets.elexon.stand_in", recordings, "--port", "0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
         assert server.stdout
         address = server.stdout.readline().strip().removeprefix("ELEXON_API_URL=")

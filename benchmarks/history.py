@@ -14,14 +14,14 @@ from datetime import UTC, date, datetime, timedelta
 from sqlalchemy import Engine, text
 
 from benchmarks.figures import engine_of, scope_of, seconds_of
-from recon_assets.bm_units import packaged_bm_units
-from recon_assets.database import writing
-from recon_assets.difficulty import RETARGET_BLOCKS, Retarget, packaged_retargets
+from recon_assets.database.schema import migrate
+from recon_assets.database.transactions import writing
+from recon_assets.domain.bm_units import packaged_bm_units
+from recon_assets.domain.difficulty import RETARGET_BLOCKS, Retarget, packaged_retargets
+from recon_assets.domain.settlement import Days, day_starts_at, parse_day, periods_in
+from recon_assets.ingest.reference import store_bm_units, store_retargets
+from recon_assets.reconcile.converge_span import repair
 from recon_assets.reconcile.layers import DAILY_LAYERS, MONTHLY_LAYERS, YEARLY_LAYERS
-from recon_assets.reconcile.repair import repair
-from recon_assets.reference import store_bm_units, store_retargets
-from recon_assets.schema import migrate
-from recon_assets.settlement import Days, day_starts_at, parse_day, periods_in
 
 HISTORY = Days(parse_day("2022-01-01"), parse_day("2024-12-31"))
 FARMS = 10

@@ -2,7 +2,7 @@
 
     python -m benchmarks.ingest URL
 
-The server is the stand-in (recon_assets/stand_in.py) with the packaged recordings of June 2025, a process of its own:
+The server is the stand-in (elexon/stand_in.py) with the packaged recordings of June 2025, a process of its own:
 without delay and without a limit of requests, then with 100 ms for each request and the default limit, which sets the
 bound. The parts are differences: fetching alone, fetching and parsing, storing as well. Takes an empty database.
 """
@@ -22,15 +22,15 @@ from tempfile import TemporaryDirectory
 from sqlalchemy import delete
 
 from benchmarks.figures import Figure, engine_of, peak_mb, scope_of, seconds_of, show
-from recon_assets.archive import Archive
-from recon_assets.database import writing
-from recon_assets.elexon import Elexon
-from recon_assets.ingest import ingest_day
+from recon_assets.database.tables import curtailment_records, historical_bitcoin_calculations, proof_of_fetch, wind_bids
+from recon_assets.database.transactions import writing
+from recon_assets.domain.settlement import Days, parse_day, periods_in
+from recon_assets.elexon.archive import Archive
+from recon_assets.elexon.client import Elexon
+from recon_assets.elexon.sources import HttpSource
+from recon_assets.ingest.bids import ingest_day
+from recon_assets.reconcile.converge_span import repair
 from recon_assets.reconcile.layers import DAILY_LAYERS
-from recon_assets.reconcile.repair import repair
-from recon_assets.settlement import Days, parse_day, periods_in
-from recon_assets.sources import HttpSource
-from recon_assets.tables import curtailment_records, historical_bitcoin_calculations, proof_of_fetch, wind_bids
 
 PART = "Ingest 30 real days over HTTP"
 JUNE = Days(parse_day("2025-06-01"), parse_day("2025-06-30"))
@@ -127,7 +127,7 @@ def stand_in(latency_seconds: float) -> Iterator[str]:
     words = [
         sys.executable,
         "-m",
-        "recon_assets.stand_in",
+        "recon_assets.elexon.stand_in",
         recordings,
         "--port",
         "0",

@@ -1,6 +1,6 @@
 """How many rows at once: six months of a history that history.py made, converged at several batch sizes.
 
-Belongs here: the measurement behind the defaults of recon_assets/pace.py. It deletes and restores calculations.
+Belongs here: the measurement behind the defaults of database/limits.py. It deletes and restores calculations.
 
     python -m benchmarks.pace sqlite:///history.db
 """
@@ -12,16 +12,17 @@ from pathlib import Path
 
 from sqlalchemy import Engine, delete
 
-from recon_assets.curtailment import CurtailmentRule
-from recon_assets.database import open_engine, writing
-from recon_assets.journal import Journal
-from recon_assets.pace import Pace
+from recon_assets.database.engine import open_engine
+from recon_assets.database.limits import Pace
+from recon_assets.database.tables import historical_bitcoin_calculations
+from recon_assets.database.transactions import writing
+from recon_assets.database.work_log import Journal
+from recon_assets.domain.curtailment import CurtailmentRule
+from recon_assets.domain.settlement import Days, parse_day
 from recon_assets.reconcile.layers import DAILY_LAYERS
 from recon_assets.reconcile.scope import Scope
-from recon_assets.reconcile.work import Works
+from recon_assets.reconcile.span_runner import Works
 from recon_assets.settings import Settings
-from recon_assets.settlement import Days, parse_day
-from recon_assets.tables import historical_bitcoin_calculations
 
 HALF_YEAR = Days(parse_day("2024-01-01"), parse_day("2024-06-30"))
 

@@ -16,12 +16,12 @@ from sqlalchemy import func, select
 
 from benchmarks.figures import Figure, alone, engine_of, in_turn, scope_of, seconds_of, show
 from benchmarks.history import HISTORY
-from recon_assets.database import reading
+from recon_assets.database.tables import curtailment_records, historical_bitcoin_calculations
+from recon_assets.database.transactions import reading
 from recon_assets.orchestration.checks import CHECKS, evaluate
-from recon_assets.orchestration.workbench import Workbench
-from recon_assets.reconcile.census import reconciled_state
+from recon_assets.orchestration.resource import Workbench
+from recon_assets.reconcile.read_state import reconciled_state
 from recon_assets.settings import Settings
-from recon_assets.tables import curtailment_records, historical_bitcoin_calculations
 
 PART = "The state of three years"
 CHECKS_PART = "Each check alone"

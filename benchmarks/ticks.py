@@ -22,9 +22,9 @@ import dagster as dg
 import psutil
 
 from benchmarks.figures import Figure, show
-from recon_assets.orchestration.assembly import build_defs
+from recon_assets.orchestration.build import build_defs
 from recon_assets.orchestration.instance import open_instance
-from recon_assets.orchestration.workbench import WORKBENCH, open_workbench
+from recon_assets.orchestration.resource import WORKBENCH, open_workbench
 from recon_assets.settings import Settings, Unattended
 
 PART = "Ticks at four years"

@@ -12,9 +12,9 @@ from urllib.parse import unquote, urlsplit
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
-from recon_assets.curtailment import CurtailmentRule
+from recon_assets.database.limits import MOST_WRITERS, Pace
+from recon_assets.domain.curtailment import CurtailmentRule
 from recon_assets.errors import ConfigurationError
-from recon_assets.pace import MOST_WRITERS, Pace
 
 ELEXON_LIVE_URL = "https://data.elexon.co.uk/bmrs/api/v1"
 MEMPOOL_LIVE_URL = "https://mempool.space/api"

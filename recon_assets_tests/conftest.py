@@ -12,24 +12,26 @@ import portalocker
 import pytest
 from sqlalchemy import Engine
 
-from recon_assets.bm_units import packaged_bm_units
-from recon_assets.database import open_engine, writing
-from recon_assets.orchestration.workbench import Workbench, open_workbench
-from recon_assets.reference import store_bm_units, store_retargets
-from recon_assets.schema import migrate
+from recon_assets.database.engine import open_engine
+from recon_assets.database.schema import migrate
+from recon_assets.database.transactions import writing
+from recon_assets.domain.bm_units import packaged_bm_units
+from recon_assets.domain.settlement import Days
+from recon_assets.elexon.stand_in import StandInElexon
+from recon_assets.ingest.reference import store_bm_units, store_retargets
+from recon_assets.orchestration.resource import Workbench, open_workbench
 from recon_assets.settings import Settings
-from recon_assets.settlement import Days
-from recon_assets.stand_in import StandInElexon
-from recon_assets_tests.light_dagster import copy_home, make_home
-from recon_assets_tests.postgres import PostgresServer
-from recon_assets_tests.steps import BUSY_DAYS, JUNE, JUNE_DAYS, NOW, SMALL_DAYS, converge_layers, ingest
+from recon_assets_tests.support.light_dagster import copy_home, make_home
+from recon_assets_tests.support.paths import DATA
+from recon_assets_tests.support.postgres import PostgresServer
+from recon_assets_tests.support.steps import BUSY_DAYS, JUNE, JUNE_DAYS, NOW, SMALL_DAYS, converge_layers, ingest
 
 hypothesis.settings.register_profile("campaign", max_examples=500, print_blob=True)
 
 PATIENCE_SECONDS = 300
 """For a template that another test process builds: of all June, on a busy machine."""
 
-CLOCK_CHANGES = Path(__file__).parent / "data"
+CLOCK_CHANGES = DATA
 """Recordings of 2025-03-30 (46 periods) and 2025-10-26 (50)."""
 
 

@@ -3,13 +3,13 @@
 import dagster as dg
 import pytest
 
+from recon_assets.database.tables import metadata
 from recon_assets.definitions import defs
-from recon_assets.mining import MODELS
-from recon_assets.orchestration.assembly import build_defs
-from recon_assets.orchestration.catalogue import LAYER_ASSETS, WIND_GENERATION, calculations_key
+from recon_assets.domain.mining import MODELS
+from recon_assets.orchestration.build import build_defs
 from recon_assets.orchestration.partitions import DAYS_A_RUN
-from recon_assets.tables import metadata
-from recon_assets_tests.evidence import PARTITIONED
+from recon_assets.orchestration.specs import LAYER_ASSETS, WIND_GENERATION, calculations_key
+from recon_assets_tests.support.content import PARTITIONED
 
 SPECS = {spec.key.to_user_string(): spec for spec in defs.resolve_all_asset_specs()}
 GROUPS = {

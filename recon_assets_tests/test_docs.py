@@ -13,19 +13,19 @@ import pytest
 
 import recon_assets
 from recon_assets.cli import recon
-from recon_assets.cli.rereading import METHODS
-from recon_assets.comparison import TOLERANCE_GBP, TOLERANCE_RELATIVE
-from recon_assets.orchestration.assembly import build_defs
+from recon_assets.cli.verify import METHODS
+from recon_assets.elexon.payloads import TOLERATED
+from recon_assets.elexon.sources import LONGEST_RETRY_AFTER_SECONDS
+from recon_assets.elexon.stand_in import FaultKind
+from recon_assets.elexon.stand_in import main as stand_in
+from recon_assets.ingest.acceptance_volumes import TOLERANCE_MWH
+from recon_assets.ingest.comparison import TOLERANCE_GBP, TOLERANCE_RELATIVE
+from recon_assets.ingest.verification import Finding, Method
+from recon_assets.ingest.verify import FIXED_PERIODS, RANDOM_PERIODS
+from recon_assets.orchestration.build import build_defs
 from recon_assets.orchestration.checks import CHECKS
 from recon_assets.orchestration.jobs import REINGEST_JOB
-from recon_assets.published import TOLERATED
 from recon_assets.settings import Settings, Unattended
-from recon_assets.sources import LONGEST_RETRY_AFTER_SECONDS
-from recon_assets.stand_in import FaultKind
-from recon_assets.stand_in import main as stand_in
-from recon_assets.verification import Finding, Method
-from recon_assets.verify import FIXED_PERIODS, RANDOM_PERIODS
-from recon_assets.witness import TOLERANCE_MWH
 
 PROJECT = Path(recon_assets.__file__).parent.parent
 DOCS = {path.name: path.read_text(encoding="utf-8") for path in (PROJECT / "README.md", *PROJECT.glob("docs/*.md"))}

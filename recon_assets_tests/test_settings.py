@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from recon_assets.curtailment import CurtailmentRule
+from recon_assets.domain.curtailment import CurtailmentRule
 from recon_assets.errors import ConfigurationError
 from recon_assets.settings import Settings, Unattended
 

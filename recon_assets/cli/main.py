@@ -14,11 +14,11 @@ from pathlib import Path
 
 import click
 
-from recon_assets.cli.looking import COMMANDS as LOOKING
-from recon_assets.cli.rereading import COMMANDS as REREADING
+from recon_assets.cli.read import COMMANDS as LOOKING
 from recon_assets.cli.routines import COMMANDS as ROUTINES
 from recon_assets.cli.shared import INTERRUPTED, NOT_RIGHT, RIGHT
-from recon_assets.cli.working import COMMANDS as WORKING
+from recon_assets.cli.verify import COMMANDS as REREADING
+from recon_assets.cli.write import COMMANDS as WORKING
 from recon_assets.errors import ReconError, first_line
 
 

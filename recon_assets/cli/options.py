@@ -10,10 +10,10 @@ from typing import Any
 
 import click
 
+from recon_assets.database.limits import MOST_WRITERS
+from recon_assets.domain.settlement import Days, london_day, parse_day, parse_periods
 from recon_assets.errors import UsageError
-from recon_assets.pace import MOST_WRITERS
 from recon_assets.settings import Settings
-from recon_assets.settlement import Days, london_day, parse_day, parse_periods
 
 
 class DayParameter(click.ParamType[date]):
@@ -105,7 +105,7 @@ def newest_day(settings: Settings) -> date:
 def _recorded_span(settings: Settings) -> Days | None:
     if settings.recordings is None:
         return None
-    from recon_assets.sources import RecordingSource
+    from recon_assets.elexon.sources import RecordingSource
 
     return RecordingSource(settings.recordings).span()
 

@@ -11,8 +11,8 @@ import click
 from recon_assets.cli.options import Period, format_option, period_options
 from recon_assets.cli.shared import first_day_of, read_settings
 from recon_assets.cli.through_dagster import reconcile_through_dagster, run_routine
+from recon_assets.domain.settlement import Days
 from recon_assets.settings import Unattended
-from recon_assets.settlement import Days
 
 ABOUT_THE_RECORDINGS = """\
 The packaged recordings of June 2025 are rebuilt, not raw: units, half-hourly volumes, day totals and
@@ -76,7 +76,7 @@ def ui(host: str, port: int) -> int:
     # Before the imports, and before the processes start: what is set wrongly is one line, not the log of a code server.
     settings = read_settings()
     Unattended.from_environment(os.environ)
-    from recon_assets.alerts import Alerts
+    from recon_assets.orchestration.alerts import Alerts
     from recon_assets.orchestration.server import serve
 
     Alerts(settings.alert_urls)

@@ -28,14 +28,15 @@ def read_settings() -> Settings:
 
 def first_day_of(settings: Settings) -> date | None:
     """The first day with data in the database, None when there is none (or no database)."""
-    from recon_assets import database, schema
+    from recon_assets.database import schema, transactions
+    from recon_assets.database.engine import open_engine, sqlite_file
     from recon_assets.reconcile.state import first_day
 
-    engine = database.open_engine(settings.database_url)
-    file = database.sqlite_file(settings.database_url)
+    engine = open_engine(settings.database_url)
+    file = sqlite_file(settings.database_url)
     if file is not None and not file.exists():
         return None
-    with database.reading(engine) as connection:
+    with transactions.reading(engine) as connection:
         current = schema.schema_state(connection) is schema.SchemaState.CURRENT
         found = first_day(connection) if current else None
     engine.dispose()
@@ -45,9 +46,10 @@ def first_day_of(settings: Settings) -> date | None:
 @contextmanager
 def reading_engine(settings: Settings) -> Iterator["Engine"]:
     """The engine of a database with a current schema, which is not created."""
-    from recon_assets import database, schema
+    from recon_assets.database import schema
+    from recon_assets.database.engine import open_engine
 
-    engine = database.open_engine(settings.database_url)
+    engine = open_engine(settings.database_url)
     try:
         schema.require_schema(engine, create=False)
         yield engine
@@ -57,12 +59,12 @@ def reading_engine(settings: Settings) -> Iterator["Engine"]:
 
 def read_state(engine: "Engine", settings: Settings, period: "Period") -> "State":
     """The reconciled state of a period now."""
-    from recon_assets import database
-    from recon_assets.reconcile.census import reconciled_state
+    from recon_assets.database import transactions
+    from recon_assets.reconcile.read_state import reconciled_state
     from recon_assets.reconcile.scope import Scope
     from recon_assets.reconcile.state import first_day
 
-    with database.reading(engine) as connection:
+    with transactions.reading(engine) as connection:
         days = period.resolve(settings, first_day(connection))
     return reconciled_state(engine, Scope(days, settings.curtailment_rule), datetime.now(UTC))
 

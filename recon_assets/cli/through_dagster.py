@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from recon_assets.cli.shared import echo_json, exit_code, read_settings
+from recon_assets.domain.settlement import FIRST_DAY, Days, london_day
 from recon_assets.errors import ReconError, UsageError
 from recon_assets.settings import Settings
-from recon_assets.settlement import FIRST_DAY, Days, london_day
 
 if TYPE_CHECKING:
+    from recon_assets.cli.progress import TerminalObserver
     from recon_assets.orchestration.reconciliation import Outcome, Reconciliation
-    from recon_assets.progress import TerminalObserver
 
 
 def reconcile_through_dagster(
@@ -33,9 +33,9 @@ def reconcile_through_dagster(
     # Before the imports, which take two seconds: what is set wrongly is said at once.
     settings = settings or read_settings()
     days = kept_days(resolve(settings))
-    from recon_assets import report
+    from recon_assets.cli.progress import TerminalObserver
     from recon_assets.orchestration.reconciliation import Options
-    from recon_assets.progress import TerminalObserver
+    from recon_assets.reports import state as report
 
     chosen = Options(**(options or {}))
     observer = TerminalObserver()
@@ -57,10 +57,10 @@ def spot_fix_through_dagster(day: date, period: int, farm: str, style: str) -> i
     """Makes one triple right and shows it before and after."""
     settings = read_settings()
     kept_days(Days(day, day))
-    from recon_assets import report
-    from recon_assets.progress import TerminalObserver
+    from recon_assets.cli.progress import TerminalObserver
+    from recon_assets.reconcile.spot import look_at
     from recon_assets.reconcile.state import DayState
-    from recon_assets.reconcile.triple import look_at
+    from recon_assets.reports import state as report
 
     observer = TerminalObserver()
     with _reconciliation(settings, observer, reads=False) as work:
@@ -90,8 +90,8 @@ def read_generation_through_dagster(days: Days, style: str) -> int:
     today = london_day(datetime.now(UTC))
     if kept_days(days).last > today:
         raise UsageError(f"{days.last} is still to come")
-    from recon_assets import report
-    from recon_assets.progress import TerminalObserver
+    from recon_assets.cli.progress import TerminalObserver
+    from recon_assets.reports import state as report
 
     observer = TerminalObserver()
     with _reconciliation(settings, observer, reads=True) as work, observer:
@@ -120,10 +120,10 @@ def run_routine(
     """Runs an unattended routine, which also writes its log."""
     settings = read_settings()
     span = None if resolve is None else kept_days(resolve(settings))
-    from recon_assets.logs import open_log
+    from recon_assets.cli.progress import TerminalObserver
     from recon_assets.orchestration.log_observer import LogObserver
+    from recon_assets.orchestration.logs import open_log
     from recon_assets.orchestration.routines import auto, daily_check, log_end, report_day
-    from recon_assets.progress import TerminalObserver
 
     observer = TerminalObserver()
     with open_log(settings.log_folder, name) as log:
@@ -140,10 +140,10 @@ def reingest_through_dagster(day: date, periods: tuple[int, int] | None, *, bitc
     """Reads a day again and shows what that changed."""
     settings = read_settings()
     kept_days(Days(day, day))
-    from recon_assets import report
-    from recon_assets.figures import figures_of
-    from recon_assets.progress import TerminalObserver
-    from recon_assets.verification_report import print_figures
+    from recon_assets.cli.progress import TerminalObserver
+    from recon_assets.ingest.day_totals import figures_of
+    from recon_assets.reports import state as report
+    from recon_assets.reports.verification import print_figures
 
     observer = TerminalObserver()
     with _reconciliation(settings, observer, reads=True) as work:
@@ -165,12 +165,12 @@ def reingest_through_dagster(day: date, periods: tuple[int, int] | None, *, bitc
 def repair_through_dagster(settings: Settings, day: date, method: str | None, seed: int | None, style: str) -> int:
     """Verifies a day, mends what differs and verifies it again; without a method, reads it again in any case."""
     kept_days(Days(day, day))
-    from recon_assets import report
-    from recon_assets.figures import figures_of
-    from recon_assets.logs import open_log
-    from recon_assets.progress import TerminalObserver
-    from recon_assets.verification import Finding, Method
-    from recon_assets.verification_report import print_figures, print_verification, repair_facts
+    from recon_assets.cli.progress import TerminalObserver
+    from recon_assets.ingest.day_totals import figures_of
+    from recon_assets.ingest.verification import Finding, Method
+    from recon_assets.orchestration.logs import open_log
+    from recon_assets.reports import state as report
+    from recon_assets.reports.verification import print_figures, print_verification, repair_facts
 
     observer = TerminalObserver()
     with (
@@ -222,11 +222,11 @@ def kept_days(days: Days) -> Days:
 
 @contextmanager
 def _reconciliation(settings: Settings, observer: Any, *, reads: bool) -> Iterator["Reconciliation"]:
-    from recon_assets.interrupts import noticed_interrupts
+    from recon_assets.cli.interrupts import noticed_interrupts
+    from recon_assets.elexon.sources import open_source
     from recon_assets.orchestration.instance import open_instance
     from recon_assets.orchestration.reconciliation import Reconciliation
-    from recon_assets.orchestration.workbench import open_workbench
-    from recon_assets.sources import open_source
+    from recon_assets.orchestration.resource import open_workbench
 
     if reads:
         # A source that is not there is said before anything is created.
@@ -241,7 +241,7 @@ def _reconciliation(settings: Settings, observer: Any, *, reads: bool) -> Iterat
 
 
 def _show(outcome: "Outcome", observer: "TerminalObserver", style: str, right: bool, **more: Any) -> int:
-    from recon_assets import report
+    from recon_assets.reports import state as report
 
     for reason in observer.reasons:
         click.echo(f"Failed: {reason}", err=True)

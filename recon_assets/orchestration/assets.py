@@ -12,10 +12,17 @@ from typing import Any
 
 import dagster as dg
 
-from recon_assets import database
-from recon_assets.bm_units import packaged_bm_units
+from recon_assets.database import transactions
+from recon_assets.domain.bm_units import packaged_bm_units
+from recon_assets.domain.settlement import Days, contiguous
+from recon_assets.ingest.reference import read_tail, store_bm_units, store_retargets
 from recon_assets.orchestration import events
-from recon_assets.orchestration.catalogue import (
+from recon_assets.orchestration.checks import evaluate, specs_of
+from recon_assets.orchestration.partitions import DAYS, DAYS_A_RUN, PARTITIONS, days_of
+from recon_assets.orchestration.pools import DATABASE, ELEXON
+from recon_assets.orchestration.resource import WORKBENCH
+from recon_assets.orchestration.run_config import Pacing
+from recon_assets.orchestration.specs import (
     NETWORK_DIFFICULTY_SPEC,
     WIND_BIDS,
     WIND_BIDS_SPEC,
@@ -24,15 +31,8 @@ from recon_assets.orchestration.catalogue import (
     WIND_GENERATION_SPEC,
     layer_assets,
 )
-from recon_assets.orchestration.checks import evaluate, specs_of
-from recon_assets.orchestration.pacing import Pacing
-from recon_assets.orchestration.partitions import DAYS, DAYS_A_RUN, PARTITIONS, days_of
-from recon_assets.orchestration.pools import DATABASE, ELEXON
 from recon_assets.orchestration.steps import at_work, converge_spans, fail_for, read_days, read_generation
-from recon_assets.orchestration.workbench import WORKBENCH
-from recon_assets.reconcile.layering import DAY, MONTH, YEAR, Grain
-from recon_assets.reference import read_tail, store_bm_units, store_retargets
-from recon_assets.settlement import Days, contiguous
+from recon_assets.reconcile.layer import DAY, MONTH, YEAR, Grain
 
 RESOURCES = {WORKBENCH}
 RANGES = dg.BackfillPolicy.multi_run(max_partitions_per_run=DAYS_A_RUN)
@@ -43,13 +43,13 @@ def wind_bm_units(context: dg.AssetExecutionContext) -> dg.MaterializeResult[Any
     """Joins Elexon's reference list to what is stored."""
     with at_work(context) as workbench:
         # The packaged list is stored whatever Elexon answers: days can be read with it.
-        with database.writing(workbench.engine) as connection:
+        with transactions.writing(workbench.engine) as connection:
             changed = store_bm_units(connection, packaged_bm_units(), workbench.now())
         listed = workbench.elexon.bm_units()
         units, received = listed or ([], None)
         if workbench.archive and received:
             workbench.archive.keep_reference(received)
-        with database.writing(workbench.engine) as connection:
+        with transactions.writing(workbench.engine) as connection:
             changed += store_bm_units(connection, units, workbench.now())
         version, rows = events.bm_units_version(workbench.engine)
         source = "packaged list alone" if listed is None else f"packaged list and {workbench.elexon.source.name}"
@@ -64,11 +64,11 @@ def network_difficulty(context: dg.AssetExecutionContext) -> dg.MaterializeResul
     """Joins the packaged table and mempool.space's tail to what is stored."""
     with at_work(context) as workbench:
         url = workbench.settings.mempool_api_url
-        with database.writing(workbench.engine) as connection:
+        with transactions.writing(workbench.engine) as connection:
             changed = store_retargets(connection)
         if url is not None:
             tail = read_tail(url, workbench.now())
-            with database.writing(workbench.engine) as connection:
+            with transactions.writing(workbench.engine) as connection:
                 changed += store_retargets(connection, tail)
         version, rows = events.difficulty_version(workbench.engine)
         source = "packaged table alone" if url is None else f"packaged table and {url}"

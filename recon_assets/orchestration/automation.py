@@ -15,18 +15,18 @@ import dagster as dg
 from dagster import AutomationCondition as When
 from dagster._core.asset_graph_view.asset_graph_view import AssetGraphView
 
-from recon_assets import database
-from recon_assets.orchestration.gap_sensors import CALCULATION_GAPS, find_gaps
+from recon_assets.database import transactions
+from recon_assets.domain.settlement import FIRST_DAY, Days, london_day
+from recon_assets.orchestration.active_runs import ASKED_BY
 from recon_assets.orchestration.given_up import Watch, watch_of
-from recon_assets.orchestration.in_flight import ASKED_BY
 from recon_assets.orchestration.instance import keep_house
 from recon_assets.orchestration.partitions import days_of
-from recon_assets.orchestration.workbench import Opener, Workbench
-from recon_assets.reconcile.census import stale_summaries
-from recon_assets.reconcile.layering import YEAR, Layer
+from recon_assets.orchestration.resource import Opener, Workbench
+from recon_assets.orchestration.sensors.gaps import CALCULATION_GAPS, find_gaps
+from recon_assets.reconcile.layer import YEAR, Layer
 from recon_assets.reconcile.layers import ENERGY, SUMMARIES
+from recon_assets.reconcile.read_state import stale_summaries
 from recon_assets.reconcile.state import summed_days
-from recon_assets.settlement import FIRST_DAY, Days, london_day
 
 SUMMARY_AUTOMATION = "summary_automation"
 TURN_SECONDS = 60
@@ -84,7 +84,7 @@ def periods_to_refresh(bench: Workbench, watch: Watch) -> Periods:
     Where several years have some, one of them has its turn, so that a tick stays short.
     """
     now = bench.now()
-    with database.reading(bench.engine) as connection:
+    with transactions.reading(bench.engine) as connection:
         stored = summed_days(connection)
     if stored is None:
         return dict.fromkeys(SUMMARY_NAMES, frozenset())

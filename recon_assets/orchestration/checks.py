@@ -12,16 +12,16 @@ from typing import Any
 
 import dagster as dg
 
-from recon_assets import database
-from recon_assets.mining import MODELS
-from recon_assets.orchestration.catalogue import WIND_BIDS, calculations_key
-from recon_assets.orchestration.workbench import Workbench
-from recon_assets.reconcile import verdicts as v
-from recon_assets.reconcile.layering import DAY, MONTH, Layer
+from recon_assets.database import transactions
+from recon_assets.domain.mining import MODELS
+from recon_assets.domain.settlement import Days, london_day
+from recon_assets.orchestration.resource import Workbench
+from recon_assets.orchestration.specs import WIND_BIDS, calculations_key
+from recon_assets.reconcile import checks as v
+from recon_assets.reconcile.check_inputs import Stock
+from recon_assets.reconcile.layer import DAY, MONTH, Layer
 from recon_assets.reconcile.layers import BITCOIN_DAILY, CURTAILMENT, SUMMARIES
 from recon_assets.reconcile.state import first_day, last_day
-from recon_assets.reconcile.stock import Stock
-from recon_assets.settlement import Days, london_day
 
 
 def _name_of_sums(layer: Layer) -> str:
@@ -69,7 +69,7 @@ def evaluate(
             yield _result(check, CHECKS[check](workbench.stocks[run.run_id]))
         return
     now = workbench.now()
-    with database.reading(workbench.engine) as connection:
+    with transactions.reading(workbench.engine) as connection:
         first, last = first_day(connection), last_day(connection)
     if first is None or last is None:
         for check in chosen:

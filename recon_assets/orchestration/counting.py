@@ -5,13 +5,13 @@ Belongs here: counts and reasons. Does not: drawing (progress.py) and logs (log_
 
 from datetime import date
 
-from recon_assets.ingest import IngestedDay
-from recon_assets.orchestration.workbench import Observer
-from recon_assets.reconcile.converge import Changes
+from recon_assets.domain.settlement import Days
+from recon_assets.ingest.bids import IngestedDay
+from recon_assets.ingest.generation import GenerationDay
+from recon_assets.orchestration.resource import Observer
+from recon_assets.reconcile.apply import Changes
+from recon_assets.reconcile.converge_span import Repair
 from recon_assets.reconcile.plan import Plan
-from recon_assets.reconcile.repair import Repair
-from recon_assets.settlement import Days
-from recon_assets.wind_generation import GenerationDay
 
 
 class CountingObserver(Observer):

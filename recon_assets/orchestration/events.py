@@ -14,19 +14,19 @@ import dagster as dg
 from dagster._core.events import DagsterEvent, DagsterEventBatchMetadata
 from sqlalchemy import Engine, select
 
-from recon_assets import database
-from recon_assets.curtailment import fingerprint
-from recon_assets.difficulty import packaged_retargets
-from recon_assets.ingest import IngestedDay
-from recon_assets.orchestration.catalogue import WIND_BIDS, WIND_GENERATION, LayerAsset
-from recon_assets.published import TOLERATED
-from recon_assets.reconcile.converge import Changes
-from recon_assets.reconcile.evidence import Evidence
+from recon_assets.database import transactions
+from recon_assets.database.tables import proof_of_fetch, wind_bm_units, wind_generation_data
+from recon_assets.domain.curtailment import fingerprint
+from recon_assets.domain.difficulty import packaged_retargets
+from recon_assets.domain.settlement import Days
+from recon_assets.elexon.payloads import TOLERATED
+from recon_assets.ingest.bids import IngestedDay
+from recon_assets.ingest.generation import GenerationDay
+from recon_assets.ingest.reference import stored_retargets
+from recon_assets.orchestration.specs import WIND_BIDS, WIND_GENERATION, LayerAsset
+from recon_assets.reconcile.apply import Changes
+from recon_assets.reconcile.content import Evidence
 from recon_assets.reconcile.scope import Scope
-from recon_assets.reference import stored_retargets
-from recon_assets.settlement import Days
-from recon_assets.tables import proof_of_fetch, wind_bm_units, wind_generation_data
-from recon_assets.wind_generation import GenerationDay
 
 CODE_VERSION = "1"
 """A constant: without a code version Dagster takes an event to have no provenance and compares clocks instead."""
@@ -145,7 +145,7 @@ def bids_versions(engine: Engine, scope: Scope) -> dict[date, str]:
         .order_by(proofs.settlement_date, proofs.settlement_period)
     )
     periods: dict[date, list[tuple[int, str]]] = {}
-    with database.reading(engine) as connection:
+    with transactions.reading(engine) as connection:
         for day, period, content in connection.execute(query):
             periods.setdefault(day, []).append((period, content))
     return {day: fingerprint(content) for day, content in periods.items()}
@@ -187,7 +187,7 @@ def generation_versions(engine: Engine, days: Days) -> dict[date, str]:
         .order_by(rows.settlement_date, rows.settlement_period, rows.id)
     )
     half_hours: dict[date, list[tuple[Any, ...]]] = {}
-    with database.reading(engine) as connection:
+    with transactions.reading(engine) as connection:
         for day, *values in connection.execute(query):
             half_hours.setdefault(day, []).append(tuple(values))
     return {day: fingerprint(held) for day, held in half_hours.items()}
@@ -195,7 +195,7 @@ def generation_versions(engine: Engine, days: Days) -> dict[date, str]:
 
 def bm_units_version(engine: Engine) -> tuple[str, int]:
     """The fingerprint of the wind units' names, and how many there are."""
-    with database.reading(engine) as connection:
+    with transactions.reading(engine) as connection:
         names = connection.execute(select(wind_bm_units.c.bm_unit_id)).scalars().all()
     return fingerprint([name] for name in names), len(names)
 
@@ -207,7 +207,7 @@ def difficulty_version(engine: Engine) -> tuple[str, int]:
     corrected start time does.
     """
     listed = {retarget.height for retarget in packaged_retargets()}
-    with database.reading(engine) as connection:
+    with transactions.reading(engine) as connection:
         stored = stored_retargets(connection)
     content = ([entry.height, entry.starts_at, entry.difficulty] for entry in stored if entry.height in listed)
     return fingerprint(content), len(stored)

@@ -7,7 +7,7 @@ import dagster as dg
 from dagster._core.definitions.run_request import InstigatorType
 from dagster._core.scheduler.instigation import InstigatorStatus, SensorInstigatorData
 
-from recon_assets.orchestration.attempts import Attempts
+from recon_assets.orchestration.retry_state import Attempts
 
 
 @dataclass(frozen=True)

@@ -18,9 +18,12 @@ import dagster as dg
 import portalocker
 import psutil
 
+from recon_assets.domain.settlement import Days, contiguous
 from recon_assets.errors import ConfigurationError
 from recon_assets.orchestration import events
-from recon_assets.orchestration.catalogue import (
+from recon_assets.orchestration.pools import POOL_LIMITS
+from recon_assets.orchestration.resource import Workbench
+from recon_assets.orchestration.specs import (
     LAYER_ASSETS,
     NETWORK_DIFFICULTY,
     WIND_BIDS,
@@ -28,12 +31,9 @@ from recon_assets.orchestration.catalogue import (
     WIND_GENERATION,
     LayerAsset,
 )
-from recon_assets.orchestration.pools import POOL_LIMITS
-from recon_assets.orchestration.workbench import Workbench
-from recon_assets.reconcile.evidence import gather_evidence
-from recon_assets.reconcile.layering import DAY
+from recon_assets.reconcile.content import gather_evidence
+from recon_assets.reconcile.layer import DAY
 from recon_assets.reconcile.state import DayState, State
-from recon_assets.settlement import Days, contiguous
 
 REFERENCE = {WIND_BM_UNITS: events.bm_units_version, NETWORK_DIFFICULTY: events.difficulty_version}
 LOCK_TIMEOUT_SECONDS = 60

@@ -8,15 +8,15 @@ from typing import Any
 
 import dagster as dg
 
-from recon_assets.orchestration.catalogue import (
+from recon_assets.orchestration.reingestion import reingest_day
+from recon_assets.orchestration.specs import (
     NETWORK_DIFFICULTY,
     WIND_BIDS,
     WIND_BM_UNITS,
     WIND_GENERATION,
     layer_assets,
 )
-from recon_assets.orchestration.reingestion import reingest_day
-from recon_assets.reconcile.layering import DAY, MONTH, YEAR
+from recon_assets.reconcile.layer import DAY, MONTH, YEAR
 
 BM_UNITS_JOB = dg.define_asset_job(
     "refresh_bm_units",

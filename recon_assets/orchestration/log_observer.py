@@ -6,12 +6,12 @@ Belongs here: what of it is worth a line. Does not: the log file (logs.py), and 
 import logging
 from datetime import date
 
-from recon_assets.ingest import IngestedDay
-from recon_assets.orchestration.workbench import Observer
+from recon_assets.domain.settlement import Days
+from recon_assets.ingest.bids import IngestedDay
+from recon_assets.ingest.generation import GenerationDay
+from recon_assets.orchestration.resource import Observer
+from recon_assets.reconcile.converge_span import Repair
 from recon_assets.reconcile.plan import Plan, spell_days
-from recon_assets.reconcile.repair import Repair
-from recon_assets.settlement import Days
-from recon_assets.wind_generation import GenerationDay
 
 
 class LogObserver(Observer):

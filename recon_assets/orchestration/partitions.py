@@ -2,8 +2,8 @@
 
 import dagster as dg
 
-from recon_assets.reconcile.layering import DAY, MONTH, YEAR, Grain
-from recon_assets.settlement import FIRST_DAY, LONDON, Days, parse_day
+from recon_assets.domain.settlement import FIRST_DAY, LONDON, Days, parse_day
+from recon_assets.reconcile.layer import DAY, MONTH, YEAR, Grain
 
 DAYS_A_RUN = 92
 """Most days that a backfill puts in one run: a quarter. Three years of calculations took 149 s so when they took 210 s

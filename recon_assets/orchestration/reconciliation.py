@@ -11,11 +11,15 @@ from typing import Any
 import dagster as dg
 from sqlalchemy import Engine
 
-from recon_assets import database
-from recon_assets.difficulty import DifficultyHistory
+from recon_assets.database import transactions
+from recon_assets.domain.difficulty import DifficultyHistory
+from recon_assets.domain.settlement import Days, contiguous, due_periods, london_day
+from recon_assets.elexon.sources import RecordingSource
 from recon_assets.errors import ConfigurationError, first_line
-from recon_assets.orchestration.catalogue import layer_assets
-from recon_assets.orchestration.in_flight import RANGE_TAGS
+from recon_assets.ingest.reference import stored_retargets
+from recon_assets.ingest.verification import Method, Verification
+from recon_assets.ingest.verify import verify_day
+from recon_assets.orchestration.active_runs import RANGE_TAGS
 from recon_assets.orchestration.instance import tell_what_is_right
 from recon_assets.orchestration.jobs import (
     AUDIT_JOB,
@@ -26,20 +30,16 @@ from recon_assets.orchestration.jobs import (
     LAYER_JOBS,
     REINGEST_JOB,
 )
+from recon_assets.orchestration.resource import Workbench
 from recon_assets.orchestration.runnable import runnable_defs
+from recon_assets.orchestration.specs import layer_assets
 from recon_assets.orchestration.steps import process_tags
-from recon_assets.orchestration.workbench import Workbench
-from recon_assets.reconcile.census import reconciled_state
-from recon_assets.reconcile.layering import DAY, MONTH, YEAR, Grain, Layer
+from recon_assets.reconcile.layer import DAY, MONTH, YEAR, Grain, Layer
 from recon_assets.reconcile.layers import BITCOIN_DAILY, ENERGY, ENERGY_DAILY, SUMMARIES
 from recon_assets.reconcile.plan import Plan, plan
+from recon_assets.reconcile.read_state import reconciled_state
 from recon_assets.reconcile.scope import Scope
 from recon_assets.reconcile.state import DayState, State
-from recon_assets.reference import stored_retargets
-from recon_assets.settlement import Days, contiguous, due_periods, london_day
-from recon_assets.sources import RecordingSource
-from recon_assets.verification import Method, Verification
-from recon_assets.verify import verify_day
 
 DAILY_SUMMARIES = (BITCOIN_DAILY, ENERGY_DAILY)
 
@@ -252,7 +252,7 @@ class Reconciliation:
 
     def _know_difficulty(self, days: Sequence[date]) -> None:
         """Reads the tail of the difficulty where the stored part does not cover the days."""
-        with database.reading(self._workbench.engine) as connection:
+        with transactions.reading(self._workbench.engine) as connection:
             known = stored_retargets(connection)
         if not known or not all(DifficultyHistory(known).covers(day) for day in days):
             self._run(DIFFICULTY_JOB.name)

@@ -8,15 +8,15 @@ from datetime import date
 import dagster as dg
 from pydantic import Field
 
+from recon_assets.domain.settlement import parse_day, parse_periods, periods_in
 from recon_assets.errors import UsageError
-from recon_assets.orchestration.catalogue import layer_assets
-from recon_assets.orchestration.pacing import Pacing
 from recon_assets.orchestration.partitions import days_of
 from recon_assets.orchestration.pools import ELEXON
+from recon_assets.orchestration.resource import WORKBENCH, Workbench
+from recon_assets.orchestration.run_config import Pacing
+from recon_assets.orchestration.specs import layer_assets
 from recon_assets.orchestration.steps import at_work, converge_spans, fail_for, read_days
-from recon_assets.orchestration.workbench import WORKBENCH, Workbench
-from recon_assets.reconcile.layering import DAY, MONTH, YEAR
-from recon_assets.settlement import parse_day, parse_periods, periods_in
+from recon_assets.reconcile.layer import DAY, MONTH, YEAR
 
 
 class Reingestion(dg.Config):

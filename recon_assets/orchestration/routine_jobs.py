@@ -10,19 +10,19 @@ from dataclasses import replace
 import dagster as dg
 from pydantic import Field
 
-from recon_assets import database
-from recon_assets.daily_report import REPORTS_KEPT
+from recon_assets.database import transactions
+from recon_assets.domain.settlement import FIRST_DAY, Days, london_day, parse_day
 from recon_assets.errors import UsageError
-from recon_assets.logs import open_log
 from recon_assets.orchestration.counting import CountingObserver
 from recon_assets.orchestration.log_observer import LogObserver
+from recon_assets.orchestration.logs import open_log
 from recon_assets.orchestration.reconciliation import Options, Outcome, Reconciliation
+from recon_assets.orchestration.resource import WORKBENCH, Workbench
 from recon_assets.orchestration.routines import daily_check as check_newest_days
 from recon_assets.orchestration.routines import log_end, report_day
 from recon_assets.orchestration.steps import at_work
-from recon_assets.orchestration.workbench import WORKBENCH, Workbench
 from recon_assets.reconcile.state import first_day
-from recon_assets.settlement import FIRST_DAY, Days, london_day, parse_day
+from recon_assets.reports.daily import REPORTS_KEPT
 
 
 class DailyCheck(dg.Config):
@@ -101,7 +101,7 @@ def _work_within(
 
 
 def _days(config: ReconcileRange, work: Reconciliation, bench: Workbench) -> Days:
-    with database.reading(bench.engine) as connection:
+    with transactions.reading(bench.engine) as connection:
         stored = first_day(connection)
     first = parse_day(config.first) if config.first else stored
     last = parse_day(config.last) if config.last else work.newest_day()

@@ -9,16 +9,16 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from recon_assets import database
-from recon_assets.daily_report import REPORTS_KEPT, write_report
-from recon_assets.journal import read_progress
+from recon_assets.database import transactions
+from recon_assets.database.work_log import read_progress
+from recon_assets.domain.settlement import Days, london_day
+from recon_assets.ingest.revisions import read_revisions
 from recon_assets.orchestration.counting import CountingObserver
 from recon_assets.orchestration.reconciliation import Options, Outcome, Reconciliation
-from recon_assets.progress_report import report_facts
-from recon_assets.report import brief_facts, done_facts
-from recon_assets.revisions import read_revisions
+from recon_assets.reports.daily import REPORTS_KEPT, write_report
+from recon_assets.reports.progress import report_facts
+from recon_assets.reports.state import brief_facts, done_facts
 from recon_assets.settings import Settings
-from recon_assets.settlement import Days, london_day
 
 LONGEST_OUTAGE_DAYS = 30
 """What a daily check makes good by itself. More is history, which `auto` or a backfill fills."""
@@ -70,7 +70,7 @@ def report_day(
     kept: int = REPORTS_KEPT,
 ) -> Path:
     """Writes the report of the London day that `now` falls in: the days that were checked, and what was done."""
-    with database.reading(work.engine) as connection:
+    with transactions.reading(work.engine) as connection:
         progress = read_progress(connection)
         revisions = read_revisions(connection, outcome.after.scope.days)
     facts = report_facts(outcome.after, progress, now, revisions)

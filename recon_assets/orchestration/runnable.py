@@ -6,7 +6,7 @@ import dagster as dg
 
 from recon_assets.orchestration.assets import ASSETS
 from recon_assets.orchestration.jobs import JOBS
-from recon_assets.orchestration.workbench import WORKBENCH, Workbench, workbench_from_environment
+from recon_assets.orchestration.resource import WORKBENCH, Workbench, workbench_from_environment
 
 
 def runnable_defs(

@@ -9,7 +9,8 @@ from typing import Any
 
 import dagster as dg
 
-from recon_assets.orchestration.in_flight import ASKED_BY, RANGE_TAGS
+from recon_assets.domain.settlement import LONDON, Days, london_day
+from recon_assets.orchestration.active_runs import ASKED_BY, RANGE_TAGS
 from recon_assets.orchestration.jobs import GENERATION_JOB
 from recon_assets.orchestration.routine_jobs import (
     DailyCheck,
@@ -20,8 +21,7 @@ from recon_assets.orchestration.routine_jobs import (
     reconcile_range,
 )
 from recon_assets.orchestration.verification_job import VerifyDays, verify_days, verify_settlement_days
-from recon_assets.reconcile.layering import MONTH
-from recon_assets.settlement import LONDON, Days, london_day
+from recon_assets.reconcile.layer import MONTH
 
 RANDOM_DAYS = 10
 

@@ -13,18 +13,18 @@ import dagster as dg
 import psutil
 from sqlalchemy.exc import DBAPIError
 
+from recon_assets.database.failures import failure_of
+from recon_assets.database.work_log import Phase
+from recon_assets.domain.settlement import Days, due_periods
 from recon_assets.errors import ReconError, UnpublishedError
-from recon_assets.failures import failure_of
-from recon_assets.ingest import ingest_day
-from recon_assets.journal import Phase
+from recon_assets.ingest.bids import ingest_day
+from recon_assets.ingest.generation import read_wind_generation
 from recon_assets.orchestration import events
-from recon_assets.orchestration.catalogue import WIND_BM_UNITS, LayerAsset
-from recon_assets.orchestration.pacing import Pacing, journal_of, works_of
-from recon_assets.orchestration.workbench import WORKBENCH, Workbench
-from recon_assets.reconcile.layering import MONTH
-from recon_assets.reconcile.repair import Repair
-from recon_assets.settlement import Days, due_periods
-from recon_assets.wind_generation import read_wind_generation
+from recon_assets.orchestration.resource import WORKBENCH, Workbench
+from recon_assets.orchestration.run_config import Pacing, journal_of, works_of
+from recon_assets.orchestration.specs import WIND_BM_UNITS, LayerAsset
+from recon_assets.reconcile.converge_span import Repair
+from recon_assets.reconcile.layer import MONTH
 
 
 def process_tags() -> dict[str, str]:

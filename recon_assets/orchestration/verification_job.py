@@ -11,20 +11,20 @@ import dagster as dg
 from pydantic import Field
 from sqlalchemy.exc import DBAPIError
 
-from recon_assets import database
+from recon_assets.database import transactions
+from recon_assets.database.tables import proof_of_fetch
+from recon_assets.domain.settlement import Days, parse_day
 from recon_assets.errors import ReconError, UsageError
-from recon_assets.logs import open_log
-from recon_assets.orchestration.catalogue import WIND_BIDS
+from recon_assets.ingest.verification import Finding, Method, Verification
+from recon_assets.ingest.verify import verify_day
+from recon_assets.orchestration.logs import open_log
 from recon_assets.orchestration.pools import ELEXON
 from recon_assets.orchestration.reingestion import reingest_whole_day
+from recon_assets.orchestration.resource import WORKBENCH, Workbench
+from recon_assets.orchestration.specs import WIND_BIDS
 from recon_assets.orchestration.steps import at_work, fail_for
-from recon_assets.orchestration.workbench import WORKBENCH, Workbench
 from recon_assets.reconcile.state import distinct_days
-from recon_assets.settlement import Days, parse_day
-from recon_assets.tables import proof_of_fetch
-from recon_assets.verification import Finding, Method, Verification
-from recon_assets.verification_report import verification_facts
-from recon_assets.verify import verify_day
+from recon_assets.reports.verification import verification_facts
 
 
 class VerifyDays(dg.Config):
@@ -76,7 +76,7 @@ def _days(bench: Workbench, config: VerifyDays, seed: int) -> Sequence[date]:
         raise UsageError("no day to verify: give settlement_dates or random_days")
     if not config.random_days:
         return named
-    with database.reading(bench.engine) as connection:
+    with transactions.reading(bench.engine) as connection:
         ingested = sorted(set(distinct_days(connection, proof_of_fetch)).difference(named))
     drawn = random.Random(seed).sample(ingested, min(config.random_days, len(ingested)))
     return [*named, *sorted(drawn, reverse=True)]

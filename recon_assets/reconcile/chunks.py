@@ -17,9 +17,9 @@ from typing import Generic, TypeVar
 
 import tenacity
 
-from recon_assets.failures import Failure, failure_of
-from recon_assets.pace import Pace
-from recon_assets.settlement import MOST_PERIODS, Days, periods_in
+from recon_assets.database.failures import Failure, failure_of
+from recon_assets.database.limits import Pace
+from recon_assets.domain.settlement import MOST_PERIODS, Days, periods_in
 
 T = TypeVar("T")
 Sizes = Mapping[date, Mapping[int, int]]

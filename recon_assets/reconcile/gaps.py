@@ -7,10 +7,10 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import date
 
-from recon_assets.curtailment import fingerprint
-from recon_assets.reconcile.audit import Tally
+from recon_assets.domain.curtailment import fingerprint
+from recon_assets.domain.settlement import Days, contiguous
+from recon_assets.reconcile.difference import Tally
 from recon_assets.reconcile.state import State
-from recon_assets.settlement import Days, contiguous
 
 
 @dataclass(frozen=True)

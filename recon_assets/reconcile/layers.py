@@ -37,24 +37,7 @@ from sqlalchemy import (
     values,
 )
 
-from recon_assets.curtailment import CurtailmentRule
-from recon_assets.mining import BITCOIN_DECIMALS
-from recon_assets.reconcile.layering import (
-    DAY,
-    MONTH,
-    YEAR,
-    Grain,
-    Layer,
-    beyond,
-    distinct_from,
-    in_days,
-    in_decimals,
-    in_scope,
-    where_known,
-)
-from recon_assets.reconcile.scope import Scope, period_rewards
-from recon_assets.settlement import HOURS_A_PERIOD
-from recon_assets.tables import (
+from recon_assets.database.tables import (
     bitcoin_daily_summaries,
     bitcoin_monthly_summaries,
     bitcoin_yearly_summaries,
@@ -68,6 +51,23 @@ from recon_assets.tables import (
     wind_generation_data,
     yearly_summaries,
 )
+from recon_assets.domain.curtailment import CurtailmentRule
+from recon_assets.domain.mining import BITCOIN_DECIMALS
+from recon_assets.domain.settlement import HOURS_A_PERIOD
+from recon_assets.reconcile.layer import (
+    DAY,
+    MONTH,
+    YEAR,
+    Grain,
+    Layer,
+    beyond,
+    distinct_from,
+    in_days,
+    in_decimals,
+    in_scope,
+    where_known,
+)
+from recon_assets.reconcile.scope import Scope, period_rewards
 
 HALF_A_SATOSHI = 5e-9 * (1 + 1e-6)
 """BTC; the user's old system rounded to 8 decimals, and its right rows are not to be rewritten for that. The millionth

@@ -4,10 +4,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date, datetime
 
-from recon_assets.reconcile.layering import Layer
+from recon_assets.domain.settlement import contiguous, due_periods
+from recon_assets.reconcile.layer import Layer
 from recon_assets.reconcile.layers import MONTHLY_LAYERS, YEARLY_LAYERS
 from recon_assets.reconcile.state import State
-from recon_assets.settlement import contiguous, due_periods
 
 
 @dataclass(frozen=True)

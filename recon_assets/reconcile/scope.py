@@ -24,12 +24,12 @@ from sqlalchemy import (
     values,
 )
 
-from recon_assets import database
-from recon_assets.curtailment import CurtailmentRule
-from recon_assets.difficulty import DifficultyHistory, Retarget
-from recon_assets.mining import MODELS, MinerModel
-from recon_assets.settlement import Days
-from recon_assets.tables import AMOUNT, network_difficulty
+from recon_assets.database import transactions
+from recon_assets.database.tables import AMOUNT, network_difficulty
+from recon_assets.domain.curtailment import CurtailmentRule
+from recon_assets.domain.difficulty import DifficultyHistory, Retarget
+from recon_assets.domain.mining import MODELS, MinerModel
+from recon_assets.domain.settlement import Days
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ def difficulty_history(connection: Connection) -> DifficultyHistory:
 @contextmanager
 def reading(engine: Engine, days: Days) -> Iterator[Connection]:
     """A read-only snapshot with the rewards of the days at hand."""
-    with database.reading(engine) as connection:
+    with transactions.reading(engine) as connection:
         plan_for_sets(connection)
         load_rewards(connection, days)
         yield connection
@@ -102,7 +102,7 @@ def reading(engine: Engine, days: Days) -> Iterator[Connection]:
 @contextmanager
 def writing(engine: Engine, days: Days, timeout_seconds: float | None = None) -> Iterator[Connection]:
     """A transaction under the days' locks with the rewards of the days at hand; it commits at the end."""
-    with database.writing(engine, days, timeout_seconds=timeout_seconds) as connection:
+    with transactions.writing(engine, days, timeout_seconds=timeout_seconds) as connection:
         plan_for_sets(connection)
         load_rewards(connection, days)
         yield connection

@@ -8,11 +8,11 @@ from datetime import date
 
 from sqlalchemy import Connection, FromClause, and_, func, select
 
-from recon_assets.reconcile.audit import Tally, count_if
-from recon_assets.reconcile.layering import in_days, is_first_of_key, is_key_unique
+from recon_assets.database.tables import historical_bitcoin_calculations
+from recon_assets.reconcile.difference import Tally, count_if
+from recon_assets.reconcile.layer import in_days, is_first_of_key, is_key_unique
 from recon_assets.reconcile.layers import CALCULATIONS, curtailed_energy
 from recon_assets.reconcile.scope import Scope, period_rewards
-from recon_assets.tables import historical_bitcoin_calculations
 
 
 def audit_calculations(connection: Connection, scope: Scope) -> dict[tuple[date, str], Tally]:

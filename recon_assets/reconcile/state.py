@@ -12,17 +12,17 @@ from enum import StrEnum
 
 from sqlalchemy import BigInteger, Connection, Table, cast, func, literal, select
 
-from recon_assets.reconcile.audit import Tally
-from recon_assets.reconcile.layering import Layer, in_days
-from recon_assets.reconcile.layers import BITCOIN_DAILY, ENERGY, ENERGY_DAILY
-from recon_assets.reconcile.scope import Scope
-from recon_assets.settlement import Days, due_periods
-from recon_assets.tables import (
+from recon_assets.database.tables import (
     curtailment_records,
     historical_bitcoin_calculations,
     proof_of_fetch,
     wind_generation_data,
 )
+from recon_assets.domain.settlement import Days, due_periods
+from recon_assets.reconcile.difference import Tally
+from recon_assets.reconcile.layer import Layer, in_days
+from recon_assets.reconcile.layers import BITCOIN_DAILY, ENERGY, ENERGY_DAILY
+from recon_assets.reconcile.scope import Scope
 
 
 class DayState(StrEnum):

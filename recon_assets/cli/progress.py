@@ -1,0 +1,108 @@
+"""The terminal's view of work that is under way: a progress bar on stderr, and what was done in the end."""
+
+import os
+import sys
+from collections.abc import Iterable
+from datetime import date
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+
+from recon_assets.domain.settlement import Days
+from recon_assets.ingest.bids import IngestedDay
+from recon_assets.ingest.generation import GenerationDay
+from recon_assets.orchestration.counting import CountingObserver
+from recon_assets.reconcile.converge_span import Repair
+from recon_assets.reconcile.plan import Plan
+
+
+class RateColumn(ProgressColumn):
+    """Days a second, and the share of them that succeeded, once some are done."""
+
+    def render(self, task: Task) -> Text:
+        """See ProgressColumn."""
+        if task.speed is None or not task.completed:
+            return Text("days")
+        # Rounded down: 100 % only when nothing failed.
+        success = int(100 * (task.completed - task.fields["failed"]) / task.completed)
+        return Text(f"days · {task.speed:.1f}/s · {success} % ok", style="" if success == 100 else "red")
+
+
+class TerminalObserver(CountingObserver):
+    """Draws two bars (days read, days converged) beside counting."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        # Dagster points stderr at a file while a step runs; this is the terminal itself.
+        self._terminal = os.fdopen(os.dup(sys.stderr.fileno()), "w")
+        console = Console(file=self._terminal)
+        self._progress = Progress(
+            TextColumn("{task.description:<10}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            RateColumn(),
+            TimeRemainingColumn(),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+        self._waiting: dict[str, set[date]] = {}
+        self._bars: dict[str, TaskID] = {}
+
+    def __enter__(self) -> "TerminalObserver":
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+        self._terminal.close()
+
+    def planned(self, work: Plan) -> None:
+        """See Observer."""
+        super().planned(work)
+        self._waiting = {"Reading": set(work.ingest), "Converging": {day for chunk in work.chunks for day in chunk}}
+        self._bars = {
+            name: self._progress.add_task(name, total=len(days), visible=bool(days), failed=0)
+            for name, days in self._waiting.items()
+        }
+
+    def ingested(self, day: IngestedDay) -> None:
+        """See Observer."""
+        super().ingested(day)
+        self._advance("Reading", [day.settlement_date])
+
+    def generation_read(self, day: GenerationDay) -> None:
+        """See Observer."""
+        super().generation_read(day)
+        self._advance("Reading", [day.settlement_date])
+
+    def repaired(self, days: Days, repair: Repair) -> None:
+        """See Observer."""
+        super().repaired(days, repair)
+        self._advance("Converging", days)
+
+    def failed(self, day: date, reason: str) -> None:
+        """See Observer."""
+        super().failed(day, reason)
+        bar = "Reading" if day in self._waiting.get("Reading", ()) else "Converging"
+        if bar in self._bars:
+            task = self._progress.tasks[self._bars[bar]]
+            self._progress.update(task.id, failed=task.fields["failed"] + 1)
+        self._advance(bar, [day])
+
+    def _advance(self, bar: str, days: Iterable[date]) -> None:
+        """Moves a bar on by those of the days that it still waits for: a month's summaries repair no day again."""
+        done = self._waiting.get(bar, set()).intersection(days)
+        if done:
+            self._waiting[bar] -= done
+            self._progress.advance(self._bars[bar], len(done))

@@ -1,0 +1,166 @@
+"""Commands that make things right. They write through Dagster, so that the UI shows what they did."""
+
+from datetime import date
+from typing import Any
+
+import click
+
+from recon_assets.cli.options import DAY, PERIODS, Period, format_option, pace_options, period_options
+from recon_assets.cli.shared import RIGHT, echo_json, exit_code, first_day_of, read_settings, read_state, reading_engine
+from recon_assets.cli.through_dagster import (
+    read_generation_through_dagster,
+    reconcile_through_dagster,
+    spot_fix_through_dagster,
+)
+from recon_assets.domain.settlement import Days, periods_in
+from recon_assets.errors import UsageError
+
+PERIODS_AT_FIRST = 6
+"""Settlement periods in the first chunks of a critical day: an eighth of it at most is done again when one fails."""
+
+
+@click.command()
+@click.option("--dry-run", is_flag=True, help="Only print what would be done.")
+def migrate(dry_run: bool) -> int:
+    """Create or upgrade the schema; adopt an old database without losing a row."""
+    from recon_assets.database import schema
+    from recon_assets.database.engine import open_engine
+
+    settings = read_settings()
+    engine = open_engine(settings.database_url)
+    done = schema.migrate(engine, dry_run=dry_run)
+    engine.dispose()
+    for line in done:
+        click.echo(f"{'would add' if dry_run else 'added'} {line}")
+    if not done:
+        click.echo("The schema is up to date.")
+    return RIGHT
+
+
+@click.command()
+@period_options
+@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Work on at most N days.")
+@click.option(
+    "--order",
+    type=click.Choice(["newest", "worst"]),
+    default="newest",
+    show_default=True,
+    help="Newest month first, or the date with most faults first.",
+)
+@click.option("--no-ingest", is_flag=True, help="Do not read from Elexon; converge from what is stored.")
+@click.option("--dry-run", is_flag=True, help="Only print the exact work and the number of requests.")
+@pace_options
+@format_option
+def reconcile(
+    period: Period,
+    limit: int | None,
+    order: str,
+    no_ingest: bool,
+    dry_run: bool,
+    pacing: dict[str, Any],
+    style: str,
+) -> int:
+    """Bring everything in the period to right: read what the source can have, converge every layer."""
+    options = {"ingest": not no_ingest, "limit": limit, "worst_first": order == "worst", "pacing": pacing}
+    return reconcile_through_dagster(
+        lambda settings: period.resolve(settings, first_day_of(settings)), options, style, dry_run=dry_run
+    )
+
+
+@click.command("date")
+@click.argument("day", type=DAY, metavar="D")
+@format_option
+def date_(day: date, style: str) -> int:
+    """Bring one day D (YYYY-MM-DD) to right."""
+    return reconcile_through_dagster(lambda _: Days(day, day), {}, style)
+
+
+@click.command("range")
+@click.argument("first", type=DAY, metavar="A")
+@click.argument("last", type=DAY, metavar="B")
+@pace_options
+@format_option
+def range_(first: date, last: date, pacing: dict[str, Any], style: str) -> int:
+    """Bring the days from A to B (YYYY-MM-DD) to right."""
+    days = Days(first, last)
+    return reconcile_through_dagster(lambda _: days, {"pacing": pacing}, style)
+
+
+@click.command()
+@click.argument("day", type=DAY, metavar="D")
+@click.option("--periods", type=PERIODS, metavar="A-B", help="Only these settlement periods.")
+@pace_options
+@format_option
+def critical(day: date, periods: tuple[int, int] | None, pacing: dict[str, Any], style: str) -> int:
+    """Bring a difficult day D (YYYY-MM-DD) to right in ever smaller chunks.
+
+    A chunk that fails is tried again, then halved, down to one settlement period. What still fails is named with its
+    reason, and the rest is done.
+    """
+    if periods and periods[1] > periods_in(day):
+        raise UsageError(f"{day} has settlement periods 1 to {periods_in(day)}, not {periods[1]}")
+    return _critical(day, periods, pacing, style)
+
+
+@click.command("most-critical")
+@period_options
+@pace_options
+@format_option
+def most_critical(period: Period, pacing: dict[str, Any], style: str) -> int:
+    """Bring the date with most faults to right, as `critical` does."""
+    settings = read_settings()
+    with reading_engine(settings) as engine:
+        state = read_state(engine, settings, period)
+    worst = state.worst_day
+    if worst is None:
+        if style == "json":
+            echo_json({"settlement_date": None})
+        else:
+            click.echo(f"No date of {state.scope.days} has a fault.")
+        if state.unready_days:
+            click.echo(f"{len(state.unready_days):,} days were not read whole: run 'recon reconcile'", err=True)
+        return exit_code(not state.unready_days)
+    click.echo(f"The most critical date is {worst}.", err=True)
+    return _critical(worst, None, pacing, style)
+
+
+def _critical(day: date, periods: tuple[int, int] | None, pacing: dict[str, Any], style: str) -> int:
+    narrow = {"periods_at_first": PERIODS_AT_FIRST, **pacing}
+    if periods:
+        narrow["periods"] = f"{periods[0]}-{periods[1]}"
+    return reconcile_through_dagster(lambda _: Days(day, day), {"pacing": narrow}, style)
+
+
+@click.command("spot-fix")
+@click.argument("day", type=DAY, metavar="D")
+@click.argument("period", type=click.IntRange(1, 50), metavar="PERIOD")
+@click.argument("farm", metavar="FARM")
+@format_option
+def spot_fix(day: date, period: int, farm: str, style: str) -> int:
+    """Bring one triple to right.
+
+    That is the calculations of day D (YYYY-MM-DD) in settlement period PERIOD for FARM (a BM unit).
+    """
+    return spot_fix_through_dagster(day, period, farm, style)
+
+
+@click.command()
+@period_options
+@format_option
+def summaries(period: Period, style: str) -> int:
+    """Sum days, months and years of the period again, from the rows below them."""
+    return reconcile_through_dagster(
+        lambda settings: period.resolve(settings, first_day_of(settings)), {"ingest": False}, style, only_summaries=True
+    )
+
+
+@click.command()
+@click.argument("first", type=DAY, metavar="A")
+@click.argument("last", type=DAY, metavar="B")
+@format_option
+def wind(first: date, last: date, style: str) -> int:
+    """Read the wind generation of the days from A to B (YYYY-MM-DD) again, and sum it."""
+    return read_generation_through_dagster(Days(first, last), style)
+
+
+COMMANDS = (migrate, reconcile, date_, range_, critical, most_critical, spot_fix, summaries, wind)

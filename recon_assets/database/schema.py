@@ -1,0 +1,126 @@
+"""The schema: what state it is in, and bringing it up to date with Alembic.
+
+Belongs here: everything that changes the schema. Does not: rows. Reading commands only ask for the state; commands
+that write create an empty schema themselves; a foreign or an older one is left to `recon migrate`.
+"""
+
+from datetime import date
+from enum import StrEnum
+from pathlib import Path
+
+from sqlalchemy import Connection, Engine, create_engine, inspect, text
+
+from recon_assets.database.engine import shown, sqlite_file
+from recon_assets.database.tables import metadata
+from recon_assets.database.transactions import reading, writing
+from recon_assets.errors import SchemaError
+
+VERSION_TABLE = "recon_schema_version"
+MIGRATIONS = Path(__file__).parent / "migrations"
+SCHEMA_LOCK = date.min
+"""No settlement day has this date: its lock, which is taken before the snapshot, stands for the schema."""
+
+
+class SchemaState(StrEnum):
+    """How a database stands to the schema that this version expects."""
+
+    EMPTY = "empty"
+    CURRENT = "current"
+    OLDER = "older"
+    NEWER = "newer"
+    FOREIGN = "foreign"
+
+
+def schema_state(connection: Connection) -> SchemaState:
+    """Whether the database has our schema, another version of it, the user's old tables, or none of these."""
+    tables = set(inspect(connection).get_table_names())
+    if VERSION_TABLE not in tables:
+        return SchemaState.FOREIGN if tables & set(metadata.tables) else SchemaState.EMPTY
+    version = connection.execute(text(f"SELECT version_num FROM {VERSION_TABLE}")).scalar()
+    known = _revisions()
+    if version not in known:
+        return SchemaState.NEWER
+    return SchemaState.CURRENT if version == known[0] else SchemaState.OLDER
+
+
+def require_schema(engine: Engine, *, create: bool) -> None:
+    """Makes sure that the schema is current, creating it in an empty database when `create`; else SchemaError."""
+    where = shown(engine.url)
+    file = sqlite_file(engine.url)
+    if file is not None and not file.exists():
+        if not create:
+            raise SchemaError(f"there is no database at {file} yet: run 'recon reconcile', or set DATABASE_URL")
+        file.parent.mkdir(parents=True, exist_ok=True)
+    with reading(engine) as connection:
+        state = schema_state(connection)
+    if state is SchemaState.EMPTY and create:
+        migrate(engine)
+    elif state is SchemaState.EMPTY:
+        raise SchemaError(f"{where} holds no curtailment data yet: run 'recon reconcile', or set DATABASE_URL")
+    elif state is SchemaState.NEWER:
+        raise SchemaError(f"{where} was made by a newer version of recon: install that version")
+    elif state is not SchemaState.CURRENT:
+        found = "an older schema" if state is SchemaState.OLDER else "tables that recon has not adopted yet"
+        raise SchemaError(f"{where} has {found}: run 'recon migrate'")
+
+
+def migrate(engine: Engine, *, dry_run: bool = False) -> list[str]:
+    """Creates, adopts or upgrades the schema in one transaction; returns what was (or would be) done, a line each.
+
+    No row is changed; a failure leaves no trace.
+    """
+    file = sqlite_file(engine.url)
+    if file is not None and not file.exists():
+        if dry_run:
+            return migrate(create_engine("sqlite://"))
+        file.parent.mkdir(parents=True, exist_ok=True)
+    # Two processes may find the database empty at once; the second waits here and then finds nothing to do.
+    with writing(engine, [SCHEMA_LOCK]) as connection:
+        if schema_state(connection) is SchemaState.NEWER:
+            raise SchemaError("the database was made by a newer version of recon: install that version")
+        before = _describe(connection)
+        _upgrade(connection)
+        tables = {line for line in before if line.startswith("table ")}
+        after = _describe(connection)
+        new = [line for line in after if line not in before]
+        # Of a table that was just created, the table says enough.
+        done = [line for line in new if line.startswith("table ") or f"table {line.split(' of ')[-1]}" in tables]
+        done += [f"no more {line}" for line in before if line.startswith("unique ") and line not in after]
+        if dry_run:
+            connection.rollback()
+    return done
+
+
+def _upgrade(connection: Connection) -> None:
+    from alembic import command
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    config.set_main_option("path_separator", "os")
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")
+
+
+def _revisions() -> list[str]:
+    """The revisions that this version knows, newest first."""
+    # Read from the file names: importing Alembic would cost every reading command half a second.
+    return sorted((path.stem.split("_")[0] for path in (MIGRATIONS / "versions").glob("[0-9]*.py")), reverse=True)
+
+
+def _describe(connection: Connection) -> list[str]:
+    """The parts of a schema that a migration may add or relax, as lines that can be compared."""
+    inspector = inspect(connection)
+    lines = []
+    for table in sorted(inspector.get_table_names()):
+        lines.append(f"table {table}")
+        for column in inspector.get_columns(table):
+            kind = "nullable column" if column["nullable"] else "column"
+            lines.append(f"{kind} {column['name']} of {table}")
+        for index in inspector.get_indexes(table):
+            unique = "unique index" if index["unique"] else "index"
+            if not index.get("duplicates_constraint"):
+                lines.append(f"{unique} {index['name']} of {table}")
+        for key in inspector.get_unique_constraints(table):
+            lines.append(f"unique key ({', '.join(key['column_names'])}) of {table}")
+    return lines

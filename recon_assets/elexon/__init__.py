@@ -1,0 +1,1 @@
+"""Elexon's Insights API: transport, recordings, archive, payloads, and a server that stands in for it."""

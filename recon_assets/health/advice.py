@@ -1,0 +1,156 @@
+"""What to change, each line from a measured fact and with its figure.
+
+Belongs here: the thresholds beyond which something is worth a line, and the words. Does not: measuring. What is
+advised is for a person to do; the doctor does none of it.
+"""
+
+from collections.abc import Iterator
+
+from recon_assets.database.schema import SchemaState
+from recon_assets.health.facts import Fault, Health, Probe, Session, Source, SqliteFile, TableSize, Verdict
+
+MB = 1_000_000
+
+CONNECTIONS_SHARE = 0.8
+"""The rest is a run's handful of connections and the Dagster processes': beyond it they are refused by chance."""
+
+STATEMENT_TIMEOUT_MS = 60_000
+"""A writer waits for the days of another one in one statement: some seconds, and minutes over a slow network."""
+
+STATISTICS_FROM_BYTES = 1 * MB
+"""Smaller tables are read whole, whatever the planner believes of them."""
+
+DEAD_SHARE, DEAD_ROWS = 0.4, 10_000
+"""Autovacuum comes when a fifth of the rows is dead: at twice that it does not keep up, or is off."""
+
+WAL_BYTES = 256 * MB
+"""SQLite empties its log every 4 MB unless a reader or one long transaction is in the way; a month has 28 MB in all."""
+
+FREE_SHARE, FREE_BYTES = 0.25, 64 * MB
+"""Free pages are filled again, so only a file that was much larger once is worth copying."""
+
+LOW_DISK_BYTES = 1_000 * MB
+"""June 2025 takes 28 MB on SQLite, where a VACUUM or a migration needs a second copy of all for a while."""
+
+SCHEMA_ADVICE = {
+    SchemaState.EMPTY: "the database is empty: run 'recon reconcile', which creates the schema, or set DATABASE_URL",
+    SchemaState.OLDER: "the schema is of an older version: run 'recon migrate'",
+    SchemaState.FOREIGN: "the database has tables that recon has not adopted yet: run 'recon migrate'",
+    SchemaState.NEWER: "the schema was made by a newer version of recon: install that version",
+}
+
+
+def advise(health: Health) -> Iterator[str]:
+    """What to change, the gravest first; nothing when everything is as it should be."""
+    database = health.database
+    if database.error is not None:
+        yield f"the database at {database.address} cannot be used: {database.error}"
+    if database.schema in SCHEMA_ADVICE:
+        yield SCHEMA_ADVICE[database.schema]
+    for table in database.missing_tables:
+        yield f"the table {table} is gone though the schema is current: restore it from a backup"
+    for source, variable in ((health.elexon, "ELEXON_API_URL"), (health.mempool, "MEMPOOL_API_URL")):
+        if source is not None:
+            yield from _of_source(source, variable)
+    if health.archive is not None and health.archive.error is not None:
+        yield (
+            f"the archive at {health.archive.path} cannot be used ({health.archive.error}), so that no day can be "
+            "read: let this user write there, or set RECON_ARCHIVE"
+        )
+    if health.sessions is not None:
+        yield from _of_blocked(health.sessions.blocked)
+    for probe in health.probes:
+        if probe.error is None or probe.error != database.error:
+            yield from _of_probe(probe)
+    for section, reason in health.unread.items():
+        yield f"{section} could not be read ({reason}): ask again when nobody changes the schema, or as another role"
+    yield from _of_indexes(health)
+    if health.sessions is not None:
+        for session in health.sessions.long_queries:
+            yield f"{_who(session)} has been running one query for {session.age_seconds:,.0f} s: {session.query}"
+        for session in health.sessions.idle_in_transaction:
+            yield f"{_who(session)} has left a transaction open for {session.age_seconds:,.0f} s: let it commit or end"
+    yield from _of_server(health)
+    for size in health.tables:
+        yield from _of_table(size)
+    if health.sqlite is not None and database.schema is not SchemaState.EMPTY:
+        yield from _of_file(health.sqlite)
+    for disk in health.disks:
+        if disk.free_bytes < LOW_DISK_BYTES:
+            yield f"{disk.free_bytes / MB:,.0f} MB are free at {disk.path} ({disk.what}): make room"
+
+
+def _of_source(source: Source, variable: str) -> Iterator[str]:
+    if not source.is_reachable:
+        yield f"{source.address} cannot be read ({source.error}): check the network and {variable}"
+    elif source.http_status == 404:
+        yield f"{source.address} does not know {source.asked} (HTTP 404): check that {variable} is the right address"
+
+
+def _of_blocked(blocked: tuple[Session, ...]) -> Iterator[str]:
+    for session in blocked:
+        age = "" if session.age_seconds is None else f" for {session.age_seconds:,.0f} s"
+        holders = " and ".join(f"pid {pid}" for pid in session.blocked_by)
+        waits_for = session.waits_for or "a lock"
+        yield f"{_who(session)} has waited{age} for {waits_for} that {holders} holds: finish what is done there"
+
+
+def _who(session: Session) -> str:
+    return f"pid {session.pid} ({session.application or 'no name'}, {session.user or 'unknown user'})"
+
+
+def _of_probe(probe: Probe) -> Iterator[str]:
+    took = f"{probe.what} took {probe.latency_ms:,.0f} ms" if probe.latency_ms is not None else ""
+    if probe.verdict is Verdict.TIMED_OUT:
+        yield f"{took} and was ended ({probe.error}): see what is blocked, running or missing"
+    elif probe.verdict is Verdict.FAILED:
+        yield f"{probe.what} failed: {probe.error}"
+    elif probe.verdict is Verdict.SLOW and probe.name in ("connect", "select_1"):
+        yield f"{took}, more than {probe.slow_ms:,} ms: run recon nearer to the database"
+    elif probe.verdict is Verdict.SLOW:
+        yield f"{took}, more than {probe.slow_ms:,} ms: run ANALYZE, and see what else is running or missing"
+
+
+def _of_indexes(health: Health) -> Iterator[str]:
+    for index in health.indexes:
+        columns = f"{index.table} ({', '.join(index.columns)})"
+        if index.fault is Fault.MISSING:
+            yield f"there is no index on {columns}: {index.statement}"
+        elif index.fault is Fault.INVALID:
+            yield f"the index {index.index} on {columns} is invalid and not used: {index.statement}"
+        else:
+            yield f"{columns} is not unique: run 'recon reconcile', which removes duplicates, then {index.statement}"
+
+
+def _of_server(health: Health) -> Iterator[str]:
+    used, timeouts = health.connections, health.timeouts
+    if used is not None and used.share_used >= CONNECTIONS_SHARE:
+        usable = used.max_connections - used.reserved
+        yield f"{used.in_use} of {usable} connections are in use: raise max_connections, or put a pooler before it"
+    if timeouts is not None and timeouts.statement_ms is not None and timeouts.statement_ms < STATEMENT_TIMEOUT_MS:
+        yield (
+            f"statement_timeout is {timeouts.statement_ms:,} ms: a writer that waits for another one is cut off; "
+            f"ALTER ROLE ... SET statement_timeout = '{timeouts.recon_lock}'"
+        )
+
+
+def _of_table(size: TableSize) -> Iterator[str]:
+    # Only PostgreSQL was seen to plan badly without them (reconcile/scope.py).
+    is_postgres = size.dead_rows is not None
+    if is_postgres and not size.has_statistics and (size.table_bytes or 0) > STATISTICS_FROM_BYTES:
+        yield f"{size.table} has {(size.table_bytes or 0) / MB:,.1f} MB and no statistics: ANALYZE {size.table}"
+    if size.dead_rows is not None and size.dead_rows > max(DEAD_ROWS, DEAD_SHARE * (size.rows_estimate or 0)):
+        yield f"{size.table} has {size.dead_rows:,} dead rows beside {size.rows_estimate:,}: VACUUM {size.table}"
+
+
+def _of_file(file: SqliteFile) -> Iterator[str]:
+    if file.journal_mode != file.recon_journal_mode:
+        yield (
+            f"the journal mode is {file.journal_mode}, in which readers and writers wait for each other: "
+            f"any other command of recon sets {file.recon_journal_mode}"
+        )
+    if file.wal_bytes > WAL_BYTES:
+        yield f"the write-ahead log has {file.wal_bytes / MB:,.0f} MB: find the reader that never ends"
+    free_bytes = file.free_pages * file.page_size_bytes
+    if free_bytes > max(FREE_BYTES, FREE_SHARE * file.size_bytes):
+        yield f"{free_bytes / MB:,.0f} MB of {file.size_bytes / MB:,.0f} MB of {file.path} are empty: VACUUM"

@@ -1,0 +1,41 @@
+"""What the archive of Elexon's answers holds, and whether the next answer can be kept.
+
+Belongs here: looking at the folder. Does not: reading the recordings in it; a corrupt one is found when its day is read
+again, and is then set aside.
+"""
+
+import os
+from pathlib import Path
+
+from recon_assets.elexon.archive import Archive
+from recon_assets.health.facts import ArchiveFolder
+from recon_assets.settings import Settings
+
+
+def examine_archive(settings: Settings) -> ArchiveFolder | None:
+    """The archive, without writing to it; None where recordings are read, of which nothing is archived."""
+    if settings.recordings is not None:
+        return None
+    folder = settings.archive_folder
+    try:
+        size, obstacle = Archive(folder).size(), _obstacle(folder)
+    except (OSError, ValueError) as error:
+        return ArchiveFolder(str(folder), error=str(error))
+    return ArchiveFolder(
+        path=str(folder),
+        error=obstacle,
+        recordings=size.recordings,
+        first_day=size.first_day,
+        last_day=size.last_day,
+        earlier=size.earlier,
+        corrupt=size.corrupt,
+        size_bytes=size.bytes,
+    )
+
+
+def _obstacle(folder: Path) -> str | None:
+    """What is in the way of writing there; a folder that is not there yet is made below the nearest one that is."""
+    nearest = next(path for path in (folder, *folder.parents) if path.exists())
+    if not nearest.is_dir():
+        return f"{nearest} is no folder"
+    return None if os.access(nearest, os.W_OK | os.X_OK) else f"{nearest} cannot be written"

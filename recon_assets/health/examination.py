@@ -1,0 +1,115 @@
+"""The health of the database and of the sources, measured without changing anything.
+
+Belongs here: what is examined, and on which engine. Does not: asking (probes.py, indexes.py,
+postgres.py, sqlite.py, sources.py, archive.py), what to change (advice.py), printing.
+
+No session is ended, nothing is written, a file that is not there is not created. What fails is a finding: nothing
+raises but a bug.
+"""
+
+import platform
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import psycopg
+from sqlalchemy import Connection, Engine, inspect
+from sqlalchemy.pool import QueuePool
+
+from recon_assets.database.engine import shown, sqlite_file
+from recon_assets.database.schema import SchemaState, schema_state
+from recon_assets.database.tables import metadata
+from recon_assets.domain.settlement import london_day
+from recon_assets.health import postgres, sources, sqlite
+from recon_assets.health.advice import advise
+from recon_assets.health.archive import examine_archive
+from recon_assets.health.facts import DEFAULT_LIMITS, Database, Disk, Health, Limits, Pool
+from recon_assets.health.indexes import index_faults
+from recon_assets.health.probes import Patient, probe_all
+from recon_assets.settings import Settings
+
+
+def examine(engine: Engine, settings: Settings, now: datetime, limits: Limits = DEFAULT_LIMITS) -> Health:
+    """Asks the engine's database and the settings' sources, at the instant `now` (aware), and says what to change.
+
+    The engine itself is only looked at, for its address and its pool: the doctor connects on its own.
+    """
+    file = sqlite_file(engine.url)
+    wal_bytes = sqlite.wal_bytes(file) if file else 0
+    patient = Patient(engine.url, limits)
+    connect = patient.connect()
+    schema, existing = patient.ask("schema", _schema) or (None, None)
+    newest_day, probes = probe_all(patient, existing)
+    is_current = schema is SchemaState.CURRENT
+    sessions = connections = file_facts = None
+    if file is None:
+        driver = f"psycopg {psycopg.__version__}"
+        connections = patient.ask("connections", postgres.connections)
+        timeouts = patient.ask("timeouts", postgres.timeouts)
+        tables = patient.ask("tables", postgres.table_sizes)
+        sessions = patient.ask("sessions", lambda connection: postgres.sessions(connection, limits))
+    else:
+        driver = f"sqlite3 of Python {platform.python_version()}"
+        timeouts = sqlite.TIMEOUTS
+        tables = patient.ask("tables", sqlite.table_sizes)
+        file_facts = patient.ask("sqlite", lambda connection: sqlite.file_facts(connection, file, wal_bytes))
+    archive = examine_archive(settings)
+    health = Health(
+        database=Database(
+            address=shown(engine.url),
+            engine=engine.dialect.name,
+            driver=driver,
+            server_version=patient.ask("server_version", _server_version),
+            schema=schema,
+            missing_tables=tuple(sorted(set(metadata.tables) - existing)) if is_current and existing else (),
+            newest_day=newest_day,
+            connect_ms=connect.latency_ms,
+            error=patient.error,
+        ),
+        probes=(connect, *probes),
+        pool=_pool(engine),
+        connections=connections,
+        timeouts=timeouts,
+        sqlite=file_facts,
+        tables=tuple(tables or ()),
+        indexes=tuple(patient.ask("indexes", index_faults) or ()) if is_current else (),
+        sessions=sessions,
+        disks=tuple(
+            _disks(
+                database=file.parent if file else None,
+                dagster_home=settings.dagster_home,
+                archive=settings.archive_folder if archive else None,
+            )
+        ),
+        elexon=sources.elexon(settings, newest_day or london_day(now) - timedelta(days=1), limits),
+        mempool=sources.mempool(settings, limits),
+        archive=archive,
+        unread=patient.unread,
+    )
+    patient.dispose()
+    return replace(health, advice=tuple(advise(health)))
+
+
+def _schema(connection: Connection) -> tuple[SchemaState, frozenset[str]]:
+    return schema_state(connection), frozenset(inspect(connection).get_table_names())
+
+
+def _server_version(connection: Connection) -> str:
+    return ".".join(str(part) for part in connection.dialect.server_version_info or ())
+
+
+def _pool(engine: Engine) -> Pool | None:
+    pool = engine.pool
+    if not isinstance(pool, QueuePool):
+        return None
+    # The overflow counts up from minus the size.
+    return Pool(pool.size(), pool.checkedout(), pool.checkedin(), max(0, pool.overflow()))
+
+
+def _disks(**folders: Path | None) -> Iterator[Disk]:
+    for what, folder in folders.items():
+        if folder is not None and folder.is_dir():
+            usage = shutil.disk_usage(folder)
+            yield Disk(what, str(folder), free_bytes=usage.free, total_bytes=usage.total)

@@ -1,0 +1,276 @@
+"""What the doctor found: values, and the one dictionary of all of them.
+
+Belongs here: the shape of the findings, and whether they are healthy. Does not: finding them (examination.py and
+the modules that it names) and what to do about them (advice.py).
+"""
+
+import json
+from dataclasses import asdict, dataclass
+from datetime import date, datetime
+from enum import StrEnum
+from typing import Any
+
+from recon_assets.database.schema import SchemaState
+from recon_assets.elexon.archive import RETENTION
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How long the doctor waits for an answer, and from what age on a session of someone else is named."""
+
+    statement_ms: int = 30_000
+    """Two hundred times what the heaviest probe takes on a local server."""
+    lock_ms: int = 2_000
+    """A reader waits for a lock only behind a change of the schema. This tells a locked table from a slow query."""
+    request_seconds: float = 10
+    """Less than recon itself waits: whoever runs the doctor is waiting, too."""
+    long_query_seconds: float = 30
+    """The convergence of a month takes a few seconds in all."""
+    idle_in_transaction_seconds: float = 60
+    """A transaction of recon works all the while; one that does nothing for a minute was forgotten."""
+
+
+DEFAULT_LIMITS = Limits()
+
+
+class Verdict(StrEnum):
+    """How a probe ended."""
+
+    OK = "ok"
+    SLOW = "slow"
+    TIMED_OUT = "timed_out"
+    FAILED = "failed"
+    SKIPPED = "skipped"
+
+
+@dataclass(frozen=True)
+class Database:
+    """The database itself; `error` says why there was no connecting, and what was not asked then is None."""
+
+    address: str
+    engine: str
+    driver: str
+    server_version: str | None = None
+    schema: SchemaState | None = None
+    missing_tables: tuple[str, ...] = ()
+    newest_day: date | None = None
+    connect_ms: float | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class Probe:
+    """One query; `rows` is how many rows it read, `slow_ms` from where on it is slow, `limit_ms` where it was ended."""
+
+    name: str
+    what: str
+    slow_ms: int
+    limit_ms: int | None
+    verdict: Verdict
+    latency_ms: float | None = None
+    rows: int | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class Pool:
+    """SQLAlchemy's pool in the process that asks: connections kept, lent, and lent beyond the size."""
+
+    size: int
+    checked_out: int
+    idle: int
+    overflow: int
+
+
+@dataclass(frozen=True)
+class Connections:
+    """The server's connections; `share_used` is that of the connections that are not reserved for superusers."""
+
+    max_connections: int
+    reserved: int
+    in_use: int
+    of_this_database: int
+    of_recon: int
+    share_used: float
+
+
+@dataclass(frozen=True)
+class Timeouts:
+    """Milliseconds, None where there is no limit: what the server gives a session, and what recon sets itself."""
+
+    statement_ms: int | None = None
+    lock_ms: int | None = None
+    idle_in_transaction_ms: int | None = None
+    recon_lock: str | None = None
+    recon_busy_ms: int | None = None
+
+
+@dataclass(frozen=True)
+class SqliteFile:
+    """A file, as it is; `recon_journal_mode` and `recon_synchronous` are what recon sets when it connects."""
+
+    path: str
+    size_bytes: int
+    wal_bytes: int
+    journal_mode: str
+    page_size_bytes: int
+    page_count: int
+    free_pages: int
+    recon_journal_mode: str
+    recon_synchronous: str
+
+
+@dataclass(frozen=True)
+class TableSize:
+    """A table; rows are an estimate, and what SQLite was built without the means to tell is None."""
+
+    table: str
+    rows_estimate: int | None
+    table_bytes: int | None
+    index_bytes: int | None
+    has_statistics: bool
+    dead_rows: int | None = None
+    last_analyzed: datetime | None = None
+
+
+class Fault(StrEnum):
+    """What is wrong with a declared index; NOT_UNIQUE serves reading as well and comes of rows that were duplicated."""
+
+    MISSING = "missing"
+    INVALID = "invalid"
+    NOT_UNIQUE = "not_unique"
+
+
+@dataclass(frozen=True)
+class IndexFault:
+    """An index that is declared and not there as declared, or not usable, with the statement that mends it."""
+
+    table: str
+    index: str
+    columns: tuple[str, ...]
+    fault: Fault
+    statement: str
+
+
+@dataclass(frozen=True)
+class Session:
+    """Someone else's session; what the role may not see is None."""
+
+    pid: int
+    user: str | None
+    application: str | None
+    state: str | None
+    age_seconds: float | None
+    query: str | None
+    blocked_by: tuple[int, ...] = ()
+    waits_for: str | None = None
+
+
+@dataclass(frozen=True)
+class DayLocks:
+    """The settlement days that a session of recon has locked, or waits to lock."""
+
+    pid: int
+    user: str | None
+    application: str | None
+    is_granted: bool
+    days: int
+    first_day: date
+    last_day: date
+
+
+@dataclass(frozen=True)
+class Sessions:
+    """The sessions of this database that may stand in the way."""
+
+    long_queries: tuple[Session, ...]
+    idle_in_transaction: tuple[Session, ...]
+    blocked: tuple[Session, ...]
+    day_locks: tuple[DayLocks, ...]
+
+
+@dataclass(frozen=True)
+class Disk:
+    """The file system below a folder that recon writes to."""
+
+    what: str
+    path: str
+    free_bytes: int
+    total_bytes: int
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where data come from: one request of an API, or what a folder of recordings holds."""
+
+    address: str
+    asked: str | None = None
+    is_reachable: bool = False
+    latency_ms: float | None = None
+    http_status: int | None = None
+    error: str | None = None
+    recordings: int | None = None
+    first_day: date | None = None
+    last_day: date | None = None
+
+
+@dataclass(frozen=True)
+class ArchiveFolder:
+    """Where Elexon's answers are kept; `error` says why none can be kept or why the folder could not be looked at."""
+
+    path: str
+    error: str | None = None
+    recordings: int = 0
+    first_day: date | None = None
+    last_day: date | None = None
+    earlier: int = 0
+    corrupt: int = 0
+    size_bytes: int = 0
+    retention: str = RETENTION
+
+
+@dataclass(frozen=True)
+class Health:
+    """Everything; None is what the engine does not have or what could not be read, and `unread` says why of the latter.
+
+    Its keys are sections: server_version, schema, connections, timeouts, sqlite, tables, indexes, sessions. There is no
+    archive where recordings are read.
+    """
+
+    database: Database
+    probes: tuple[Probe, ...]
+    pool: Pool | None
+    connections: Connections | None
+    timeouts: Timeouts | None
+    sqlite: SqliteFile | None
+    tables: tuple[TableSize, ...]
+    indexes: tuple[IndexFault, ...]
+    sessions: Sessions | None
+    disks: tuple[Disk, ...]
+    elexon: Source
+    mempool: Source | None
+    archive: ArchiveFolder | None
+    unread: dict[str, str]
+    advice: tuple[str, ...] = ()
+
+    @property
+    def is_healthy(self) -> bool:
+        """Whether the database answers, is as declared, the sources can be reached, and what they answer can be kept;
+        being slow is no illness.
+        """
+        database = self.database
+        return (
+            database.error is None
+            and database.schema is SchemaState.CURRENT
+            and not (database.missing_tables or self.unread)
+            and not any(probe.verdict in (Verdict.TIMED_OUT, Verdict.FAILED) for probe in self.probes)
+            and not any(index.fault is not Fault.NOT_UNIQUE for index in self.indexes)
+            and all(source.is_reachable for source in (self.elexon, self.mempool) if source)
+            and (self.archive is None or self.archive.error is None)
+        )
+
+    def facts(self) -> dict[str, Any]:
+        """The keys of `recon doctor --format json`: nothing but JSON, dates and instants in ISO 8601."""
+        facts = {"is_healthy": self.is_healthy, **asdict(self)}
+        plain: dict[str, Any] = json.loads(json.dumps(facts, default=lambda value: value.isoformat()))
+        return plain

@@ -1,0 +1,111 @@
+"""What an SQLite file tells the doctor.
+
+Belongs here: looking into a file without changing it, and what only SQLite has. Does not: probes, advice.
+"""
+
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from sqlalchemy import Connection, Engine, create_engine, text
+
+from recon_assets.database.engine import BUSY_TIMEOUT_SECONDS
+from recon_assets.database.tables import metadata
+from recon_assets.health.facts import Limits, SqliteFile, TableSize, Timeouts
+
+RECON_JOURNAL_MODE, RECON_SYNCHRONOUS = "wal", "normal"
+"""What database.py sets on every connection."""
+
+TIMEOUTS = Timeouts(recon_busy_ms=BUSY_TIMEOUT_SECONDS * 1000)
+"""SQLite has no time-outs of its own: each connection says how long it waits for a lock."""
+
+STAT = "sqlite_stat1"
+"""Where ANALYZE leaves what it found; not there before it was run."""
+
+# The cells of a leaf are rows.
+PAGES = "SELECT name, sum(pgsize) AS bytes, sum(ncell * (pagetype = 'leaf')) AS cells FROM dbstat GROUP BY name"
+
+STEPS_BETWEEN_LOOKS = 10_000
+"""Instructions of SQLite between two looks at the clock: some tenths of a millisecond."""
+
+
+def open_to_look(file: Path, limits: Limits) -> Engine:
+    """An engine that neither creates the file, nor sets its journal mode, nor writes.
+
+    Not mode=ro: of a file in WAL mode that left a -wal and a -shm file behind, owned by whoever looked (measured).
+    """
+
+    def connect() -> sqlite3.Connection:
+        connection = sqlite3.connect(f"{file.as_uri()}?mode=rw", uri=True, timeout=limits.lock_ms / 1000)
+        try:
+            connection.execute("PRAGMA query_only = ON")
+            connection.execute("PRAGMA schema_version")  # until then the file has not been read
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    return create_engine("sqlite://", creator=connect)
+
+
+@contextmanager
+def limited(engine: Engine, limits: Limits) -> Iterator[Connection]:
+    """A connection whose statements, all together, are ended when the time is over."""
+    with engine.connect() as connection:
+        driver = connection.connection.driver_connection
+        assert isinstance(driver, sqlite3.Connection)
+        deadline = time.monotonic() + limits.statement_ms / 1000
+        driver.set_progress_handler(lambda: time.monotonic() > deadline, STEPS_BETWEEN_LOOKS)
+        driver.execute("BEGIN")  # all that is asked is of one snapshot
+        try:
+            yield connection
+        finally:
+            driver.set_progress_handler(None, 0)
+
+
+def wal_bytes(file: Path) -> int:
+    """How long the write-ahead log is; to be asked before connecting, as the last to disconnect empties it."""
+    wal = file.with_name(f"{file.name}-wal")
+    return wal.stat().st_size if wal.exists() else 0
+
+
+def file_facts(connection: Connection, file: Path, wal_bytes: int) -> SqliteFile:
+    """The file as it is."""
+
+    def pragma(name: str) -> int:
+        return int(connection.exec_driver_sql(f"PRAGMA {name}").scalar_one())
+
+    return SqliteFile(
+        path=str(file),
+        size_bytes=file.stat().st_size,
+        wal_bytes=wal_bytes,
+        journal_mode=str(connection.exec_driver_sql("PRAGMA journal_mode").scalar_one()),
+        page_size_bytes=pragma("page_size"),
+        page_count=pragma("page_count"),
+        free_pages=pragma("freelist_count"),
+        recon_journal_mode=RECON_JOURNAL_MODE,
+        recon_synchronous=RECON_SYNCHRONOUS,
+    )
+
+
+def table_sizes(connection: Connection) -> list[TableSize]:
+    """Our tables that are there; the statistics of pages are a module that not every SQLite has."""
+    entries = connection.execute(text("SELECT name, tbl_name, type FROM sqlite_master")).all()
+    names = {entry.name for entry in entries}
+    analyzed = set(connection.execute(text(f"SELECT tbl FROM {STAT}")).scalars()) if STAT in names else ()
+    modules = connection.execute(text("SELECT name FROM pragma_module_list")).scalars().all()
+    pages = {row.name: row for row in connection.execute(text(PAGES))} if "dbstat" in modules else {}
+    sizes = []
+    for table in sorted(names & set(metadata.tables)):
+        indexes = [entry.name for entry in entries if entry.type == "index" and entry.tbl_name == table]
+        size = TableSize(table, None, None, None, table in analyzed)
+        if pages:
+            index_bytes = sum(pages[index].bytes for index in indexes)
+            size = replace(
+                size, rows_estimate=pages[table].cells, table_bytes=pages[table].bytes, index_bytes=index_bytes
+            )
+        sizes.append(size)
+    return sizes

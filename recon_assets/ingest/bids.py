@@ -1,0 +1,190 @@
+"""Ingesting a settlement day: its wind bids as published, and the proof that the day was fetched whole.
+
+Belongs here: from Elexon's stack to the archive, then to the tables `wind_bids`, `proof_of_fetch` and
+`settlement_revisions`, in one transaction per day. Does not: what counts as curtailment; the layers above converge from
+these tables.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from typing import Any
+
+import pandas as pd
+from sqlalchemy import Connection, Engine
+
+from recon_assets.database import transactions
+from recon_assets.database.tables import proof_of_fetch, wind_bids
+from recon_assets.domain.bm_units import is_bm_unit
+from recon_assets.domain.curtailment import fingerprint
+from recon_assets.domain.settlement import due_periods, period_starts_at
+from recon_assets.elexon.archive import Archive, Kept
+from recon_assets.elexon.client import Elexon, SettlementStack
+from recon_assets.errors import ReconError
+from recon_assets.ingest.plausibility import require_belief, stored_rows
+from recon_assets.ingest.reference import known_bm_units
+from recon_assets.ingest.revisions import Revision, note_revision, stored_proofs
+from recon_assets.ingest.sync import store_fetched
+from recon_assets.reconcile.apply import Changes
+
+NUMBERS = ("volume", "original_price", "final_price", "transmission_loss_multiplier")
+BID_COLUMNS = (
+    "settlement_period",
+    "sequence_number",
+    "bm_unit_id",
+    "acceptance_id",
+    "bid_offer_pair_id",
+    *NUMBERS,
+    "so_flag",
+    "cadl_flag",
+)
+"""What a fingerprint speaks of: a bid's content, without the time of the settlement run that published it."""
+
+
+@dataclass(frozen=True)
+class IngestedDay:
+    """What was stored of a day. Volumes in MWh (negative), payments in GBP; `unlisted` are MWh per unknown BM unit;
+    `revision` is what Elexon has changed since the last reading; `kept` the recording in the archive.
+    """
+
+    settlement_date: date
+    changes: Changes
+    periods: int
+    pending: tuple[int, ...]
+    stack_rows: int
+    wind_rows: int
+    wind_mwh: float
+    wind_gbp: float
+    tolerated: Mapping[str, int]
+    unlisted_rows: int
+    unlisted: Mapping[str, float] = field(default_factory=dict)
+    revision: Revision | None = None
+    kept: Kept | None = None
+
+
+def ingest_day(
+    engine: Engine,
+    elexon: Elexon,
+    day: date,
+    now: datetime,
+    periods: Iterable[int] | None = None,
+    archive: Archive | None = None,
+) -> IngestedDay:
+    """Fetches a day (or some of its periods) whole, keeps the answers, then stores it in one transaction.
+
+    ElexonError when a due period could not be read, or when what was read is not to be believed: nothing of the day is
+    then written and what was there stays. ReconError when the source has nothing of the day yet.
+    """
+    with transactions.reading(engine) as connection:
+        wind, other = known_bm_units(connection)
+        stored = stored_rows(connection, day)
+    if not wind:
+        raise ReconError("no wind unit is known: materialize wind_bm_units first")
+    if not elexon.source.can_have(day):
+        raise ReconError(f"{day}: {elexon.source.name} has no recording of this day")
+    due = due_periods(day, now)
+    if not due:
+        raise ReconError(f"{day}: no settlement period of this day is due yet")
+    if periods is not None:
+        periods = _wanted(day, periods, due)
+    stack = elexon.settlement_stack(day, now, periods)
+    if not stack.published:
+        what = "any settlement period of this day" if periods is None else "these settlement periods"
+        raise ReconError(f"{day}: Elexon has not published {what} yet")
+    received = {**stack.received, **require_belief(elexon, stack, wind, stored, now)}
+    with transactions.writing(engine, [day]) as connection:
+        present = stored_rows(connection, day)
+        if present != stored:
+            # Somebody else stored the day meanwhile: what was not doubted then may be now.
+            received |= require_belief(elexon, stack, wind, present, now)
+        kept = archive.keep(day, received, now) if archive and received else None
+        return store_day(connection, stack, wind, other, now, kept)
+
+
+def _wanted(day: date, periods: Iterable[int], due: range) -> list[int]:
+    """Of the periods that were asked for, those that are due; UsageError when the day has no such period."""
+    asked = sorted(set(periods))
+    for period in asked:
+        period_starts_at(day, period)
+    wanted = [period for period in asked if period in due]
+    if not wanted:
+        raise ReconError(f"{day}: none of these settlement periods is due yet")
+    return wanted
+
+
+def store_day(
+    connection: Connection,
+    stack: SettlementStack,
+    wind: frozenset[str],
+    other: frozenset[str],
+    now: datetime,
+    kept: Kept | None = None,
+) -> IngestedDay:
+    """Makes `wind_bids` and `proof_of_fetch` of the published periods equal to what was fetched."""
+    day, rows = stack.settlement_date, stack.rows
+    bids = rows[rows["bm_unit_id"].isin(wind)].assign(settlement_date=day)
+    bids["gbp"] = (bids["volume"] * bids["original_price"]).fillna(0.0)
+    named = rows["bm_unit_id"].map(is_bm_unit).astype(bool)
+    unlisted = rows[named & ~rows["bm_unit_id"].isin(wind | other) & (rows["volume"] < 0)]
+    wanted = _plain_rows(bids, ("settlement_date", *BID_COLUMNS))
+    proofs = _proofs(stack, wanted, bids, unlisted, now)
+    before = stored_proofs(connection, day)
+    half_hour = ("settlement_date", "settlement_period")
+    bid_changes = store_fetched(
+        connection, wind_bids, wanted, day, stack.published, key=(*half_hour, "sequence_number")
+    )
+    proof_changes = store_fetched(
+        connection, proof_of_fetch, proofs, day, stack.published, key=half_hour, carried=("fetched_at",)
+    )
+    by_unit = unlisted.groupby("bm_unit_id")["volume"].sum()
+    return IngestedDay(
+        settlement_date=day,
+        changes=sum((*bid_changes.values(), *proof_changes.values()), Changes()),
+        periods=len(stack.published),
+        pending=tuple(stack.pending),
+        stack_rows=len(rows),
+        wind_rows=len(bids),
+        wind_mwh=float(bids["volume"].sum()),
+        wind_gbp=float(bids["gbp"].sum()),
+        tolerated=stack.tolerated,
+        unlisted_rows=len(unlisted),
+        unlisted={str(unit): float(mwh) for unit, mwh in by_unit.items()},
+        revision=note_revision(connection, day, before, proofs, bid_changes, now),
+        kept=kept,
+    )
+
+
+def _proofs(
+    stack: SettlementStack, wind: list[dict[str, Any]], bids: pd.DataFrame, unlisted: pd.DataFrame, now: datetime
+) -> list[dict[str, Any]]:
+    """The proofs of the periods that were fetched whole; `wind` are the rows of `bids` as they are stored."""
+    of_period: dict[int, list[dict[str, Any]]] = {period: [] for period in stack.published}
+    for row in wind:
+        of_period[row["settlement_period"]].append(row)
+    stamped = stack.rows.dropna(subset="created_at")
+    newest = stamped.groupby("settlement_period")["created_at"].max()
+    counted, sums, unknown = (frame.groupby("settlement_period") for frame in (stack.rows, bids, unlisted))
+    rows, mwh, gbp = counted.size(), sums["volume"].sum(), sums["gbp"].sum()
+    unknown_rows, unknown_mwh = unknown.size(), unknown["volume"].sum()
+    return [
+        {
+            "settlement_date": stack.settlement_date,
+            "settlement_period": period,
+            "fetched_at": now,
+            "stack_rows": int(rows.get(period, 0)),
+            "wind_rows": len(held),
+            "wind_mwh": float(mwh.get(period, 0.0)),
+            "wind_gbp": float(gbp.get(period, 0.0)),
+            "unlisted_rows": int(unknown_rows.get(period, 0)),
+            "unlisted_mwh": float(unknown_mwh.get(period, 0.0)),
+            "elexon_created_at": newest.get(period),
+            "fingerprint": fingerprint([row[name] for name in BID_COLUMNS] for row in held),
+        }
+        for period, held in of_period.items()
+    ]
+
+
+def _plain_rows(frame: pd.DataFrame, columns: Sequence[str]) -> list[dict[str, Any]]:
+    """The rows as plain Python values, None for what is absent."""
+    content = frame[list(columns)].astype(object)
+    return [dict(zip(columns, row, strict=True)) for row in content.where(content.notna(), None).to_numpy().tolist()]

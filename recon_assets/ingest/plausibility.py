@@ -1,0 +1,95 @@
+"""Whether what was read of a day may replace what is stored of it.
+
+An answer without a row, one that takes away most of what is stored, and one that hides whose bid it was are believed
+only when the acceptance volumes of the day say the same. Otherwise the day stays as it was, and the reason is given.
+"""
+
+from collections.abc import Mapping
+from datetime import date, datetime
+
+import pandas as pd
+from sqlalchemy import Connection, func, select
+
+from recon_assets.database.tables import curtailment_records, proof_of_fetch
+from recon_assets.domain.settlement import spell_periods
+from recon_assets.elexon.client import Elexon, SettlementStack
+from recon_assets.errors import ElexonError
+from recon_assets.ingest.acceptance_volumes import TOLERANCE_MWH, last_witnessed, volume_gaps
+from recon_assets.ingest.comparison import of_periods
+
+SHORT = 0.5
+"""A period with less than this share of the bids that are stored is much shorter. Real restatements change single rows;
+where a run does take half of a period away, the witness says so too."""
+
+
+def stored_rows(connection: Connection, day: date) -> dict[int, int]:
+    """How many wind bids are stored of each settlement period, by what its proof says.
+
+    Of an adopted period, how many farms have records: old databases hold a bid many times, or one of several.
+    """
+    proofs, records = proof_of_fetch.c, curtailment_records.c
+    proven = select(proofs.settlement_period, proofs.wind_rows).where(proofs.settlement_date == day)
+    farms = select(records.settlement_period, func.count(records.farm_id.distinct())).where(
+        records.settlement_date == day
+    )
+    adopted = connection.execute(farms.group_by(records.settlement_period))
+    return {period: count for rows in (adopted, connection.execute(proven)) for period, count in rows}
+
+
+def require_belief(
+    elexon: Elexon, stack: SettlementStack, wind: frozenset[str], stored: Mapping[int, int], now: datetime
+) -> dict[str, str]:
+    """Makes sure that the stack may replace what is stored; returns the further answers that this took.
+
+    ElexonError when a stored period is no longer published, or when the witness contradicts the stack or is not there.
+    """
+    day, rows = stack.settlement_date, stack.rows
+    withdrawn = [period for period in stack.pending if period in stored]
+    if withdrawn:
+        raise ElexonError(
+            f"{day} settlement period {spell_periods(withdrawn)}: stored, but Elexon does not list it as published; "
+            "the day stays as it was"
+        )
+    bids = rows[rows["bm_unit_id"].isin(wind)]
+    read = bids.groupby("settlement_period").size()
+    filled = set(rows["settlement_period"])
+    doubts = {
+        "no row at all": [period for period in stack.published if period not in filled],
+        "fewer than half of the stored bids": [
+            period for period in stack.published if read.get(period, 0) < SHORT * stored.get(period, 0)
+        ],
+        "bids without a BM unit": sorted(set(nameless_bids(rows)["settlement_period"])),
+    }
+    doubted = {period for periods in doubts.values() for period in periods}
+    if not doubted:
+        return {}
+    doubt = "; ".join(f"{what} in settlement period {spell_periods(where)}" for what, where in doubts.items() if where)
+    answer = elexon.acceptance_volumes(day)
+    if answer is None:
+        raise _refusal(day, doubt, "there is no list of acceptance volumes that could confirm it")
+    volumes, received = answer
+    unspoken = [period for period in doubted if period > last_witnessed(volumes, day, now)]
+    if unspoken:
+        raise _refusal(day, doubt, f"the acceptance volumes do not reach to period {spell_periods(unspoken)}")
+    gaps = volume_gaps(of_periods(volumes, doubted), of_periods(bids, doubted), wind)
+    if gaps:
+        gap = max(gaps, key=lambda found: abs(found.witnessed_mwh - found.bids_mwh))
+        raise _refusal(
+            day,
+            doubt,
+            f"the acceptance volumes contradict it, most for {gap.bm_unit_id} in period {gap.settlement_period}: "
+            f"{gap.witnessed_mwh:,.3f} MWh, not {gap.bids_mwh:,.3f} (tolerance {TOLERANCE_MWH:g} MWh)",
+        )
+    return dict(received)
+
+
+def nameless_bids(rows: pd.DataFrame) -> pd.DataFrame:
+    """Bids that may be a wind unit's and do not say so. An action outside the BM has no unit either, but a price and no
+    acceptance.
+    """
+    of_a_unit = rows["acceptance_id"].notna() | rows["original_price"].isna()
+    return rows[rows["bm_unit_id"].isna() & of_a_unit & (rows["volume"] < 0)]
+
+
+def _refusal(day: date, doubt: str, reason: str) -> ElexonError:
+    return ElexonError(f"{day}: Elexon's answer has {doubt}, and {reason}; the day stays as it was")

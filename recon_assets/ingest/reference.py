@@ -1,0 +1,89 @@
+"""Storing what changes seldom: BM units and difficulty retargets. Both grow by union and never shrink.
+
+Belongs here: reading and writing the tables `wind_bm_units`, `other_bm_units` and `network_difficulty`.
+"""
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Any
+
+import requests
+from sqlalchemy import Connection, Table, bindparam, insert, select, update
+
+from recon_assets.database.tables import network_difficulty, other_bm_units, wind_bm_units
+from recon_assets.domain.bm_units import BmUnit
+from recon_assets.domain.difficulty import Retarget, packaged_retargets, parse_adjustments, with_tail
+from recon_assets.errors import ReconError
+
+
+def store_bm_units(connection: Connection, units: Iterable[BmUnit], now: datetime) -> int:
+    """Adds units and updates what is known of them; returns the rows changed. A unit once wind stays wind."""
+    listed = {unit.bm_unit_id: unit for unit in units}
+    wind = [
+        {
+            "bm_unit_id": unit.bm_unit_id,
+            "national_grid_bm_unit": unit.national_grid_bm_unit,
+            "bm_unit_name": unit.bm_unit_name,
+            "lead_party_name": unit.lead_party_name,
+            "generation_capacity_mw": unit.generation_capacity_mw,
+            "first_seen_at": now,
+        }
+        for unit in listed.values()
+        if unit.is_wind
+    ]
+    other = [
+        {"bm_unit_id": unit.bm_unit_id, "fuel_type": unit.fuel_type} for unit in listed.values() if not unit.is_wind
+    ]
+    changed = _upsert(connection, wind_bm_units, wind, keep=("first_seen_at",))
+    return changed + _upsert(connection, other_bm_units, other)
+
+
+def known_bm_units(connection: Connection) -> tuple[frozenset[str], frozenset[str]]:
+    """The names of the wind units, and of the units known not to be wind (a unit in both is wind)."""
+    wind = frozenset(connection.execute(select(wind_bm_units.c.bm_unit_id)).scalars())
+    return wind, frozenset(connection.execute(select(other_bm_units.c.bm_unit_id)).scalars()) - wind
+
+
+def stored_retargets(connection: Connection) -> list[Retarget]:
+    """The retargets that the database holds."""
+    return [Retarget(**row) for row in connection.execute(select(network_difficulty)).mappings()]
+
+
+def store_retargets(connection: Connection, tail: Sequence[Retarget] = ()) -> int:
+    """Joins the packaged table and a live tail to what is stored; returns the rows changed."""
+    packaged = {retarget.height: retarget for retarget in packaged_retargets()}
+    known = packaged | {retarget.height: retarget for retarget in stored_retargets(connection)}
+    merged = with_tail(list(known.values()), tail)
+    return _upsert(connection, network_difficulty, [vars(retarget) for retarget in merged])
+
+
+def read_tail(mempool_api_url: str, now: datetime, *, timeout_seconds: float = 30) -> list[Retarget]:
+    """The live tail from mempool.space; ReconError that names MEMPOOL_API_URL when it cannot be had."""
+    url = f"{mempool_api_url}/v1/mining/difficulty-adjustments/all"
+    try:
+        response = requests.get(url, timeout=timeout_seconds)
+        response.raise_for_status()
+        return parse_adjustments(response.json(), now)
+    except requests.RequestException as error:
+        reason = type(error).__name__ if isinstance(error, requests.ConnectionError) else str(error)
+        raise ReconError(f"MEMPOOL_API_URL: no difficulty from {url}: {reason}") from error
+
+
+def _upsert(connection: Connection, table: Table, rows: Sequence[dict[str, Any]], keep: Sequence[str] = ()) -> int:
+    """Inserts new rows and updates changed ones, leaving the columns `keep` of a known row as they are."""
+    (key,) = table.primary_key.columns.keys()
+    stored = {row[key]: dict(row) for row in connection.execute(select(table)).mappings()}
+    new = [row for row in rows if row[key] not in stored]
+    kept = {row[key]: {name: stored[row[key]][name] for name in keep} for row in rows if row[key] in stored}
+    changed = [row | kept[row[key]] for row in rows if row[key] in stored and stored[row[key]] != row | kept[row[key]]]
+    if new:
+        connection.execute(insert(table), new)
+    if changed:
+        columns: dict[str, Any] = {
+            column.name: bindparam(f"new_{column.name}") for column in table.c if column.name != key
+        }
+        statement = update(table).where(table.c[key] == bindparam("row_key")).values(columns)
+        connection.execute(
+            statement, [{"row_key": row[key], **{f"new_{name}": row[name] for name in columns}} for row in changed]
+        )
+    return len(new) + len(changed)

@@ -1,0 +1,71 @@
+"""Converging a table to rows that were fetched, so that right rows stay untouched.
+
+Belongs here: from plain rows to the database by way of a temporary table. Does not: where the rows come from.
+"""
+
+from collections.abc import Collection, Iterable, Mapping
+from datetime import date
+from typing import Any
+
+from sqlalchemy import Column, ColumnElement, Connection, Float, Integer, MetaData, Numeric, Table, insert, select
+
+from recon_assets.domain.curtailment import CurtailmentRule
+from recon_assets.domain.settlement import Days
+from recon_assets.reconcile.apply import Changes, converge_by
+from recon_assets.reconcile.layer import DAY, Layer, beyond, distinct_from
+from recon_assets.reconcile.scope import Scope
+
+KEY = ("settlement_date", "settlement_period")
+
+
+def store_fetched(
+    connection: Connection,
+    table: Table,
+    rows: list[dict[str, Any]],
+    day: date,
+    periods: Iterable[int],
+    *,
+    key: tuple[str, ...],
+    carried: Collection[str] = (),
+) -> Mapping[int, Changes]:
+    """Makes a half-hourly table equal to the rows, in some periods of a day; what was done, by settlement period.
+
+    Columns of `carried` follow a change of the others and are none themselves; columns that the rows do not name stay.
+    """
+    named = [column for column in table.columns if column.name in (rows[0] if rows else table.c.keys())]
+    fetched = Table(
+        f"fetched_{table.name}",
+        MetaData(),
+        *(Column(column.name, column.type) for column in named),
+        prefixes=["TEMPORARY"],
+    )
+    fetched.create(connection, checkfirst=False)
+    if rows:
+        connection.execute(insert(fetched), rows)
+    layer = _layer(table, fetched, list(periods), key, tuple(carried))
+    changes = converge_by(connection, layer, Scope(Days(day, day), CurtailmentRule.ALL_BIDS), "settlement_period")
+    fetched.drop(connection)
+    return {period: made for (period,), made in changes.items()}
+
+
+def _layer(table: Table, fetched: Table, periods: list[int], key: tuple[str, ...], carried: tuple[str, ...]) -> Layer:
+    content = [column for column in fetched.columns if column.name not in (*key, *carried)]
+    numeric = beyond(relative=1e-12)
+
+    def judged(scope: Scope) -> ColumnElement[bool]:
+        return (table.c.settlement_date == scope.days.first) & table.c.settlement_period.in_(periods)
+
+    return Layer(
+        table=table,
+        grain=DAY,
+        period="settlement_date",
+        key=key,
+        compared={
+            column.name: numeric if isinstance(column.type, Float | Integer | Numeric) else distinct_from
+            for column in content
+        },
+        expected=lambda scope: select(fetched),
+        judged=judged,
+        near=judged,
+        carried=carried,
+    )

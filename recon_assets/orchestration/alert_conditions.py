@@ -1,0 +1,244 @@
+"""Problems: what Dagster and the database know to be broken now.
+
+Belongs here: reading failed runs, failed checks, gaps that were given up, and how old the sources are. Does not: which
+of it is news (incidents.py).
+"""
+
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from datetime import date, datetime, timedelta
+
+import dagster as dg
+from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
+
+from recon_assets.database import transactions
+from recon_assets.domain.settlement import Days, contiguous, london_day
+from recon_assets.ingest.reference import stored_retargets
+from recon_assets.orchestration import events
+from recon_assets.orchestration.active_runs import ASKED_BY, PARTITION_TAG, RANGE_TAGS
+from recon_assets.orchestration.checks import CHECKS
+from recon_assets.orchestration.failed_runs import reasons_of
+from recon_assets.orchestration.given_up import Watch, watch_of
+from recon_assets.orchestration.incidents import Problem
+from recon_assets.orchestration.jobs import DAYS_JOBS, LAYER_JOBS, REINGEST_JOB
+from recon_assets.orchestration.partitions import PARTITIONS, days_of
+from recon_assets.orchestration.resource import Workbench
+from recon_assets.orchestration.routine_jobs import daily_check, reconcile_range
+from recon_assets.orchestration.sensors.audit import newest_materialization
+from recon_assets.orchestration.sensors.gaps import CALCULATION_GAPS, INGEST_GAPS
+from recon_assets.orchestration.specs import (
+    LAYER_ASSETS,
+    NETWORK_DIFFICULTY,
+    WIND_BIDS,
+    WIND_GENERATION,
+    layer_assets,
+)
+from recon_assets.orchestration.verification_job import verify_days
+from recon_assets.reconcile.layer import DAY, MONTH, YEAR, Grain
+from recon_assets.reconcile.layers import CALCULATIONS
+from recon_assets.reconcile.state import last_proven_day
+
+FAILED_RUN = "a run failed"
+FAILED_CHECK = "a check does not hold"
+GIVEN_UP = "given up"
+STALE_SOURCE = "no news from the source"
+
+ASSETS_OF_JOB: Mapping[str, Collection[dg.AssetKey]] = {
+    **DAYS_JOBS,
+    **{LAYER_JOBS[grain].name: [asset.key for asset in layer_assets(grain)] for grain in (MONTH, YEAR)},
+    REINGEST_JOB.name: [WIND_BIDS, *DAYS_JOBS[LAYER_JOBS[DAY].name]],
+    verify_days.name: [WIND_BIDS],
+}
+"""The assets that the days, months or years of a job's run are about, where the run does not name its own."""
+
+GRAINS: Mapping[dg.AssetKey, Grain] = {
+    WIND_BIDS: DAY,
+    WIND_GENERATION: DAY,
+    **{asset.key: asset.layer.grain for asset in LAYER_ASSETS},
+}
+"""Every partitioned asset, upstream first."""
+
+ROUTINES = (daily_check.name, reconcile_range.name)
+"""Jobs whose work is done by runs within theirs."""
+
+LOOK_BACK = timedelta(days=14)
+"""How old a failed run may be to be told of: one that nobody mended in two weeks is no news to anybody."""
+
+SETTLING = timedelta(minutes=5)
+"""How long a check may not hold before that is told: sensors mend what they can within some ticks."""
+
+MOST_SPANS = 5
+"""Messages about one check at most."""
+
+LATEST = timedelta(days=3)
+"""How old the newest ingested day, and the last look at the difficulty, may be: a weekend, and an outage of a day."""
+
+
+def problems(instance: dg.DagsterInstance, bench: Workbench, now: datetime) -> list[Problem]:
+    """Everything that is broken now and that nobody is going to try again by himself."""
+    watches = {
+        CALCULATION_GAPS: watch_of(instance, CALCULATION_GAPS, by_default=True),
+        INGEST_GAPS: watch_of(instance, INGEST_GAPS, by_default=False),
+    }
+    return [
+        *failed_runs(instance, now),
+        *failed_checks(instance, watches.values(), now),
+        *(problem for sensor, watch in watches.items() for problem in given_up_gaps(sensor, watch)),
+        *stale_sources(bench, now),
+    ]
+
+
+def failed_runs(instance: dg.DagsterInstance, now: datetime) -> Iterator[Problem]:
+    """Failed runs that no later run made good: of a run of days, those days and the lowest asset that they lack.
+
+    Runs that a gap sensor asked for, or that Dagster starts again, are tried again: their end is told of, if it is bad.
+    """
+    failed = dg.RunsFilter(statuses=[dg.DagsterRunStatus.FAILURE], updated_after=now - LOOK_BACK)
+    for record in instance.get_run_records(filters=failed):
+        run = record.dagster_run
+        if run.tags.get(ASKED_BY) in (CALCULATION_GAPS, INGEST_GAPS) or run.tags.get("dagster/will_retry") == "true":
+            continue
+        reason, of_days = reasons_of(instance, run)
+        if of_days and run.job_name in ROUTINES:
+            continue  # the runs within it tell of them
+        grain, partitions = _partitions_of(run)
+        if grain is DAY and of_days:
+            partitions = [day.isoformat() for day in of_days]
+        about = run.asset_selection or ASSETS_OF_JOB.get(run.job_name, ())
+        assets = [key for key, of_asset in GRAINS.items() if of_asset is grain and key in about]
+        if not partitions or not assets:
+            if not _has_succeeded_since(instance, record):
+                mend = f"look at run {run.run_id[:8]} in the Dagster UI, and launch it again"
+                yield Problem(run.job_name, FAILED_RUN, None, reason, mend)
+            continue
+        lacking = {
+            day: key
+            for partition, key in _lacking(instance, record, assets, partitions).items()
+            for day in days_of(grain, partition)
+        }
+        for asset in dict.fromkeys(lacking.values()):
+            for span in contiguous([day for day, lowest in lacking.items() if lowest == asset]):
+                yield Problem(
+                    asset.to_user_string(), FAILED_RUN, span, of_days.get(span.first, reason), _reconcile(span)
+                )
+
+
+def failed_checks(instance: dg.DagsterInstance, watches: Iterable[Watch], now: datetime) -> Iterator[Problem]:
+    """Checks whose last evaluation did not hold.
+
+    No news are days that gap sensors are at work on or gave up, and evaluations that are quite new, so that a sensor
+    may still mend what they found, or older than the newest materialization, so that they will be made again.
+    """
+    watched = set().union(*(watch.asked for watch in watches))
+    made = newest_materialization(instance) or 0.0
+    found = instance.event_log_storage.get_latest_asset_check_execution_by_key(list(CHECKS))
+    for key, record in found.items():
+        event = record.event.dagster_event if record.event else None
+        if record.status is not AssetCheckExecutionRecordStatus.FAILED or event is None or record.event is None:
+            continue
+        evaluation = event.asset_check_evaluation_data
+        if evaluation.severity is not dg.AssetCheckSeverity.ERROR:
+            continue
+        is_settled = made < record.event.timestamp < (now - SETTLING).timestamp()
+        asset, kind = key.asset_key.to_user_string(), f"{FAILED_CHECK}: {key.name}"
+        reason, days = evaluation.description or key.name, _days_of(evaluation)
+        for among, is_news in ((days - watched, is_settled), (days & watched, False)):
+            for span in _few_spans(among):
+                mend = f"recon analyze --from {span.first} --to {span.last}"
+                yield Problem(asset, kind, span, reason, mend, is_news)
+        if not days:
+            yield Problem(asset, kind, None, reason, "recon analyze", is_settled)
+
+
+def given_up_gaps(sensor: str, watch: Watch) -> Iterator[Problem]:
+    """Days that a gap sensor does not ask for any more, as long as they are not right."""
+    asset = WIND_BIDS if sensor == INGEST_GAPS else dg.AssetKey(CALCULATIONS.name)
+    for span in contiguous(list(watch.given_up)):
+        mend = f"recon critical {span.first}" if len(span) == 1 and sensor == CALCULATION_GAPS else _reconcile(span)
+        yield Problem(asset.to_user_string(), GIVEN_UP, span, watch.given_up[span.first], mend)
+
+
+def stale_sources(bench: Workbench, now: datetime) -> Iterator[Problem]:
+    """Sources that nothing new was read from for days, though they have it; recordings have nothing new."""
+    if bench.settings.recordings is not None:
+        return
+    with transactions.reading(bench.engine) as connection:
+        newest = last_proven_day(connection)
+        observed = max((retarget.observed_at for retarget in stored_retargets(connection)), default=None)
+    if newest is None:
+        return
+    if london_day(now) - newest > LATEST + timedelta(days=1):
+        reason = f"The newest day that was read from Elexon is {newest}."
+        yield Problem(WIND_BIDS.to_user_string(), STALE_SOURCE, None, reason, "recon doctor, then recon daily-check")
+    if bench.settings.mempool_api_url is not None and observed is not None and now - observed > LATEST:
+        reason = f"The difficulty was last read at {observed:%Y-%m-%dT%H:%MZ}."
+        mend = "recon doctor, then launch the job refresh_difficulty"
+        yield Problem(NETWORK_DIFFICULTY.to_user_string(), STALE_SOURCE, None, reason, mend)
+
+
+def _partitions_of(run: dg.DagsterRun) -> tuple[Grain, Sequence[str]]:
+    """The partitions that a run is about, none where its tags name none, and what they are."""
+    first, last = (run.tags.get(tag, run.tags.get(PARTITION_TAG)) for tag in RANGE_TAGS)
+    if first is None or last is None:
+        return DAY, ()
+    grain = _grain_of(first)
+    return grain, PARTITIONS[grain].get_partition_keys_in_range(dg.PartitionKeyRange(first, last))
+
+
+def _grain_of(period: str) -> Grain:
+    """What 2025-06-06, 2025-06 and 2025 are."""
+    return next(grain for grain in (DAY, MONTH, YEAR) if grain.length == len(period))
+
+
+def _lacking(
+    instance: dg.DagsterInstance, failed: dg.RunRecord, assets: Sequence[dg.AssetKey], partitions: Collection[str]
+) -> dict[str, dg.AssetKey]:
+    """Of each partition the lowest asset that was not made since the run began; nothing of those that have them all.
+
+    Of a comparison with Elexon that failed, a later one that succeeded is as good; a run notes those that differ, too.
+    """
+    # By the clock: the default storage counts the events of each run anew.
+    began = failed.start_time or failed.create_timestamp.timestamp()
+    lacking: dict[str, dg.AssetKey] = {}
+    for key in assets:
+        keys = list(partitions)
+        made = dg.AssetRecordsFilter(key, asset_partitions=keys, after_timestamp=began)
+        good = {record.partition_key for record in events.every_record(instance.fetch_materializations, made)}
+        if failed.dagster_run.job_name == verify_days.name:
+            compared = dg.AssetRecordsFilter(key, asset_partitions=keys, after_timestamp=failed.end_time)
+            good |= {record.partition_key for record in events.every_record(instance.fetch_observations, compared)}
+        for partition in set(partitions) - good:
+            lacking.setdefault(partition, key)
+    return lacking
+
+
+def _has_succeeded_since(instance: dg.DagsterInstance, failed: dg.RunRecord) -> bool:
+    """Whether a later run of the same job, of the same partitions, went well."""
+    run = failed.dagster_run
+    same = {tag: run.tags[tag] for tag in (*RANGE_TAGS, PARTITION_TAG) if tag in run.tags}
+    later = dg.RunsFilter(
+        job_name=run.job_name,
+        statuses=[dg.DagsterRunStatus.SUCCESS],
+        tags=same,
+        created_after=failed.create_timestamp,
+    )
+    return instance.get_runs_count(later) > 0
+
+
+def _days_of(evaluation: dg.AssetCheckEvaluation) -> set[date]:
+    """The days that a check names as the worst; those of a month or a year where it names these."""
+    worst = evaluation.metadata.get("worst")
+    found: set[date] = set()
+    for record in worst.records if isinstance(worst, dg.TableMetadataValue) else ():
+        period = str(record.data.get("settlement_date") or record.data.get("period"))
+        found |= set(days_of(_grain_of(period), period))
+    return found
+
+
+def _few_spans(days: Collection[date]) -> list[Days]:
+    """The spans of the days; one around all of them where they are many, because each is a message."""
+    spans = contiguous(list(days))
+    return spans if len(spans) <= MOST_SPANS else [Days(spans[0].first, spans[-1].last)]
+
+
+def _reconcile(span: Days) -> str:
+    return f"recon date {span.first}" if len(span) == 1 else f"recon range {span.first} {span.last}"

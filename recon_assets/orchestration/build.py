@@ -1,0 +1,50 @@
+"""All definitions, put together on a workbench. What each of them is, the other modules of this package say."""
+
+import os
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+
+import dagster as dg
+
+from recon_assets.orchestration.automation import automated, summary_automation
+from recon_assets.orchestration.resource import Workbench, open_workbench
+from recon_assets.orchestration.routine_jobs import daily_check, reconcile_range
+from recon_assets.orchestration.runnable import runnable_defs
+from recon_assets.orchestration.schedules import schedules
+from recon_assets.orchestration.sensors.audit import audit_sensor
+from recon_assets.orchestration.sensors.gaps import calculation_gap_sensor, ingest_gap_sensor
+from recon_assets.orchestration.sensors.incidents import incident_sensor
+from recon_assets.orchestration.sensors.revisions import revision_sensor
+from recon_assets.orchestration.verification_job import verify_days
+from recon_assets.settings import Settings, Unattended
+
+
+def build_defs(workbench: Workbench | None = None, unattended: Unattended | None = None) -> dg.Definitions:
+    """All definitions, on the environment's workbench or on one that is handed in.
+
+    `unattended` says what runs by itself where nobody switched it by hand; None: as the environment does.
+    """
+    by_itself = unattended or Unattended.from_environment(os.environ)
+    seconds, everything = by_itself.tick_seconds, by_itself.everything
+
+    def settings() -> Settings:
+        return workbench.settings if workbench else Settings.from_environment(os.environ, Path.cwd())
+
+    def opened() -> AbstractContextManager[Workbench]:
+        if workbench is not None:
+            return nullcontext(workbench)
+        return open_workbench(settings())
+
+    others = dg.Definitions(
+        jobs=[daily_check, reconcile_range, verify_days],
+        sensors=[
+            calculation_gap_sensor(seconds),
+            summary_automation(seconds),
+            audit_sensor(seconds),
+            incident_sensor(seconds, settings, opened),
+            ingest_gap_sensor(seconds, starts=everything),
+            revision_sensor(seconds, starts=everything),
+        ],
+        schedules=schedules(starts=everything),
+    )
+    return dg.Definitions.merge(runnable_defs(workbench, automated(opened)), others)

@@ -1,0 +1,107 @@
+"""The one resource: everything that an asset needs from outside, made from the environment or handed in.
+
+Belongs here: settings, engine, source, clock, and the observer to whom work is reported. Does not: assets.
+"""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime
+from functools import cached_property
+from pathlib import Path
+
+import dagster as dg
+from sqlalchemy import Engine
+
+from recon_assets.database.engine import open_engine
+from recon_assets.database.schema import require_schema
+from recon_assets.domain.settlement import Days
+from recon_assets.elexon.archive import Archive
+from recon_assets.elexon.client import Elexon
+from recon_assets.elexon.sources import open_source
+from recon_assets.ingest.bids import IngestedDay
+from recon_assets.ingest.generation import GenerationDay
+from recon_assets.reconcile.check_inputs import Stock
+from recon_assets.reconcile.converge_span import Repair
+from recon_assets.reconcile.plan import Plan
+from recon_assets.reconcile.scope import Scope
+from recon_assets.settings import Settings
+
+WORKBENCH = "workbench"
+"""The resource's key."""
+
+
+class Observer:
+    """Is told of work as it is done. This one does not care; the command's draws a progress bar."""
+
+    def planned(self, work: Plan) -> None:
+        """The work is known."""
+
+    def ingested(self, day: IngestedDay) -> None:
+        """A day was read and stored."""
+
+    def generation_read(self, day: GenerationDay) -> None:
+        """The wind generation of a day was read and stored."""
+
+    def repaired(self, days: Days, repair: Repair) -> None:
+        """The layers of some days were made right."""
+
+    def failed(self, day: date, reason: str) -> None:
+        """A day could not be done."""
+
+    def run_failed(self, job: str, reason: str) -> None:
+        """A run ended without success."""
+
+
+@dataclass
+class Workbench:
+    """Settings with what they open; the source is only opened by work that reads from it.
+
+    `stocks` holds what the latest run that only checks has read, by its run id.
+    """
+
+    settings: Settings
+    engine: Engine
+    observer: Observer = field(default_factory=Observer)
+    stocks: dict[str, Stock] = field(default_factory=dict)
+
+    @cached_property
+    def elexon(self) -> Elexon:
+        """The client of Elexon."""
+        return Elexon(open_source(self.settings), in_flight=self.settings.elexon_requests_in_flight)
+
+    @property
+    def archive(self) -> Archive | None:
+        """Where answers are kept; None when they come from recordings, which is such a place itself."""
+        return None if self.settings.recordings else Archive(self.settings.archive_folder)
+
+    def now(self) -> datetime:
+        """The clock, aware."""
+        return datetime.now(UTC)
+
+    def scope(self, days: Days) -> Scope:
+        """Days under the rule that is set."""
+        return Scope(days, self.settings.curtailment_rule)
+
+
+@contextmanager
+def open_workbench(settings: Settings, observer: Observer | None = None) -> Iterator[Workbench]:
+    """A workbench on a database with a current schema, which is created when the database is empty."""
+    engine = open_engine(settings.database_url)
+    try:
+        require_schema(engine, create=True)
+        yield Workbench(settings, engine, observer or Observer())
+    finally:
+        engine.dispose()
+
+
+Opener = Callable[[], AbstractContextManager[Workbench]]
+"""Opens a workbench where Dagster hands none over."""
+
+
+@dg.resource(description="Database, Elexon source and rule, as the environment says when a run starts.")
+def workbench_from_environment(_: dg.InitResourceContext) -> Iterator[Workbench]:
+    """The workbench of runs that the UI or the daemon started."""
+    with open_workbench(Settings.from_environment(os.environ, Path.cwd())) as workbench:
+        yield workbench

@@ -1,0 +1,116 @@
+"""Attempts: what a gap sensor remembers of the days that it asked runs for, in its cursor.
+
+Belongs here: how often, and when to stop. Does not: what a gap is (reconcile/gaps.py, reconcile/state.py).
+"""
+
+import json
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import date, datetime, timedelta
+from typing import Any
+
+from recon_assets.domain.settlement import Days, contiguous, london_day
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """A day that runs were asked for: the gap's fingerprint, how often, and when last; why it was given up."""
+
+    fingerprint: str
+    count: int
+    asked_at: datetime
+    given_up: str | None = None
+
+
+class Attempts:
+    """The days that a sensor asked runs for and that are not right yet.
+
+    A gap that did not change is asked for as often as there are pauses before an attempt, then it is given up. It is
+    asked for again as soon as it changes, and once on every later day, because what stopped it may be nothing that the
+    rows show (a full disk, a lock).
+    """
+
+    def __init__(self, pauses: Sequence[timedelta], known: Mapping[date, Attempt] | None = None) -> None:
+        self._pauses = pauses
+        self._known = dict(known or {})
+
+    @classmethod
+    def load(cls, pauses: Sequence[timedelta], cursor: str | None) -> "Attempts":
+        """What a cursor keeps under `days`, as `dump` wrote it."""
+        known = {
+            date.fromisoformat(day): Attempt(content, count, datetime.fromisoformat(asked_at), given_up)
+            for day, (content, count, asked_at, given_up) in read_cursor(cursor).get("days", {}).items()
+        }
+        return cls(pauses, known)
+
+    def dump(self) -> dict[str, list[str | int | None]]:
+        """What a cursor keeps."""
+        return {
+            day.isoformat(): [was.fingerprint, was.count, was.asked_at.isoformat(timespec="seconds"), was.given_up]
+            for day, was in sorted(self._known.items())
+        }
+
+    @property
+    def days(self) -> list[date]:
+        """The days that were asked for and are not right yet."""
+        return sorted(self._known)
+
+    @property
+    def given_up(self) -> dict[date, str]:
+        """The days that are no longer asked for, with the reason of their last failure."""
+        return {day: was.given_up for day, was in self._known.items() if was.given_up is not None}
+
+    def forget(self, looked_at: Iterable[date], gaps: Collection[date]) -> None:
+        """Of the days that were looked at, drops those that are right now."""
+        for day in looked_at:
+            if day not in gaps:
+                self._known.pop(day, None)
+
+    def is_due(self, day: date, fingerprint: str, now: datetime) -> bool:
+        """Whether a gap that is not in flight may be asked for."""
+        was = self._known.get(day)
+        if was is None or was.fingerprint != fingerprint:
+            return True
+        if was.count < len(self._pauses):
+            return now >= was.asked_at + self._pauses[was.count]
+        return london_day(now) > london_day(was.asked_at)
+
+    def is_exhausted(self, day: date, fingerprint: str) -> bool:
+        """Whether an unchanged gap was asked for as often as it may be, and nobody said so yet."""
+        was = self._known.get(day)
+        if was is None or was.fingerprint != fingerprint:
+            return False
+        return was.count >= len(self._pauses) and was.given_up is None
+
+    def give_up(self, day: date, reason: str) -> None:
+        """Remembers why a day is no longer asked for."""
+        self._known[day] = replace(self._known[day], given_up=reason)
+
+    def ask(self, day: date, fingerprint: str, now: datetime) -> None:
+        """Remembers that a run was asked for."""
+        was = self._known.get(day)
+        if was is None or was.fingerprint != fingerprint:
+            was = Attempt(fingerprint, 0, now)
+        self._known[day] = replace(was, count=was.count + 1, asked_at=now)
+
+    def __str__(self) -> str:
+        """For people: how many days wait for another attempt, and which were given up."""
+        given_up = ", ".join(str(span) for span in contiguous(list(self.given_up)))
+        waiting = len(self._known) - len(self.given_up)
+        return f"{waiting} asked for, given up: {given_up or 'none'}"
+
+
+def read_cursor(cursor: str | None) -> dict[str, Any]:
+    """The content of a sensor's cursor; nothing before the first tick."""
+    content: dict[str, Any] = json.loads(cursor) if cursor else {}
+    return content
+
+
+def write_cursor(**content: object) -> str:
+    """A sensor's cursor."""
+    return json.dumps(content, separators=(",", ":"))
+
+
+def month_spans(days: Iterable[date]) -> list[Days]:
+    """The fewest spans within months that hold exactly these days, the newest first."""
+    return [month for span in reversed(contiguous(list(days))) for month in reversed(span.by_month())]

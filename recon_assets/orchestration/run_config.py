@@ -1,0 +1,62 @@
+"""How a run goes about its work: its config in the launchpad, its journal, and the work itself put together.
+
+Belongs here: from Dagster's run and config to the domain's words. Does not: assets (assets.py).
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import dagster as dg
+from pydantic import Field
+
+from recon_assets.database.limits import Pace
+from recon_assets.database.work_log import Journal, worker_name
+from recon_assets.domain.settlement import parse_periods
+from recon_assets.orchestration.resource import Workbench
+from recon_assets.orchestration.specs import LayerAsset
+from recon_assets.reconcile.span_runner import Works
+
+STARTED_BY = ("recon/command", "dagster/sensor_name", "dagster/schedule_name", "dagster/backfill")
+"""Tags that say who started a run, the most telling first."""
+
+
+class Pacing(dg.Config):
+    """How a run goes about its work. What is not given is as the environment says (RECON_BATCH_SIZE and so on)."""
+
+    batch_size: int | None = Field(default=None, ge=1, description="Rows that one transaction may touch at most.")
+    pause_seconds: float | None = Field(default=None, ge=0, description="Pause after each chunk.")
+    concurrency: int | None = Field(default=None, ge=1, description="Chunks at once.")
+    periods_at_first: int | None = Field(
+        default=None, ge=1, le=50, description="Settlement periods of the first chunks, for days that are difficult."
+    )
+    periods: str | None = Field(default=None, description="Only these settlement periods, for example 44-48.")
+    farm: str | None = Field(default=None, description="Only this BM unit.")
+
+    def pace(self, default: Pace) -> Pace:
+        """The pace, where nothing else is given as by default."""
+        names = ("batch_size", "pause_seconds", "concurrency", "periods_at_first")
+        given = {name: getattr(self, name) for name in names}
+        return replace(default, **{name: value for name, value in given.items() if value is not None})
+
+
+def works_of(workbench: Workbench, assets: Sequence[LayerAsset], config: Pacing, run: dg.DagsterRun) -> Works:
+    """The work of a run: the assets' layers, for the miner models that are among the assets."""
+    return Works(
+        engine=workbench.engine,
+        layers=list(dict.fromkeys(asset.layer for asset in assets)),
+        scope=workbench.scope,
+        now=workbench.now,
+        journal=journal_of(workbench, run),
+        pace=config.pace(workbench.settings.pace),
+        only={asset.model for asset in assets if asset.model is not None},
+        periods=None if config.periods is None else parse_periods(config.periods),
+        farm=config.farm,
+    )
+
+
+def journal_of(workbench: Workbench, run: dg.DagsterRun) -> Journal:
+    """The journal of a run, under the name of whoever started it."""
+    by = (run.tags.get(tag) for tag in STARTED_BY)
+    return Journal(
+        workbench.engine, worker_name(next(filter(None, by), f"Dagster run {run.run_id[:8]}")), workbench.now
+    )

@@ -1,0 +1,63 @@
+"""The sensor that has every check evaluated again, once work that nobody checked has come to its end."""
+
+import dagster as dg
+from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
+
+from recon_assets.orchestration.active_runs import ASKED_BY, active_runs
+from recon_assets.orchestration.checks import CHECKS
+from recon_assets.orchestration.instance import keep_house
+from recon_assets.orchestration.jobs import AUDIT_JOB
+from recon_assets.orchestration.retry_state import read_cursor, write_cursor
+
+AUDITS = "audit_sensor"
+
+
+def audit_sensor(tick_seconds: int) -> dg.SensorDefinition:
+    """Has work checked that nobody checked."""
+    return dg.SensorDefinition(
+        name=AUDITS,
+        job=AUDIT_JOB,
+        evaluation_fn=find_unchecked_work,
+        minimum_interval_seconds=tick_seconds,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description="Has every check evaluated when assets were materialized since, and nothing is queued or running "
+        "any more: checks speak of the whole history, so that runs which fill it leave them out.",
+    )
+
+
+def find_unchecked_work(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
+    """Waits for one tick without anything new, in which the automation may ask for what follows."""
+    keep_house(context.instance)
+    made, judged = newest_materialization(context.instance), _oldest_evaluation(context.instance)
+    seen = read_cursor(context.cursor).get("made")
+    if made is None or judged > made:
+        return dg.SkipReason("Nothing was made since the last checks.")
+    if active_runs(context.instance):
+        return dg.SkipReason("Runs are queued or running.")
+    cursor = write_cursor(made=made)
+    if made != seen:
+        return dg.SensorResult(skip_reason=dg.SkipReason("Waits for a quiet minute."), cursor=cursor)
+    request = dg.RunRequest(run_key=f"after {made}", tags={ASKED_BY: AUDITS})
+    return dg.SensorResult(run_requests=[request], cursor=cursor)
+
+
+def newest_materialization(instance: dg.DagsterInstance) -> float | None:
+    """When a checked asset was materialized last (seconds since 1970)."""
+    records = instance.get_asset_records(list({check.asset_key for check in CHECKS}))
+    made = (record.asset_entry.last_materialization for record in records)
+    return max((event.timestamp for event in made if event is not None), default=None)
+
+
+def _oldest_evaluation(instance: dg.DagsterInstance) -> float:
+    """When the run began that evaluated a check which was evaluated longest ago; 0 where a check never was."""
+    found = instance.event_log_storage.get_latest_asset_check_execution_by_key(list(CHECKS))
+    judged = {record.run_id for record in found.values() if record.status in JUDGED}
+    if any(check not in found or found[check].status not in JUDGED for check in CHECKS):
+        return 0.0
+    # The evaluations themselves are dated in whole seconds: those of a command that made something in the same second
+    # would look older than it.
+    runs = instance.get_run_records(dg.RunsFilter(run_ids=sorted(judged)))
+    return min(run.start_time or 0.0 for run in runs) if len(runs) == len(judged) else 0.0
+
+
+JUDGED = (AssetCheckExecutionRecordStatus.SUCCEEDED, AssetCheckExecutionRecordStatus.FAILED)

@@ -1,0 +1,82 @@
+"""The sensor that tells people what stays broken, and when it is over."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import dagster as dg
+from sqlalchemy.exc import DBAPIError
+
+from recon_assets.database.failures import failure_of
+from recon_assets.errors import ReconError
+from recon_assets.orchestration.alert_conditions import problems
+from recon_assets.orchestration.alerts import AlertError, Alerts
+from recon_assets.orchestration.incidents import Incident, Message, Problem, closing, compare, opening
+from recon_assets.orchestration.instance import keep_house
+from recon_assets.orchestration.resource import Opener
+from recon_assets.orchestration.retry_state import read_cursor, write_cursor
+from recon_assets.settings import Settings
+
+INCIDENTS = "incident_sensor"
+
+
+def incident_sensor(tick_seconds: int, settings: Callable[[], Settings], opened: Opener) -> dg.SensorDefinition:
+    """Tells people of what stays broken; the database, which `opened` reaches, may be what is."""
+
+    def tell_news(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
+        keep_house(context.instance)
+        urls, now = settings().alert_urls, datetime.now(UTC)
+        if not urls:
+            return dg.SkipReason("RECON_ALERT_URLS is empty: nobody is told.")
+        known = [Incident.load(kept) for kept in read_cursor(context.cursor).get("open", [])]
+        try:
+            with opened() as bench:
+                now = bench.now()
+                found = problems(context.instance, bench, now)
+        except (ReconError, DBAPIError) as error:
+            found = [_unreachable(error), *(replace(was.problem, is_news=False) for was in known)]
+        return _tell_of(context, Alerts(urls), known, found, now)
+
+    return dg.SensorDefinition(
+        name=INCIDENTS,
+        evaluation_fn=tell_news,
+        minimum_interval_seconds=tick_seconds,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description="Tells RECON_ALERT_URLS once when something stays broken (a run, a check, a gap that was given up, "
+        "a source without news, the database), with reason and the command that mends it, and once when it is over.",
+    )
+
+
+def _unreachable(error: ReconError | DBAPIError) -> Problem:
+    reason = str(error) if isinstance(error, ReconError) else failure_of(error).reason
+    return Problem("database", "cannot be used", None, reason, "recon doctor")
+
+
+def _tell_of(
+    context: dg.SensorEvaluationContext,
+    alerts: Alerts,
+    known: Sequence[Incident],
+    found: Sequence[Problem],
+    now: datetime,
+) -> dg.SensorResult:
+    """The cursor has the open incidents: what could not be told is told by the next tick."""
+    still, begun, over = compare(known, found, now)
+    told = [new for new in begun if _tell(context, alerts, opening(new))]
+    untold_ends = [old for old in over if not _tell(context, alerts, closing(old, now))]
+    open_now = [*still, *told, *untold_ends]
+    failed = len(begun) - len(told) + len(untold_ends)
+    said = f"{len(open_now)} open, {len(told)} begun, {len(over) - len(untold_ends)} over, {failed} could not be told."
+    cursor = write_cursor(open=[incident.dump() for incident in open_now])
+    return dg.SensorResult(skip_reason=dg.SkipReason(said), cursor=cursor)
+
+
+def _tell(context: dg.SensorEvaluationContext, alerts: Alerts, message: Message) -> bool:
+    """Whether somebody was reached; who was not is in the log of the tick."""
+    try:
+        unreached = alerts.send(message.title, message.body)
+    except AlertError as error:
+        context.log.error(str(error))
+        return False
+    if unreached:
+        context.log.warning(f"{unreached} receivers of RECON_ALERT_URLS could not be reached to tell: {message.title}")
+    return True

@@ -1,0 +1,200 @@
+"""Repair: makes a layer equal to what the layer below says it must be, by set-based SQL.
+
+Missing rows are inserted, wrong values corrected, rows that must not be there removed, right rows left untouched. The
+caller holds the transaction and the days' locks. Nothing else writes these tables.
+"""
+
+from contextlib import nullcontext
+from dataclasses import dataclass, fields
+from datetime import date
+from typing import Any
+
+from sqlalchemy import (
+    CTE,
+    CompoundSelect,
+    Connection,
+    Executable,
+    Select,
+    and_,
+    delete,
+    func,
+    insert,
+    literal,
+    select,
+    tuple_,
+    update,
+)
+
+from recon_assets.database.tables import curtailment_records
+from recon_assets.errors import ReconError
+from recon_assets.reconcile.difference import Tally, audit
+from recon_assets.reconcile.layer import Layer, is_first_of_key, is_key_unique
+from recon_assets.reconcile.layers import CALCULATIONS, CURTAILMENT
+from recon_assets.reconcile.scope import Scope, plan_for_merges
+from recon_assets.reconcile.side_by_side import audit_calculations
+
+CORRECTED_AT = ("calculated_at", "updated_at", "last_updated")
+"""Timestamps that follow a correction, where a table has them."""
+
+
+@dataclass(frozen=True)
+class Changes:
+    """Rows of each kind that a convergence dealt with."""
+
+    inserted: int = 0
+    corrected: int = 0
+    removed: int = 0
+    kept: int = 0
+
+    def __add__(self, other: "Changes") -> "Changes":
+        return Changes(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
+
+    @property
+    def total(self) -> int:
+        """Rows that were changed."""
+        return self.inserted + self.corrected + self.removed
+
+
+def converge(connection: Connection, layer: Layer, scope: Scope) -> Changes:
+    """Makes the layer right for the scope; a second call changes nothing."""
+    return sum(converge_by(connection, layer, scope).values(), Changes())
+
+
+def converge_by(connection: Connection, layer: Layer, scope: Scope, *by: str) -> dict[tuple[Any, ...], Changes]:
+    """Makes the layer right, and tells what was done per group of the columns `by`.
+
+    ReconError when the database changed other rows than the audit, made in the same snapshot, said: the transaction is
+    then to be rolled back.
+    """
+    with plan_for_merges(connection) if layer is CALCULATIONS else nullcontext():
+        return _converge(connection, layer, scope, *by)
+
+
+def _converge(connection: Connection, layer: Layer, scope: Scope, *by: str) -> dict[tuple[Any, ...], Changes]:
+    if not _holds_any(connection, layer, scope):
+        return _fill(connection, layer, scope, *by)
+    tallies = _audit(connection, layer, scope, *by)
+    total = sum(tallies.values(), Tally())
+    removed = _remove(connection, layer, scope) if total.superfluous else 0
+    # Where some rows must not be removed, another look tells of which group they are.
+    left = _audit(connection, layer, scope, *by) if removed < total.superfluous else {}
+    corrected = _correct(connection, layer, scope) if total.wrong else 0
+    inserted = _insert_missing(connection, layer, scope) if total.missing else 0
+    if (corrected, inserted) != (total.wrong, total.missing) or removed > total.superfluous:
+        raise ReconError(
+            f"{layer.name} {scope.days}: {total.missing} rows were missing, {total.wrong} wrong and "
+            f"{total.superfluous} superfluous, but {inserted} were inserted, {corrected} corrected and {removed} "
+            "removed; rolled back"
+        )
+    return {
+        group: Changes(
+            inserted=tally.missing,
+            corrected=tally.wrong,
+            removed=tally.superfluous - left.get(group, Tally()).superfluous,
+            kept=tally.actual - tally.wrong,
+        )
+        for group, tally in tallies.items()
+    }
+
+
+def _audit(connection: Connection, layer: Layer, scope: Scope, *by: str) -> dict[tuple[Any, ...], Tally]:
+    if layer is not CALCULATIONS:
+        return audit(connection, layer, scope, *by)
+    tallies: dict[tuple[Any, ...], Tally] = {}
+    for (day, model), tally in audit_calculations(connection, scope).items():
+        parts = {"settlement_date": day, "miner_model": model}
+        group = tuple(parts[name] for name in by)
+        tallies[group] = tallies.get(group, Tally()) + tally
+    return tallies
+
+
+def _holds_any(connection: Connection, layer: Layer, scope: Scope) -> bool:
+    one = select(literal(1)).select_from(layer.table).where(layer.near(scope)).limit(1)
+    return connection.execute(one).first() is not None
+
+
+def _fill(connection: Connection, layer: Layer, scope: Scope, *by: str) -> dict[tuple[Any, ...], Changes]:
+    """Inserts every expected row where none is stored: there is nothing to compare, and to count only afterwards."""
+    expected = layer.expected(scope).cte("expected")
+    inserted = _insert(connection, layer, expected, select(expected))
+    groups = [layer.table.c[name] for name in by]
+    held = select(*groups, func.count()).where(layer.judged(scope)).group_by(*groups)
+    found = {tuple(group): Changes(inserted=rows) for *group, rows in connection.execute(held) if rows}
+    if (counted := sum(found.values(), Changes()).inserted) != inserted:
+        raise ReconError(f"{layer.name} {scope.days}: {inserted} rows were inserted, {counted} are there; rolled back")
+    return found
+
+
+def _remove(connection: Connection, layer: Layer, scope: Scope) -> int:
+    """Deletes duplicates, then rows that nothing below accounts for."""
+    identity = layer.table.primary_key.columns
+    judged = select(*identity).where(layer.judged(scope))
+    removed = 0
+    if not is_key_unique(connection, layer):
+        removed += _delete(connection, layer, judged.where(~is_first_of_key(layer)))
+    expected = layer.expected(scope).cte("expected")
+    # EXCEPT, because an anti-join from the stored rows made SQLite scan the expected ones for each of them.
+    matched = select(*identity).select_from(layer.below(expected, scope))
+    return removed + _delete(connection, layer, judged.where(layer.removable(scope)).except_(matched))
+
+
+def _delete(connection: Connection, layer: Layer, identities: Select[Any] | CompoundSelect[Any]) -> int:
+    statement = delete(layer.table).where(tuple_(*layer.table.primary_key.columns).in_(identities))
+    return _rows_changed(connection, statement)
+
+
+def _correct(connection: Connection, layer: Layer, scope: Scope) -> int:
+    """Updates the rows whose values are wrong."""
+    table, identity = layer.table, layer.table.primary_key.columns
+    expected = layer.expected(scope).cte("expected")
+    values = [
+        (func.coalesce(value, table.c[name]) if name in layer.kept else value).label(name)
+        for name in (*layer.compared, *layer.carried)
+        for value in (layer.stored(expected.c, name),)
+    ]
+    wrong = (
+        select(*(column.label(f"row_{column.name}") for column in identity), *values)
+        .select_from(layer.below(expected, scope))
+        .where(table.c[layer.key[0]].is_not(None), layer.differs(connection, expected))
+        .subquery("wrong")
+    )
+    same_row = and_(*(column == wrong.c[f"row_{column.name}"] for column in identity))
+    new = {value.name: wrong.c[value.name] for value in values}
+    stamps = {name: func.now() for name in CORRECTED_AT if name in table.c}
+    return _rows_changed(connection, update(table).values(new | stamps).where(same_row))
+
+
+def _insert_missing(connection: Connection, layer: Layer, scope: Scope) -> int:
+    expected = layer.expected(scope).cte("expected")
+    stored = layer.below(expected, scope)
+    return _insert(
+        connection, layer, expected, select().select_from(stored).where(layer.table.c[layer.key[0]].is_(None))
+    )
+
+
+def _insert(connection: Connection, layer: Layer, expected: CTE, rows: Select[Any]) -> int:
+    """Inserts rows of those that are expected, in key order, which keeps the index from being split at random."""
+    names = [column.name for column in expected.c if column.name in layer.table.c]
+    values = [layer.stored(expected.c, name).label(name) for name in names]
+    ordered = rows.with_only_columns(*values).order_by(*(expected.c[name] for name in layer.key))
+    return _rows_changed(connection, insert(layer.table).from_select(names, ordered))
+
+
+def _rows_changed(connection: Connection, statement: Executable) -> int:
+    """Executes and counts; SQLite's driver counts nothing of a statement that begins with WITH."""
+    result = connection.execute(statement, execution_options={"preserve_rowcount": True})
+    if connection.dialect.name == "sqlite":
+        return int(connection.exec_driver_sql("SELECT changes()").scalar_one())
+    return result.rowcount
+
+
+def damaged_days(connection: Connection, scope: Scope) -> frozenset[date]:
+    """Ingested days whose curtailment records are not all there: their calculations wait for the repair."""
+    expected = CURTAILMENT.expected(scope).cte("expected")
+    lost = (
+        select(expected.c.settlement_date)
+        .select_from(CURTAILMENT.below(expected, scope))
+        .where(curtailment_records.c.settlement_date.is_(None))
+        .distinct()
+    )
+    return frozenset(connection.execute(lost).scalars())

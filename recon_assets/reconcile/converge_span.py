@@ -1,0 +1,138 @@
+"""The repair of a span of days, months or years: which layers can be made right, and what was done.
+
+Belongs here: the order of the layers, the days that one layer leaves out because the layer below does not vouch for
+them. Does not: SQL that changes rows (converge.py), and what they hold afterwards (evidence.py).
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import date, datetime
+
+from sqlalchemy import Connection, Engine, select
+
+from recon_assets.domain.mining import MODELS
+from recon_assets.reconcile.apply import Changes, converge_by, damaged_days
+from recon_assets.reconcile.content import Evidence, evidence_of
+from recon_assets.reconcile.difference import audit, contradicted_days
+from recon_assets.reconcile.layer import DAY, Layer
+from recon_assets.reconcile.layers import CALCULATIONS, CURTAILMENT, ENERGY_DAILY, curtailed_energy
+from recon_assets.reconcile.scope import Scope, difficulty_history, period_rewards, writing
+from recon_assets.reconcile.state import DayState, generated_days, settlement_days_of
+
+
+@dataclass(frozen=True)
+class Repair:
+    """What a repair did. Keys of `changes` and `evidence` are (layer name, miner model or None, period)."""
+
+    days: Mapping[date, DayState]
+    unfit: Mapping[str, Mapping[date, str]]
+    changes: Mapping[tuple[str, str | None, str], Changes] = field(default_factory=dict)
+    evidence: Mapping[tuple[str, str | None, str], Evidence] = field(default_factory=dict)
+
+    def changes_of(self, layer: str, model: str | None = None, period: str | None = None) -> Changes:
+        """The changes of a layer, of one miner model and one period where they are named."""
+        return sum(
+            (
+                made
+                for (name, of_model, of_period), made in self.changes.items()
+                if name == layer and model in (None, of_model) and period in (None, of_period)
+            ),
+            Changes(),
+        )
+
+
+def repair(
+    engine: Engine,
+    layers: Sequence[Layer],
+    scope: Scope,
+    now: datetime,
+    *,
+    only: Collection[str] = MODELS,
+    converging: Collection[Layer] | None = None,
+    with_evidence: bool = True,
+    timeout_seconds: float | None = None,
+) -> Repair:
+    """Makes the layers right, bottom up, in one transaction under the days' locks; calculations of the models `only`.
+
+    Days that cannot be made right are left as they are and named in `unfit`, per layer, with the reason. With
+    `converging`, the other layers are only looked at: their days that are not right are unfit.
+    """
+    with writing(engine, scope.days, timeout_seconds) as connection:
+        contradicted = contradicted_days(connection, scope)
+        states = settlement_days_of(connection, scope, now, contradicted).days
+        unfit: dict[str, dict[date, str]] = {}
+        changes: dict[tuple[str, str | None, str], Changes] = {}
+        for layer in layers:
+            unfit[layer.name] = _unfit_days(connection, layer, scope, states, contradicted)
+            left_out = frozenset(unfit[layer.name]) if layer in (CURTAILMENT, CALCULATIONS) else frozenset()
+            fit = _for_layer(layer, scope, only).leaving_out(left_out)
+            if converging is not None and layer not in converging:
+                for (day,), tally in audit(connection, layer, fit, layer.period).items():
+                    if tally.faults:
+                        unfit[layer.name][day] = f"{day}: not all settlement periods of {layer.name} are right"
+                continue
+            by = (layer.period, "miner_model") if "miner_model" in layer.key else (layer.period,)
+            for (period, *model), made in converge_by(connection, layer, fit, *by).items():
+                changes[layer.name, model[0] if model else None, str(period)] = made
+        evidence = {
+            key: found
+            for layer in (layers if with_evidence else ())
+            for key, found in evidence_of(connection, layer, _for_layer(layer, scope, only))
+        }
+    return Repair(states, unfit, changes, evidence)
+
+
+def _for_layer(layer: Layer, scope: Scope, only: Collection[str]) -> Scope:
+    chosen = {name: model for name, model in scope.models.items() if name in only}
+    return replace(scope, models=chosen) if layer is CALCULATIONS else scope
+
+
+def _unfit_days(
+    connection: Connection,
+    layer: Layer,
+    scope: Scope,
+    states: Mapping[date, DayState],
+    contradicted: frozenset[date],
+) -> dict[date, str]:
+    """The days that a layer cannot be made right for, with the reason."""
+    if layer.grain is not DAY:
+        return {}
+    unfit = {
+        day: f"{day} has never been ingested: materialize wind_bids, or run 'recon date {day}'"
+        for day, state in states.items()
+        if state is DayState.NOT_INGESTED
+    }
+    if layer is ENERGY_DAILY:
+        for day in generated_days(connection, scope):
+            unfit.pop(day, None)
+    if layer is CURTAILMENT:
+        unfit |= {
+            day: f"{day}: the stored wind bids are not those fetched: run 'recon date {day}' to read them again"
+            for day in contradicted
+        }
+    if layer is CALCULATIONS:
+        unfit |= {
+            day: f"{day}: curtailment records are missing; calculations wait until curtailment_records is right"
+            for day in damaged_days(connection, scope.leaving_out(contradicted))
+        }
+        unfit |= _days_of_unknown_difficulty(connection, scope)
+    return unfit
+
+
+def _days_of_unknown_difficulty(connection: Connection, scope: Scope) -> dict[date, str]:
+    """Days with curtailed energy in a settlement period whose reward is not known, with the reason."""
+    energy = curtailed_energy(scope).subquery("energy")
+    same = (energy.c.settlement_date == period_rewards.c.settlement_date) & (
+        energy.c.settlement_period == period_rewards.c.settlement_period
+    )
+    without = (
+        select(energy.c.settlement_date)
+        .select_from(energy.outerjoin(period_rewards, same))
+        .where(period_rewards.c.difficulty.is_(None))
+        .distinct()
+    )
+    days = connection.execute(without).scalars().all()
+    if not days:
+        return {}
+    history = difficulty_history(connection)
+    return {day: str(history.unknown(day)) for day in days}

@@ -1,0 +1,126 @@
+"""Audit: says exactly what of a layer is not right, by value, from the rows at the moment of asking.
+
+Belongs here: the set-based comparison of a layer with the layer below, and of bids with their proofs. Does not: what
+follows for the state of things (state.py, census.py), and repairs.
+"""
+
+from dataclasses import dataclass
+from datetime import date
+from decimal import ROUND_DOWN, Decimal
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, and_, func, or_, select, true, union_all
+
+from recon_assets.database.tables import proof_of_fetch, wind_bids
+from recon_assets.reconcile.layer import Layer, in_days, is_first_of_key, is_key_unique
+from recon_assets.reconcile.scope import Scope
+
+LARGEST_ROUNDING = 1e-5
+"""MWh or GBP that a period's sum may differ by for the order of its summands alone (sums reach 1e6)."""
+
+
+@dataclass(frozen=True)
+class Tally:
+    """Rows of one layer: of those expected, how many are there (`actual`), and what is not right with the rest.
+
+    `surplus` rows have no expected row (an orphan, of a calculation); `duplicated` are further rows of one key.
+    """
+
+    expected: int = 0
+    actual: int = 0
+    surplus: int = 0
+    duplicated: int = 0
+    wrong: int = 0
+
+    def __add__(self, other: "Tally") -> "Tally":
+        return Tally(
+            self.expected + other.expected,
+            self.actual + other.actual,
+            self.surplus + other.surplus,
+            self.duplicated + other.duplicated,
+            self.wrong + other.wrong,
+        )
+
+    @property
+    def missing(self) -> int:
+        """Expected rows that are not there."""
+        return self.expected - self.actual
+
+    @property
+    def superfluous(self) -> int:
+        """Rows that must not be there."""
+        return self.surplus + self.duplicated
+
+    @property
+    def faults(self) -> int:
+        """Everything that is not right."""
+        return self.missing + self.superfluous + self.wrong
+
+    @property
+    def completion_pct(self) -> float:
+        """Right rows of those expected, in percent, rounded down: 100 only when nothing is missing or wrong."""
+        if not self.expected:
+            return 100.0
+        share = Decimal(100) * (self.actual - self.wrong) / self.expected
+        return float(share.quantize(Decimal("0.01"), ROUND_DOWN))
+
+
+def audit(connection: Connection, layer: Layer, scope: Scope, *by: str) -> dict[tuple[Any, ...], Tally]:
+    """Compares a layer with what the layer below says, grouped by the columns `by`; one query for each side."""
+    table = layer.table
+    # Where the database forbids duplicates nobody needs to look for them.
+    first = true() if is_key_unique(connection, layer) else is_first_of_key(layer)
+    expected = layer.expected(scope).cte("expected")
+    matched = table.c[layer.key[0]].is_not(None)
+    groups = [expected.c[name] for name in by]
+    below = (
+        select(*groups, func.count(), count_if(matched), count_if(and_(matched, layer.differs(connection, expected))))
+        .select_from(layer.below(expected, scope, first))
+        .group_by(*groups)
+    )
+    columns = [table.c[name] for name in by]
+    stored = select(*columns, count_if(first), count_if(~first)).where(layer.judged(scope)).group_by(*columns)
+    tallies: dict[tuple[Any, ...], Tally] = {}
+    for *key, count, actual, wrong in connection.execute(below):
+        tallies[tuple(key)] = Tally(count, actual, -actual, 0, wrong)
+    for *key, rows, duplicates in connection.execute(stored):
+        tallies[tuple(key)] = tallies.get(tuple(key), Tally()) + Tally(0, 0, rows, duplicates, 0)
+    return tallies
+
+
+def count_if(condition: ColumnElement[bool]) -> ColumnElement[int]:
+    """How many rows of a group a condition holds for."""
+    return func.count().filter(condition)
+
+
+def contradicted_days(connection: Connection, scope: Scope) -> frozenset[date]:
+    """Days whose stored bids are not those that their proof of fetch speaks of: they must be read again."""
+    proofs, bids = proof_of_fetch.c, wind_bids.c
+    claimed = select(
+        proofs.settlement_date,
+        proofs.settlement_period,
+        proofs.wind_rows.label("rows"),
+        proofs.wind_mwh.label("mwh"),
+        proofs.wind_gbp.label("gbp"),
+    ).where(in_days(proofs.settlement_date, scope))
+    found = (
+        select(
+            bids.settlement_date,
+            bids.settlement_period,
+            -func.count(),
+            -func.sum(bids.volume),
+            -func.coalesce(func.sum(bids.volume * bids.original_price), 0.0),
+        )
+        .where(in_days(bids.settlement_date, scope))
+        .group_by(bids.settlement_date, bids.settlement_period)
+    )
+    both = union_all(claimed, found).subquery("both_sides")
+    contradiction = or_(
+        func.sum(both.c.rows) != 0,
+        func.abs(func.sum(both.c.mwh)) > LARGEST_ROUNDING,
+        func.abs(func.sum(both.c.gbp)) > LARGEST_ROUNDING,
+    )
+    periods = (
+        select(both.c.settlement_date).group_by(both.c.settlement_date, both.c.settlement_period).having(contradiction)
+    )
+    return frozenset(connection.execute(periods).scalars())

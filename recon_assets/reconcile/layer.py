@@ -1,0 +1,268 @@
+"""What a layer is: a table, its grain, the rows that it must hold, and how far a stored value may be from them.
+
+Belongs here: the machinery that all layers share. Does not: the layers themselves (layers.py).
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from decimal import Decimal
+from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
+
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    Connection,
+    Double,
+    FromClause,
+    Inspector,
+    Join,
+    Numeric,
+    Select,
+    Table,
+    Text,
+    Transaction,
+    and_,
+    case,
+    cast,
+    exists,
+    false,
+    func,
+    inspect,
+    literal_column,
+    or_,
+    true,
+)
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.base import ReadOnlyColumnCollection
+from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.functions import FunctionElement
+
+from recon_assets.database.tables import AMOUNT
+from recon_assets.domain.settlement import Days
+from recon_assets.reconcile.scope import Scope
+
+Columns = Mapping[str, ColumnElement[Any]] | ReadOnlyColumnCollection[str, Any]
+Written = Callable[[Columns], ColumnElement[Any]]
+Differs = Callable[[ColumnElement[Any], ColumnElement[Any]], ColumnElement[bool]]
+
+
+def beyond(*, relative: float, absolute: float = 0.0) -> Differs:
+    """Says that a stored number differs from the expected one by more than **both** tolerances, or is NULL alone."""
+
+    def differs(stored: ColumnElement[Any], expected: ColumnElement[Any]) -> ColumnElement[bool]:
+        number = cast(stored, Double)
+        gap = func.abs(number - expected)
+        # Inside a CASE both databases stop at the first that holds, which of most rows is the first.
+        within = or_(
+            gap <= absolute if absolute else number == expected,
+            gap <= relative * func.abs(expected),
+            and_(stored.is_(None), expected.is_(None)),
+        )
+        return case((within, false()), else_=true())
+
+    return differs
+
+
+class in_decimals(FunctionElement[float]):  # noqa: N801 - it is written as a function
+    """A double rounded once, to so many decimals, as the engine stores amounts; 9.2e18 units of the last are too many.
+
+    By way of a whole number: PostgreSQL takes three times as long to turn a double into a numeric by way of its text.
+    """
+
+    inherit_cache = True
+    type = AMOUNT
+    name = "in_decimals"
+
+    def __init__(self, value: ColumnElement[Any], decimals: int) -> None:
+        super().__init__(value, literal_column(str(10**decimals)), literal_column(f"{Decimal(1).scaleb(-decimals):f}"))
+
+
+@compiles(in_decimals)
+def _in_decimals(element: in_decimals, compiler: SQLCompiler, **options: Any) -> str:
+    value, units, _ = (compiler.process(clause, **options) for clause in element.clauses)
+    return f"round(({value}) * {units}.0) / {units}.0"
+
+
+@compiles(in_decimals, "postgresql")
+def _in_decimals_of_postgresql(element: in_decimals, compiler: SQLCompiler, **options: Any) -> str:
+    value, units, unit = (compiler.process(clause, **options) for clause in element.clauses)
+    return f"CAST(round(({value}) * {units}) AS BIGINT) * {unit}"
+
+
+def where_known(differs: Differs) -> Differs:
+    """Says nothing against a stored value where none is expected (NULL)."""
+
+    def differs_from_known(stored: ColumnElement[Any], expected: ColumnElement[Any]) -> ColumnElement[bool]:
+        return and_(expected.is_not(None), differs(stored, expected))
+
+    return differs_from_known
+
+
+def distinct_from(stored: ColumnElement[Any], expected: ColumnElement[Any]) -> ColumnElement[bool]:
+    """Says that a stored text or flag is not the expected one; NULL equals NULL."""
+    return stored.is_distinct_from(expected)
+
+
+@dataclass(frozen=True)
+class Grain:
+    """Days, months or years: the summary column that holds one, and how much of an ISO date names it."""
+
+    column: str
+    length: int
+
+    def of(self, day: ColumnElement[Any]) -> ColumnElement[Any]:
+        """The period that a date column falls in (dates are ISO text on SQLite)."""
+        return day if self is DAY else func.substr(cast(day, Text), 1, self.length)
+
+    def label(self, day: date) -> str:
+        """The period that a date falls in, for example '2025-06'."""
+        return day.isoformat()[: self.length]
+
+    def whole(self, days: Days) -> Days:
+        """The days widened to whole periods."""
+        if self is MONTH:
+            return Days(days.first.replace(day=1), Days.of_month(MONTH.label(days.last)).last)
+        if self is YEAR:
+            return Days(days.first.replace(month=1, day=1), days.last.replace(month=12, day=31))
+        return days
+
+
+DAY = Grain("summary_date", 10)
+MONTH = Grain("year_month", 7)
+YEAR = Grain("year", 4)
+
+
+@dataclass(frozen=True, eq=False)
+class Layer:
+    """One table of the chain.
+
+    `period` is the column that says which day, month or year (the grain) a row is of. `compared` columns make a row
+    wrong; `carried` ones only follow a correction; `written` says how an expected value is stored when it is not stored
+    as it is compared; of the `kept` ones a stored value stays where none is expected. `judged` are the stored rows that
+    the layer speaks of; those with no expected row are removed where `removable`; `near` narrows the stored rows that
+    an expected one can be, so that a join reads no others.
+    """
+
+    table: Table
+    grain: Grain
+    period: str
+    key: tuple[str, ...]
+    compared: Mapping[str, Differs]
+    expected: Callable[[Scope], Select[Any]]
+    judged: Callable[[Scope], ColumnElement[bool]]
+    near: Callable[[Scope], ColumnElement[bool]]
+    removable: Callable[[Scope], ColumnElement[bool]] = lambda scope: true()
+    carried: tuple[str, ...] = ()
+    written: Mapping[str, Written] = field(default_factory=dict)
+    kept: frozenset[str] = frozenset()
+
+    @property
+    def name(self) -> str:
+        """The table's name, which is the asset's name too."""
+        return self.table.name
+
+    def stored(self, expected: Columns, name: str) -> ColumnElement[Any]:
+        """The expected value of a column in the form that is stored."""
+        return self.written[name](expected) if name in self.written else expected[name]
+
+    def differs(self, connection: Connection, expected: FromClause) -> ColumnElement[bool]:
+        """Whether a stored row's values are wrong."""
+        return self.differs_in(connection, self.table.c, expected.c)
+
+    def differs_in(self, connection: Connection, stored: Columns, expected: Columns) -> ColumnElement[bool]:
+        """Whether any compared column of `stored` is not what is expected, as far as the column can hold it."""
+        decimals = kept_decimals(connection, self)
+        return or_(*(self._differs(connection, stored, expected, name, decimals.get(name)) for name in self.compared))
+
+    def _differs(
+        self, connection: Connection, stored: Columns, expected: Columns, name: str, decimals: int | None
+    ) -> ColumnElement[bool]:
+        differs = self.compared[name](stored[name], expected[name])
+        if decimals is not None:
+            kept = as_kept(self.stored(expected, name), decimals)
+            return and_(differs, stored[name].is_distinct_from(kept))
+        if name in self.written and connection.dialect.name == "postgresql":
+            # Most rows are as they would be written: then no numeric becomes a double, which goes by way of text.
+            return case((stored[name] == self.stored(expected, name), false()), else_=differs)
+        return differs
+
+    def below(self, expected: FromClause, scope: Scope, *only: ColumnElement[bool]) -> Join:
+        """Every expected row with its stored row, which is NULL when it is missing."""
+        same_key = (self.table.c[name] == expected.c[name] for name in self.key)
+        return expected.outerjoin(self.table, and_(*same_key, self.near(scope), *only))
+
+
+def in_days(day: ColumnElement[Any], scope: Scope) -> ColumnElement[bool]:
+    """Whether a date lies in the scope's days."""
+    within = day.between(scope.days.first, scope.days.last)
+    return and_(within, day.not_in(sorted(scope.without))) if scope.without else within
+
+
+def in_scope(columns: ReadOnlyColumnCollection[str, Column[Any]], scope: Scope) -> ColumnElement[bool]:
+    """Whether a row of a half-hourly table lies in the scope's days, and in its periods and farm where it has them."""
+    within = [in_days(columns.settlement_date, scope)]
+    if scope.periods:
+        within.append(columns.settlement_period.between(*scope.periods))
+    farm = columns.get("farm_id", columns.get("bm_unit_id"))
+    if scope.farm and farm is not None:
+        within.append(farm == scope.farm)
+    return and_(*within)
+
+
+_KNOWN: WeakKeyDictionary[Transaction, dict[tuple[str, str], Any]] = WeakKeyDictionary()
+"""What a transaction was told about tables: within one snapshot they stay as they are."""
+
+T = TypeVar("T")
+
+
+def _once(connection: Connection, layer: Layer, what: str, ask: Callable[[Inspector], T]) -> T:
+    transaction = connection.get_transaction()
+    known = {} if transaction is None else _KNOWN.setdefault(transaction, {})
+    if (layer.name, what) not in known:
+        known[layer.name, what] = ask(inspect(connection))
+    answer: T = known[layer.name, what]
+    return answer
+
+
+def is_key_unique(connection: Connection, layer: Layer) -> bool:
+    """Whether the database itself forbids two rows of one key. An adopted table may lack the key."""
+
+    def ask(inspector: Inspector) -> bool:
+        keys: list[Sequence[str | None]] = [inspector.get_pk_constraint(layer.name)["constrained_columns"]]
+        keys += [index["column_names"] for index in inspector.get_indexes(layer.name) if index["unique"]]
+        keys += [constraint["column_names"] for constraint in inspector.get_unique_constraints(layer.name)]
+        return any(set(key) == set(layer.key) for key in keys)
+
+    return _once(connection, layer, "is_key_unique", ask)
+
+
+def kept_decimals(connection: Connection, layer: Layer) -> dict[str, int]:
+    """The decimals that columns keep, where they keep fewer than they are given: numeric(18,8) of an old database."""
+    if connection.dialect.name != "postgresql":
+        return {}
+
+    def ask(inspector: Inspector) -> dict[str, int]:
+        columns = inspector.get_columns(layer.name)
+        return {
+            column["name"]: column["type"].scale
+            for column in columns
+            if isinstance(column["type"], Numeric) and column["type"].scale is not None
+        }
+
+    return _once(connection, layer, "kept_decimals", ask)
+
+
+def as_kept(value: ColumnElement[Any], decimals: int) -> ColumnElement[Any]:
+    """A number as a column with so many decimals keeps it."""
+    return func.round(cast(value, Numeric), decimals)
+
+
+def is_first_of_key(layer: Layer, rows: FromClause | None = None) -> ColumnElement[bool]:
+    """Whether a stored row (of the table or an alias of it) is the oldest of its key; the others are duplicates."""
+    (identity,) = layer.table.primary_key.columns
+    stored = (layer.table if rows is None else rows).c
+    twin = layer.table.alias("twin")
+    same_key = (twin.c[name] == stored[name] for name in layer.key)
+    return ~exists().where(*same_key, twin.c[identity.name] < stored[identity.name])

@@ -1,0 +1,111 @@
+"""Sums of base rows by day, and the summaries that are not what these add up to.
+
+Belongs here: reading a long history's sums once for the summaries of every grain. Does not: the rules of the summaries
+(layers.py).
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import date
+
+from sqlalchemy import Connection, func, insert, select
+
+from recon_assets.database.tables import historical_bitcoin_calculations
+from recon_assets.reconcile.difference import audit, count_if
+from recon_assets.reconcile.layer import Layer, in_scope
+from recon_assets.reconcile.layers import (
+    day_bitcoin,
+    day_energy,
+    day_generation,
+    energy_by_day,
+    generation_by_day,
+)
+from recon_assets.reconcile.scope import Scope
+
+Generation = tuple[float | None, float | None, float | None]
+"""MWh in all, onshore and offshore."""
+
+
+@dataclass
+class Sums:
+    """By date and miner model BTC and rows, by date MWh, GBP and rows, and the wind generation in MWh."""
+
+    bitcoin: dict[tuple[date, str], tuple[float, int]] = field(default_factory=dict)
+    energy: dict[date, tuple[float, float, int]] = field(default_factory=dict)
+    generation: dict[date, Generation] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, parts: Iterable["Sums"]) -> "Sums":
+        """The sums of several pieces, which share no day."""
+        whole = cls()
+        for part in parts:
+            whole.bitcoin |= part.bitcoin
+            whole.energy |= part.energy
+            whole.generation |= part.generation
+        return whole
+
+
+def sum_rows(connection: Connection, scope: Scope) -> Sums:
+    """The sums of the scope's days."""
+    return Sums(
+        bitcoin=sum_bitcoin(connection, scope),
+        energy={
+            day: (float(mwh), float(gbp), count) for day, mwh, gbp, count in connection.execute(energy_by_day(scope))
+        },
+        generation={
+            day: (total, onshore, offshore)
+            for day, total, onshore, offshore, _ in connection.execute(generation_by_day(scope))
+        },
+    )
+
+
+def sum_bitcoin(connection: Connection, scope: Scope) -> dict[tuple[date, str], tuple[float, int]]:
+    """The bitcoin and the calculations of each day and model."""
+    stored = historical_bitcoin_calculations.c
+    # The models beside each other: grouped by day alone, the rows come in the order of their key and none is sorted.
+    columns = [
+        column
+        for model in scope.models
+        for column in (
+            func.sum(stored.bitcoin_mined).filter(stored.miner_model == model),
+            count_if(stored.miner_model == model),
+        )
+    ]
+    by_day = select(stored.settlement_date, *columns).where(in_scope(stored, scope)).group_by(stored.settlement_date)
+    return {
+        (day, model): (float(total), count)
+        for day, *sums in connection.execute(by_day)
+        for model, total, count in zip(scope.models, sums[::2], sums[1::2], strict=True)
+        if count
+    }
+
+
+def stale_keys(
+    connection: Connection, sums: Sums, summaries: Sequence[Layer], scope: Scope
+) -> Mapping[str, frozenset[str]]:
+    """The keys of the summary rows that differ from their base rows, lack them or are lacking, as text, by layer."""
+    _load_sums(connection, sums)
+    found: dict[str, frozenset[str]] = {}
+    for layer in summaries:
+        wider = replace(scope.of(layer.grain.whole(scope.days)), summed=True)
+        tallies = audit(connection, layer, wider, *layer.key)
+        faulty = (key for key, tally in tallies.items() if tally.faults)
+        found[layer.name] = frozenset(" ".join(str(part) for part in key) for key in faulty)
+    return found
+
+
+def _load_sums(connection: Connection, sums: Sums) -> None:
+    """Fills the temporary tables that summaries are made from where the scope says `summed`."""
+    for table in (day_bitcoin, day_energy, day_generation):
+        table.create(connection, checkfirst=False)
+    if sums.bitcoin:
+        bitcoin = ((day, model, total) for (day, model), (total, _) in sums.bitcoin.items())
+        names = ("settlement_date", "miner_model", "bitcoin_mined")
+        connection.execute(insert(day_bitcoin), [dict(zip(names, row, strict=True)) for row in bitcoin])
+    if sums.energy:
+        rows = [{"settlement_date": d, "curtailed_mwh": m, "payment_gbp": p} for d, (m, p, _) in sums.energy.items()]
+        connection.execute(insert(day_energy), rows)
+    if sums.generation:
+        names = ("total_mwh", "onshore_mwh", "offshore_mwh")
+        rows = [{"settlement_date": day, **dict(zip(names, mwh, strict=True))} for day, mwh in sums.generation.items()]
+        connection.execute(insert(day_generation), rows)

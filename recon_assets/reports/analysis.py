@@ -1,0 +1,117 @@
+"""The analysis: every date that is not right, why, and the command that mends it.
+
+Belongs here: from a state to reasons and commands, and printing them. Does not: queries, Dagster.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import date
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from recon_assets.domain.settlement import Days, contiguous, spell_periods
+from recon_assets.reconcile.layers import BITCOIN_DAILY, ENERGY_DAILY, MONTHLY_LAYERS, YEARLY_LAYERS
+from recon_assets.reconcile.state import DayState, State
+
+
+def analysis_facts(state: State) -> dict[str, Any]:
+    """The findings: dates (days that were never read are one span), then months and years, newest first."""
+    findings = [*_days(state), *_never_read(state)]
+    findings.sort(key=lambda finding: str(finding["from"]), reverse=True)
+    summaries = [*_summaries(state, MONTHLY_LAYERS, "month"), *_summaries(state, YEARLY_LAYERS, "year")]
+    return {
+        "days": str(state.scope.days),
+        "faulty_dates": len({day for finding in findings for day in _span(finding)}),
+        "findings": findings,
+        "stale_periods": summaries,
+        "is_right": state.is_right,
+    }
+
+
+def _days(state: State) -> Iterator[dict[str, Any]]:
+    """A finding for every day of which something is stored and not right."""
+    days = {*state.faulty_days, *state.days_in(DayState.INCOMPLETE)}
+    for day in sorted(days):
+        reasons = list(_reasons(state, day))
+        if reasons:
+            yield _finding(Days(day, day), reasons, _command(state, day))
+
+
+def _never_read(state: State) -> Iterator[dict[str, Any]]:
+    stale = {day for day in state.faulty_days if state.days[day] is DayState.NOT_INGESTED}
+    days = [day for day in state.days_in(DayState.NOT_INGESTED) if day not in stale]
+    for span in contiguous(days):
+        words = f"recon range {span.first} {span.last}" if len(span) > 1 else f"recon date {span.first}"
+        yield _finding(span, ["never ingested"], words)
+
+
+def _finding(span: Days, reasons: Sequence[str], command: str) -> dict[str, Any]:
+    return {"from": span.first.isoformat(), "to": span.last.isoformat(), "why": list(reasons), "mend": command}
+
+
+def _span(finding: Mapping[str, Any]) -> Days:
+    return Days(date.fromisoformat(finding["from"]), date.fromisoformat(finding["to"]))
+
+
+def _reasons(state: State, day: date) -> Iterator[str]:
+    if state.days[day] is DayState.NOT_INGESTED:
+        yield "never ingested"
+    if day in state.contradicted:
+        yield "the wind bids are not those that were fetched"
+    if day in state.unproven:
+        yield f"not read: settlement periods {spell_periods(state.unproven[day])}"
+    records = state.curtailment.get(day)
+    if records and records.faults:
+        yield f"records: {_counts(missing=records.missing, surplus=records.superfluous, wrong=records.wrong)}"
+    for model in state.scope.models:
+        tally = state.calculations.get((day, model))
+        if tally and tally.faults:
+            counts = _counts(
+                missing=tally.missing, orphaned=tally.surplus, duplicated=tally.duplicated, wrong=tally.wrong
+            )
+            yield f"{model}: {counts}"
+    stale = [layer.name for layer in (BITCOIN_DAILY, ENERGY_DAILY) if _is_stale(state, layer.name, day)]
+    if stale:
+        yield f"stale: {', '.join(stale)}"
+
+
+def _is_stale(state: State, layer: str, day: date) -> bool:
+    return any(key.split()[0] == day.isoformat() for key in state.stale_summaries.get(layer, ()))
+
+
+def _command(state: State, day: date) -> str:
+    """The least that mends a day: its summaries, its convergence, or reading it again."""
+    reasons = list(_reasons(state, day))
+    if all(reason.startswith("stale") for reason in reasons):
+        return f"recon summaries --from {day} --to {day}"
+    return f"recon date {day}"
+
+
+def _summaries(state: State, layers: Sequence[Any], kind: str) -> Iterator[dict[str, Any]]:
+    stale: dict[str, list[str]] = {}
+    for layer in layers:
+        for key in sorted(state.stale_summaries.get(layer.name, ())):
+            period, *model = key.split()
+            stale.setdefault(period, []).append(f"{layer.name} {model[0]}" if model else layer.name)
+    for period, names in sorted(stale.items(), reverse=True):
+        yield {"period": period, "why": f"stale: {', '.join(names)}", "mend": f"recon summaries --{kind} {period}"}
+
+
+def _counts(**counts: int) -> str:
+    return ", ".join(f"{count:,} {name}" for name, count in counts.items() if count)
+
+
+def print_analysis(console: Console, facts: Mapping[str, Any]) -> None:
+    """The findings, a line for each reason, with the command under them."""
+    console.print(f"[bold]Analysis[/] {facts['days']}: {facts['faulty_dates']:,} dates are not right")
+    table = Table("date", "why", "mend it with", box=None, header_style="bold underline", pad_edge=False)
+    table.columns[2].no_wrap = True
+    for finding in facts["findings"]:
+        first, last = finding["from"], finding["to"]
+        table.add_row(first if first == last else f"{first}..{last}", "\n".join(finding["why"]), finding["mend"])
+    for finding in facts["stale_periods"]:
+        table.add_row(finding["period"], finding["why"], finding["mend"])
+    if table.row_count:
+        console.print(table)
+    console.print("[green]Everything is right.[/]" if facts["is_right"] else "[red]Not everything is right.[/]")

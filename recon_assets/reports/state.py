@@ -1,0 +1,291 @@
+"""The reconciled state in words: the same facts as a table and as JSON.
+
+Belongs here: read-only presentation. Does not: queries, Dagster.
+"""
+
+from collections.abc import Mapping, Sequence
+from datetime import date
+from math import fsum
+from typing import TYPE_CHECKING, Any, Protocol
+
+from rich.console import Console
+from rich.table import Table
+
+from recon_assets.domain.settlement import Days
+from recon_assets.reconcile.apply import Changes
+from recon_assets.reconcile.difference import Tally
+from recon_assets.reconcile.layers import ENERGY
+from recon_assets.reconcile.plan import Plan, spell_days
+from recon_assets.reconcile.spot import Triple
+from recon_assets.reconcile.state import State, state_counts
+
+if TYPE_CHECKING:
+    from recon_assets.ingest.generation import GenerationDay
+
+WORST_DATES = 10
+PIPE_WIDTH = 100
+"""Columns where no terminal says how many it has."""
+
+
+class Work(Protocol):
+    """What was counted while a command worked."""
+
+    read: Changes
+    repaired_rows: Changes
+    days_read: int
+    unlisted: dict[str, float]
+    failures: dict[date, str]
+
+
+def state_facts(state: State) -> dict[str, Any]:
+    """The keys of `recon status --format json`."""
+    records = state.records
+    return {
+        **_calculation_facts(state.total),
+        "curtailment_records": state.curtailment_records,
+        "curtailment": {"missing": records.missing, "surplus": records.surplus, "wrong": records.wrong},
+        "settlement_days": state_counts(state.days.values()),
+        "stale_summaries": state.summary_faults,
+        "latest_ingested": state.latest_ingested.isoformat() if state.latest_ingested else None,
+        "days_behind": state.days_behind,
+        "models": {
+            model: {**_calculation_facts(state.of_model(model)), "bitcoin": state.bitcoin[model]}
+            for model in state.scope.models
+        },
+        "worst_dates": worst_dates(state),
+    }
+
+
+def brief_facts(state: State) -> dict[str, Any]:
+    """A state in a few numbers, for logs."""
+    names = ("settlement_days", "stale_summaries", "days_behind")
+    facts = state_facts(state)
+    return {"days": str(state.scope.days), **_calculation_facts(state.total), **{name: facts[name] for name in names}}
+
+
+def triple_facts(before: Triple, after: Triple) -> dict[str, Any]:
+    """What `recon spot-fix` found and left."""
+    return {
+        "settlement_date": before.day.isoformat(),
+        "settlement_period": before.period,
+        "farm_id": before.farm,
+        "curtailment_records": after.records,
+        "curtailed_mwh": after.curtailed_mwh,
+        "models": {
+            model: {
+                "expected": None if now.expected is None else now.expected[0],
+                "difficulty": None if now.expected is None else now.expected[1],
+                "before": [bitcoin for bitcoin, _ in before.calculations[model].stored],
+                "after": [bitcoin for bitcoin, _ in now.stored],
+                "was_right": before.calculations[model].is_right,
+                "is_right": now.is_right,
+            }
+            for model, now in after.calculations.items()
+        },
+    }
+
+
+def print_triple(console: Console, facts: Mapping[str, Any]) -> None:
+    """The triple as a table."""
+    where = f"{facts['settlement_date']} period {facts['settlement_period']} {facts['farm_id']}"
+    records = _plural(facts["curtailment_records"], "record")
+    console.print(f"[bold]{where}[/]: {facts['curtailed_mwh']:,.3f} MWh curtailed in {records}")
+    table = Table("model", "expected BTC", "before", "after", "", box=None, header_style="bold underline")
+    for name, model in facts["models"].items():
+        verdict = "right" if model["was_right"] else "mended" if model["is_right"] else "[red]not right[/]"
+        table.add_row(name, _bitcoin([model["expected"]]), _bitcoin(model["before"]), _bitcoin(model["after"]), verdict)
+    console.print(table)
+
+
+def _bitcoin(values: Sequence[float | None]) -> str:
+    return ", ".join(f"{value:.12f}" for value in values if value is not None) or "none"
+
+
+def _calculation_facts(tally: Tally) -> dict[str, Any]:
+    return {
+        "expected": tally.expected,
+        "actual": tally.actual,
+        "missing": tally.missing,
+        "orphaned": tally.surplus,
+        "duplicated": tally.duplicated,
+        "wrong": tally.wrong,
+        "completion_pct": tally.completion_pct,
+    }
+
+
+def worst_dates(state: State) -> list[dict[str, Any]]:
+    """The ten dates whose calculations have most faults."""
+    tallies: dict[Any, Tally] = {}
+    for (day, _), tally in state.calculations.items():
+        if tally.faults:
+            tallies[day] = tallies.get(day, Tally()) + tally
+    worst = sorted(tallies.items(), key=lambda item: (-item[1].faults, item[0]))[:WORST_DATES]
+    keys = ("missing", "orphaned", "duplicated", "wrong", "completion_pct")
+    return [
+        {"settlement_date": day.isoformat(), **{key: _calculation_facts(tally)[key] for key in keys}}
+        for day, tally in worst
+    ]
+
+
+def open_console() -> Console:
+    """A console on stdout, wide enough for the tables where it is a file or a pipe."""
+    console = Console()
+    return console if console.is_terminal else Console(width=PIPE_WIDTH)
+
+
+def print_state(console: Console, state: State) -> None:
+    """The state as tables."""
+    facts = state_facts(state)
+    console.print(f"[bold]Reconciled state[/] {state.scope.days} (rule {state.scope.rule})")
+    names = ("model", "expected", "actual", "missing", "orphaned", "duplicated", "wrong", "%", "BTC")
+    table = Table(*names, box=None, padding=(0, 0, 0, 1), pad_edge=False, header_style="bold underline")
+    for column in table.columns:
+        column.no_wrap = True
+        column.justify = "left" if column.header == "model" else "right"
+    for name, model in facts["models"].items():
+        table.add_row(name, *_numbers(model), f"{model['bitcoin']:,.4f}")
+    table.add_row("all", *_numbers(facts), "")
+    console.print(table)
+    curtailment, days = facts["curtailment"], facts["settlement_days"]
+    summary = Table.grid(padding=(0, 2))
+    summary.add_row("Settlement days", ", ".join(f"{count:,} {name}" for name, count in days.items() if count))
+    records = ", ".join(f"{count:,} {name}" for name, count in curtailment.items())
+    summary.add_row("Curtailment records", f"{facts['curtailment_records']:,} ({records})")
+    summary.add_row("Stale summaries", f"{facts['stale_summaries']:,}")
+    behind = f"{_plural(facts['days_behind'], 'day')} behind" if facts["days_behind"] else "up to date"
+    summary.add_row("Latest ingested day", f"{facts['latest_ingested'] or 'none'} ({behind})")
+    console.print(summary)
+    if facts["worst_dates"]:
+        headings = ("worst dates", "missing", "orphaned", "duplicated", "wrong", "%")
+        worst = Table(*headings, box=None, padding=(0, 0, 0, 1), pad_edge=False, header_style="bold underline")
+        for column in worst.columns[1:]:
+            column.justify = "right"
+        for found in facts["worst_dates"]:
+            day, *counts, share = found.values()
+            worst.add_row(day, *(f"{count:,}" for count in counts), f"{share:.2f}")
+        console.print(worst)
+    console.print("[green]Everything is right.[/]" if state.is_right else "[red]Not everything is right.[/]")
+
+
+def _numbers(facts: Mapping[str, Any]) -> list[str]:
+    keys = ("expected", "actual", "missing", "orphaned", "duplicated", "wrong")
+    return [*(f"{facts[key]:,}" for key in keys), f"{facts['completion_pct']:.2f}"]
+
+
+def done_facts(runs: int, told: int, work: Work) -> dict[str, Any]:
+    """What a command did: rows of each kind, days read, Dagster runs, partitions that Dagster was told of."""
+    return {
+        "days_read": work.days_read,
+        "bids": _change_facts(work.read),
+        "converged": _change_facts(work.repaired_rows),
+        "unlisted_bm_units": dict(sorted(work.unlisted.items())),
+        "failed_days": {day.isoformat(): reason for day, reason in sorted(work.failures.items())},
+        "runs": runs,
+        "partitions_told": told,
+    }
+
+
+def _plural(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def _change_facts(changes: Changes) -> dict[str, int]:
+    return {"inserted": changes.inserted, "corrected": changes.corrected, "removed": changes.removed}
+
+
+def print_done(console: Console, done: Mapping[str, Any], before: State, work: Plan) -> None:
+    """What a command did, in a few lines."""
+    was = before.total
+    console.print(
+        f"[bold]Before[/]: {was.missing:,} calculations missing, {was.wrong:,} wrong, {was.surplus:,} orphaned, "
+        f"{was.duplicated:,} duplicated; {_plural(len(work.ingest), 'day')} to read"
+    )
+    counts = done["converged"]
+    console.print(
+        f"[bold]Done[/]: {_plural(done['days_read'], 'day')} read; {_plural(counts['inserted'], 'row')} inserted, "
+        f"{counts['corrected']:,} corrected, {counts['removed']:,} removed; {_plural(done['runs'], 'Dagster run')}"
+    )
+    if done["partitions_told"]:
+        told = _plural(done["partitions_told"], "partition")
+        console.print(f"Dagster was told of {told} that the database proves right")
+    if work.out_of_reach:
+        out = _plural(len(work.out_of_reach), "day")
+        console.print(f"[yellow]{out} that the source does not have (yet)[/]: {spell_days(work.out_of_reach)}")
+    for unit, mwh in done["unlisted_bm_units"].items():
+        console.print(f"[yellow]BM unit {unit} is in no list[/]: {-mwh:,.3f} MWh of accepted bids are not counted")
+
+
+def generation_facts(
+    days: Days, read: Sequence["GenerationDay"], failures: Mapping[date, str], after: State
+) -> dict[str, Any]:
+    """What `recon wind` read, what is stored of it (MWh), and what is not published."""
+    incomplete = [day for day in read if not day.is_whole]
+    stale = sum(len(after.stale_summaries[layer.name]) for layer in ENERGY)
+    return {
+        "days": str(days),
+        "days_read": len(read),
+        "half_hours": {
+            "stored": sum(day.half_hours for day in read),
+            **_change_facts(sum((day.changes for day in read), Changes())),
+        },
+        "mwh": {
+            "onshore": fsum(day.onshore_mwh for day in read),
+            "offshore": fsum(day.offshore_mwh for day in read),
+            "total": fsum(day.total_mwh for day in read),
+        },
+        "incomplete_days": {
+            day.settlement_date.isoformat(): {"pending": list(day.pending), "of_one_kind": list(day.halves)}
+            for day in incomplete
+        },
+        "failed_days": {day.isoformat(): reason for day, reason in sorted(failures.items())},
+        "stale_summaries": stale,
+        "is_right": not (incomplete or failures or stale),
+    }
+
+
+def print_generation(console: Console, facts: Mapping[str, Any]) -> None:
+    """The same as lines."""
+    half_hours, mwh, summed = facts["half_hours"], facts["mwh"], facts["summaries"]
+    console.print(f"[bold]Wind generation[/] {facts['days']}: {_plural(facts['days_read'], 'day')} read")
+    table = Table.grid(padding=(0, 2))
+    counts = f"{half_hours['inserted']:,} inserted, {half_hours['corrected']:,} corrected"
+    table.add_row("Half-hours", f"{half_hours['stored']:,} stored ({counts})")
+    table.add_row("Onshore", f"{mwh['onshore']:,.3f} MWh")
+    table.add_row("Offshore", f"{mwh['offshore']:,.3f} MWh")
+    table.add_row("In all", f"{mwh['total']:,.3f} MWh")
+    changed = f"{summed['inserted']:,} inserted, {summed['corrected']:,} corrected, {summed['removed']:,} removed"
+    table.add_row("Summaries", f"{changed}, {facts['stale_summaries']:,} stale")
+    console.print(table)
+    for day, periods in facts["incomplete_days"].items():
+        for what, found in (("not published", periods["pending"]), ("of one kind only", periods["of_one_kind"])):
+            if found:
+                console.print(f"[yellow]{day}[/]: {what}: settlement period {', '.join(map(str, found))}")
+    if facts["failed_days"]:
+        days = [date.fromisoformat(day) for day in facts["failed_days"]]
+        console.print(f"[yellow]{_plural(len(days), 'day')} could not be read[/]: {spell_days(days)}")
+    console.print("[green]Everything is right.[/]" if facts["is_right"] else "[red]Not everything is right.[/]")
+
+
+def plan_facts(work: Plan) -> dict[str, Any]:
+    """The exact work, for `--dry-run --format json`."""
+    return {
+        "ingest": [day.isoformat() for day in work.ingest],
+        "converge": sorted(day.isoformat() for chunk in work.chunks for day in chunk),
+        "months": work.months,
+        "years": work.years,
+        "out_of_reach": [day.isoformat() for day in work.out_of_reach],
+        "requests": work.requests,
+    }
+
+
+def print_plan(console: Console, work: Plan) -> None:
+    """The exact work as a table."""
+    days = [day for chunk in work.chunks for day in chunk]
+    table = Table.grid(padding=(0, 2))
+    table.add_row("Read from Elexon", f"{len(work.ingest):,} days", spell_days(work.ingest))
+    table.add_row("Bid stack requests", f"{work.requests:,}", "")
+    table.add_row("Converge", f"{len(days):,} days", spell_days(days))
+    table.add_row("Monthly summaries", f"{len(work.months):,}", ", ".join(work.months))
+    table.add_row("Yearly summaries", f"{len(work.years):,}", ", ".join(work.years))
+    table.add_row("Out of reach", f"{len(work.out_of_reach):,} days", spell_days(work.out_of_reach))
+    console.print(table)

@@ -1,0 +1,294 @@
+"""The live dashboard of the work on months, as the journal tells of it.
+
+Belongs here: the figures of each month's work, a frame of them, and drawing one frame after another. Does not: keeping
+the journal (journal.py), and what of the data is right (progress_report.py).
+"""
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.live import Live
+from rich.padding import Padding
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+from sqlalchemy import Engine, inspect
+
+from recon_assets.database.engine import shown
+from recon_assets.database.tables import PROGRESS_TABLES
+from recon_assets.database.transactions import reading
+from recon_assets.database.work_log import MonthProgress, Status, read_progress
+from recon_assets.errors import SchemaError
+
+SILENCE_SECONDS = 120
+"""Whoever works writes after every day that is read and every chunk, which is ended after 60 s at the latest."""
+
+FINISHED_SHOWN = 10
+"""Months that are no longer worked on, the last ones; the others are counted."""
+
+HEADER = ("month", "progress", "", "records", "rate", "success", "failed", "time-outs", "left")
+BAR, WIDEST_BAR = 1, 30
+LINES_AROUND = 5
+"""Of a frame that are no months: the time, the sums, the header, what is left out, and where the cursor is."""
+
+COUNTS = ("total_records", "processed_records", "failed_records", "timeouts")
+NOTHING = "Nothing has been worked on yet: commands, backfills and sensors show here."
+STYLES = {Status.IN_PROGRESS: "cyan", Status.COMPLETED: "green", Status.FAILED: "red"}
+
+
+def work_facts(progress: Iterable[MonthProgress], now: datetime) -> list[dict[str, Any]]:
+    """The work on every month at the instant `now` (aware): what is in progress, then what ended, the latest first."""
+    rows = list(progress)
+    signs: dict[str, float] = {}
+    for row in rows:
+        age = _seconds(row.last_updated, now)
+        if age is not None and row.worker is not None:
+            signs[row.worker] = min(age, signs.get(row.worker, age))
+    never = datetime.min.replace(tzinfo=UTC)
+    ended = sorted(rows, key=lambda row: row.last_updated or never, reverse=True)
+    ordered = [*filter(_is_running, rows), *(row for row in ended if not _is_running(row))]
+    return [_month_facts(row, signs.get(row.worker or ""), now) for row in ordered]
+
+
+def watch_facts(progress: Sequence[MonthProgress], now: datetime) -> dict[str, Any]:
+    """What a frame shows: the months, the sums of those in progress that show signs of life, the rest counted."""
+    months = work_facts(progress, now)
+    running = [month for month in months if month["status"] == Status.IN_PROGRESS]
+    ended = [month for month in months if month["status"] != Status.IN_PROGRESS]
+    earlier = ended[FINISHED_SHOWN:]
+    return {
+        "at": now.astimezone(UTC).isoformat(timespec="seconds"),
+        "in_progress": _sums([month for month in running if not month["is_silent"]]),
+        "silent_months": sum(month["is_silent"] for month in running),
+        "months": [*running, *ended[:FINISHED_SHOWN]],
+        "earlier_months": len(earlier),
+        "earlier_failed": sum(month["status"] == Status.FAILED for month in earlier),
+    }
+
+
+def _is_running(row: MonthProgress) -> bool:
+    return row.status == Status.IN_PROGRESS
+
+
+def _month_facts(row: MonthProgress, sign_of_worker: float | None, now: datetime) -> dict[str, Any]:
+    handled = row.processed_records + row.failed_records
+    age = _seconds(row.last_updated, now)
+    # A worker may begin several months together: those that it has not come to, or is through with, stand still.
+    sign = age if sign_of_worker is None or 0 < handled < row.total_records else sign_of_worker
+    is_silent = _is_running(row) and (sign is None or sign > SILENCE_SECONDS)
+    is_moving = _is_running(row) and not is_silent
+    elapsed = _seconds(row.started_at, now if is_moving else row.last_updated)
+    rate = handled / elapsed if elapsed and row.total_records else None
+    left = max(0, row.total_records - handled)
+    percentage = _pct(handled, row.total_records) if row.total_records else row.percentage_complete
+    return {
+        "month": row.time_period,
+        "phase": row.phase,
+        "status": str(row.status),
+        "percentage_complete": min(100.0, percentage),
+        **{name: getattr(row, name) for name in COUNTS},
+        "records_per_second": rate if rate is None else round(rate, 3),
+        "success_pct": _pct(row.processed_records, handled) if handled else None,
+        "remaining_seconds": round(left / rate) if rate and is_moving else None,
+        "is_silent": is_silent,
+        "age_seconds": age if age is None else round(age),
+        "started_at": row.started_at and row.started_at.isoformat(),
+        "last_updated": row.last_updated and row.last_updated.isoformat(),
+        "worker": row.worker,
+        "error_details": row.error_details,
+    }
+
+
+def _sums(months: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    counts = {name: sum(month[name] for month in months) for name in COUNTS}
+    handled = counts["processed_records"] + counts["failed_records"]
+    rates = [month["records_per_second"] for month in months if month["records_per_second"] is not None]
+    # Workers go on side by side: what remains is what the last of them needs.
+    workers = {month["worker"] for month in months}
+    remaining = [_remaining([month for month in months if month["worker"] == worker]) for worker in workers]
+    known = [seconds for seconds in remaining if seconds is not None]
+    return {
+        "months": len(months),
+        **counts,
+        "records_per_second": round(sum(rates), 3) if rates else None,
+        "success_pct": _pct(counts["processed_records"], handled) if handled else None,
+        "remaining_seconds": max(known) if known and len(known) == len(remaining) else None,
+    }
+
+
+def _remaining(of_worker: Sequence[Mapping[str, Any]]) -> int | None:
+    rate = sum(month["records_per_second"] or 0 for month in of_worker)
+    total, *handled = (sum(month[name] for month in of_worker) for name in COUNTS[:3])
+    return round(max(0, total - sum(handled)) / rate) if rate else None
+
+
+def _pct(part: int, whole: int) -> float:
+    """Rounded down: 100 only when it is all."""
+    return part * 10_000 // whole / 100
+
+
+def _seconds(start: datetime | None, end: datetime | None) -> float | None:
+    # The clock of another machine may be ahead.
+    return None if start is None or end is None else max(0.0, (end - start).total_seconds())
+
+
+def spell_seconds(seconds: float | None) -> str:
+    """A duration in its two largest units; '-' when it is not known.
+
+    >>> [spell_seconds(seconds) for seconds in (None, 7, 125, 7500, 190_000)]
+    ['-', '7s', '2m 05s', '2h 05m', '2d 04h']
+    """
+    if seconds is None:
+        return "-"
+    whole = int(seconds)
+    for unit, size, smaller, part in (("d", 86_400, "h", 3_600), ("h", 3_600, "m", 60), ("m", 60, "s", 1)):
+        if whole >= size:
+            return f"{whole // size}{unit} {whole % size // part:02}{smaller}"
+    return f"{whole}s"
+
+
+def spell_work(month: Mapping[str, Any], width: int) -> str:
+    """What is done to a month, when it was last seen and by whom; in two lines where one is wider than `width`."""
+    age, worker = spell_seconds(month["age_seconds"]), month["worker"]
+    if month["is_silent"]:
+        words, seen, by = ", no sign of life", f" for {age}", " from"
+    else:
+        is_over = month["status"] in (Status.COMPLETED, Status.FAILED)
+        words, seen, by = f" {month['status'].replace('_', ' ')}", f"{'' if is_over else ','} {age} ago", " by"
+    said = f"{month['phase'] or ''}{words}{seen if month['last_updated'] else ''}{by if worker else ''}".strip(" ,")
+    if not worker:
+        return said
+    return f"{said} {worker}" if len(said) + len(worker) < width else f"{said}\n{worker}"
+
+
+def style_of(month: Mapping[str, Any]) -> str:
+    """The colour of a month's work."""
+    return "yellow" if month["is_silent"] else STYLES.get(month["status"], "default")
+
+
+def render(facts: Mapping[str, Any], height: int | None = None) -> RenderableType:
+    """A frame: the sums, then two lines a month, three where something failed; as many months as `height` has room for.
+
+    What is left out is counted in the last line.
+    """
+    return _Frame(facts, height)
+
+
+@dataclass(frozen=True)
+class _Frame:
+    facts: Mapping[str, Any]
+    height: int | None
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        facts, months = self.facts, self.facts["months"]
+        yield Text(facts["at"].replace("T", " ").replace("+00:00", " UTC"), style="dim")
+        if not months:
+            yield Text(NOTHING)
+            return
+        yield Text(_spell_sums(facts), style="bold")
+        figures = [_figures(month) for month in months]
+        widths = [max(map(len, column)) for column in zip(HEADER, *figures, strict=True)]
+        others = sum(widths) - widths[BAR]
+        gap = 2 if others + 2 * len(HEADER) + len(HEADER[BAR]) <= options.max_width else 1
+        widths[BAR] = max(1, min(WIDEST_BAR, options.max_width - others - gap * (len(HEADER) - 1)))
+        yield _row([Text(name, style="bold underline") for name in HEADER], widths, gap)
+        room = None if self.height is None else self.height - LINES_AROUND
+        shown = 0
+        for month, cells in zip(months, figures, strict=True):
+            block = _block(month, cells, widths, gap, options.max_width)
+            if room is not None:
+                room -= len(console.render_lines(block, options))
+                if room < 0:
+                    break
+            yield block
+            shown += 1
+        more = len(months) - shown + facts["earlier_months"]
+        failed = sum(month["status"] == Status.FAILED for month in months[shown:]) + facts["earlier_failed"]
+        if more:
+            yield Text(f"and {more:,} more" + (f", of which {failed:,} failed" if failed else ""), style="dim")
+
+
+def _spell_sums(facts: Mapping[str, Any]) -> str:
+    sums, silent = facts["in_progress"], facts["silent_months"]
+    count = "1 month" if sums["months"] == 1 else f"{sums['months']:,} months"
+    words = f"{count} in progress" if sums["months"] else "Nothing is in progress"
+    if sums["success_pct"] is not None:
+        words += f": {_rate(sums)}, {_success(sums)} success, {spell_seconds(sums['remaining_seconds'])} left"
+    return words + (f"; {silent:,} silent" if silent else "")
+
+
+def _figures(month: Mapping[str, Any]) -> list[str]:
+    """The cells under HEADER; the bar's is empty."""
+    return [
+        month["month"],
+        "",
+        f"{int(month['percentage_complete'])}%",
+        f"{month['processed_records']:,}/{month['total_records']:,}" if month["total_records"] else "-",
+        _rate(month),
+        _success(month),
+        f"{month['failed_records']:,}",
+        f"{month['timeouts']:,}",
+        spell_seconds(month["remaining_seconds"]),
+    ]
+
+
+def _rate(facts: Mapping[str, Any]) -> str:
+    rate = facts["records_per_second"]
+    return "-" if rate is None else f"{rate:,.0f}/s" if rate >= 10 else f"{rate:.1f}/s"
+
+
+def _success(facts: Mapping[str, Any]) -> str:
+    return "-" if facts["success_pct"] is None else f"{facts['success_pct']:.2f}%"
+
+
+def _block(
+    month: Mapping[str, Any], cells: Sequence[str], widths: Sequence[int], gap: int, max_width: int
+) -> RenderableType:
+    style, left = style_of(month), widths[0] + gap
+    bar = ProgressBar(completed=month["percentage_complete"], complete_style=style, finished_style=style)
+    row: list[RenderableType] = [Text(cell) for cell in cells]
+    row[0], row[BAR] = Text(cells[0], style="bold"), bar
+    below = [Text(spell_work(month, max_width - left), style=style)]
+    if month["error_details"] and month["status"] != Status.COMPLETED:
+        below.append(Text(month["error_details"]))
+    return Group(_row(row, widths, gap), *(Padding(line, (0, 0, 0, left)) for line in below))
+
+
+def _row(cells: Iterable[RenderableType], widths: Sequence[int], gap: int) -> Table:
+    grid = Table.grid(padding=(0, gap, 0, 0))
+    for number, width in enumerate(widths):
+        grid.add_column(width=width, no_wrap=True, justify="left" if number <= BAR else "right")
+    grid.add_row(*cells)
+    return grid
+
+
+def watch(
+    engine: Engine,
+    console: Console,
+    now: Callable[[], datetime],
+    interval_seconds: float,
+    once: bool,
+    sleep: Callable[[float], None] = time.sleep,
+) -> None:
+    """Draws a frame every so many seconds until Ctrl-C; a single one when `once`, or where there is no terminal."""
+    if once or not console.is_terminal:
+        console.print(render(watch_facts(_read(engine), now())))
+        return
+    with Live(console=console, auto_refresh=False) as live:
+        while True:
+            frame = render(watch_facts(_read(engine), now()), console.height)
+            # The empty line is for the terminal's ^C, which at the end of a full line would shift the last frame.
+            live.update(Group(frame, Text()), refresh=True)
+            sleep(interval_seconds)
+
+
+def _read(engine: Engine) -> list[MonthProgress]:
+    """The journal at this moment; SchemaError where there is none."""
+    with reading(engine) as connection:
+        if not set(PROGRESS_TABLES).intersection(inspect(connection).get_table_names()):
+            raise SchemaError(f"{shown(engine.url)} keeps no progress yet: run 'recon migrate'")
+        return read_progress(connection)

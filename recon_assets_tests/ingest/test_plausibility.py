@@ -1,0 +1,82 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine
+
+from recon_assets.database.transactions import reading
+from recon_assets.errors import ElexonError
+from recon_assets.ingest.plausibility import stored_rows
+from recon_assets_tests.support.steps import JUNE_6, change_recording, execute, ingest, scalar
+
+RECORDS = "FROM curtailment_records WHERE settlement_date = '2025-06-06'"
+
+
+def stored(engine: Engine) -> dict[int, int]:
+    with reading(engine) as connection:
+        return stored_rows(connection, JUNE_6)
+
+
+def without_volumes(content: dict[str, Any]) -> None:
+    content.pop("acceptance_volumes_bid")
+
+
+def test_of_a_proven_period_the_proof_says_how_many_bids_there_were(small_days: Engine) -> None:
+    before = stored(small_days)
+    assert (before[7], before[12], before[14], len(before)) == (5, 18, 0, 48)
+
+    # Whatever somebody does to the bids.
+    execute(small_days, "DELETE FROM wind_bids WHERE settlement_period = 7")
+
+    assert stored(small_days) == before
+
+
+def test_damage_is_mended_without_a_witness(small_days: Engine, recordings: Path) -> None:
+    # given many bids of a period that nobody published
+    columns = "settlement_date, settlement_period, bm_unit_id, volume, so_flag, cadl_flag"
+    bids = f"SELECT {columns}, 500 + sequence_number + 100 * {{}} FROM wind_bids WHERE settlement_period = 12"
+    for number in (1, 2, 3):
+        execute(small_days, f"INSERT INTO wind_bids ({columns}, sequence_number) {bids.format(number)}")
+        execute(small_days, f"DELETE FROM wind_bids WHERE sequence_number > {600 + 100 * number}")
+    change_recording(recordings, JUNE_6, without_volumes)
+
+    (ingested,) = ingest(small_days, [JUNE_6], recordings)
+
+    assert ingested.changes.removed > 0
+    assert ingested.wind_rows == 83
+
+
+@pytest.fixture
+def adopted(small_days: Engine) -> Engine:
+    """A database with the records of the day, but neither its bids nor its proofs."""
+    execute(small_days, "DELETE FROM wind_bids", "DELETE FROM proof_of_fetch")
+    return small_days
+
+
+def test_of_an_adopted_period_the_farms_count_and_not_its_duplicates(adopted: Engine, recordings: Path) -> None:
+    before = stored(adopted)
+    assert before[7] == scalar(adopted, f"SELECT count(DISTINCT farm_id) {RECORDS} AND settlement_period = 7") > 0
+    assert 14 not in before
+
+    # The old scripts stored some rows over and over.
+    columns = "settlement_date, settlement_period, farm_id, lead_party_name, volume, payment, original_price"
+    for _ in range(3):
+        execute(adopted, f"INSERT INTO curtailment_records ({columns}) SELECT {columns} {RECORDS}")
+    assert stored(adopted) == before
+
+    change_recording(recordings, JUNE_6, without_volumes)
+    assert ingest(adopted, [JUNE_6], recordings)[0].wind_rows == 83
+
+
+def test_adopted_records_are_not_given_up_for_an_answer_that_nobody_confirms(adopted: Engine, recordings: Path) -> None:
+    def lose(content: dict[str, Any]) -> None:
+        rows = content["stack_bid"]["12"]["data"]
+        rows[:] = [row for row in rows if row["volume"] > -0.5]
+
+    change_recording(recordings, JUNE_6, lose)
+
+    with pytest.raises(ElexonError, match=r"fewer than half of the stored bids in settlement period 12, and the acc"):
+        ingest(adopted, [JUNE_6], recordings)
+
+    assert scalar(adopted, f"SELECT count(*) {RECORDS}") == 80
+    assert scalar(adopted, "SELECT count(*) FROM proof_of_fetch") == 0

@@ -1,0 +1,184 @@
+import json
+import socket
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Engine, select
+
+from recon_assets.database.tables import wind_bm_units
+from recon_assets.database.transactions import reading, writing
+from recon_assets.domain.bm_units import BmUnit, packaged_bm_units
+from recon_assets.domain.difficulty import PACKAGED_OBSERVED_AT, Retarget, packaged_retargets
+from recon_assets.elexon.stand_in import Fault, StandInElexon
+from recon_assets.errors import ReconError
+from recon_assets.ingest.reference import known_bm_units, read_tail, store_bm_units, store_retargets, stored_retargets
+from recon_assets_tests.support.steps import NOW
+
+LATER = NOW + timedelta(days=30)
+OBSERVED = datetime(2026, 8, 20, 12, tzinfo=UTC)
+ADJUSTMENTS = "/v1/mining/difficulty-adjustments/all"
+
+
+def wind_farm(name: str, owner: str = "Ann") -> BmUnit:
+    return BmUnit(name, None, None, owner, "WIND", 100.0)
+
+
+def store_units(engine: Engine, *units: BmUnit, now: datetime = LATER) -> int:
+    with writing(engine) as connection:
+        return store_bm_units(connection, units, now)
+
+
+def store_tail(engine: Engine, *tail: Retarget) -> int:
+    with writing(engine) as connection:
+        return store_retargets(connection, tail)
+
+
+def known(engine: Engine) -> tuple[frozenset[str], frozenset[str]]:
+    with reading(engine) as connection:
+        return known_bm_units(connection)
+
+
+def test_the_packaged_units_are_known_by_kind(engine: Engine) -> None:
+    wind, other = known(engine)
+
+    packaged = packaged_bm_units()
+    assert wind == {unit.bm_unit_id for unit in packaged if unit.is_wind}
+    assert other == {unit.bm_unit_id for unit in packaged if not unit.is_wind}
+    assert store_units(engine, *packaged) == 0
+
+
+def test_units_are_added_and_a_vanished_one_stays(engine: Engine) -> None:
+    before, _ = known(engine)
+
+    assert store_units(engine, wind_farm("T_NEW-1")) == 1
+
+    assert known(engine)[0] == before | {"T_NEW-1"}
+
+
+def test_a_changed_owner_is_taken_over_and_the_first_sight_kept(engine: Engine) -> None:
+    store_units(engine, wind_farm("T_NEW-1"), now=NOW)
+
+    changed = store_units(engine, wind_farm("T_NEW-1", owner="Bob"), now=LATER)
+
+    with reading(engine) as connection:
+        row = connection.execute(select(wind_bm_units).where(wind_bm_units.c.bm_unit_id == "T_NEW-1")).one()
+    assert changed == 1
+    assert (row.lead_party_name, row.generation_capacity_mw, row.first_seen_at) == ("Bob", 100.0, NOW)
+
+
+def test_a_unit_once_wind_stays_wind(engine: Engine) -> None:
+    store_units(engine, wind_farm("T_NEW-1"))
+
+    store_units(engine, replace(wind_farm("T_NEW-1"), fuel_type="OTHER"))
+
+    wind, other = known(engine)
+    assert "T_NEW-1" in wind
+    assert "T_NEW-1" not in other
+
+
+def test_a_unit_that_turns_out_to_be_wind_is_wind(engine: Engine) -> None:
+    store_units(engine, replace(wind_farm("T_NEW-1"), fuel_type=None))
+    assert "T_NEW-1" in known(engine)[1]
+
+    store_units(engine, wind_farm("T_NEW-1"))
+
+    wind, other = known(engine)
+    assert "T_NEW-1" in wind
+    assert "T_NEW-1" not in other
+
+
+def test_the_packaged_retargets_are_stored_to_the_last_digit(engine: Engine) -> None:
+    with reading(engine) as connection:
+        stored = stored_retargets(connection)
+
+    assert sorted(stored, key=lambda retarget: retarget.height) == packaged_retargets()
+    assert store_tail(engine) == 0
+
+
+def test_a_tail_is_joined_and_stays_when_there_is_none_later(engine: Engine) -> None:
+    newest = packaged_retargets()[-1]
+    new = Retarget(newest.height + 2016, OBSERVED - timedelta(days=1), True, 1.3e14, "mempool", OBSERVED)
+    exact = replace(
+        newest,
+        starts_at=newest.starts_at + timedelta(seconds=17),
+        time_exact=True,
+        source="mempool",
+        observed_at=OBSERVED,
+    )
+
+    assert store_tail(engine, new, exact) == 2
+    assert store_tail(engine) == 0
+
+    with reading(engine) as connection:
+        stored = {retarget.height: retarget for retarget in stored_retargets(connection)}
+    assert stored[new.height] == new
+    assert stored[newest.height] == exact
+    assert stored[newest.height - 2016].observed_at == PACKAGED_OBSERVED_AT
+
+
+def test_a_tail_that_contradicts_the_table_changes_nothing(engine: Engine) -> None:
+    wrong = replace(packaged_retargets()[-1], difficulty=1.0, observed_at=OBSERVED)
+    new = Retarget(wrong.height + 2016, OBSERVED - timedelta(days=1), True, 1.3e14, "mempool", OBSERVED)
+
+    with pytest.raises(ReconError, match="nothing was changed"):
+        store_tail(engine, new, wrong)
+
+    assert store_tail(engine) == 0
+
+
+@pytest.fixture
+def mempool(recordings: Path) -> Iterator[StandInElexon]:
+    """The stand-in serves any body at any path, so it stands in for mempool.space too."""
+    with StandInElexon(recordings) as server:
+        server.overrides[ADJUSTMENTS] = json.dumps(
+            [
+                [1_786_221_480, 961_632, 127_479_855_693_691.4, 1.00989],
+                [1_785_022_740, 959_616, 126_231_507_121_868.19, 0.99],
+            ]
+        ).encode()
+        yield server
+
+
+def test_the_tail_is_read_over_http(mempool: StandInElexon) -> None:
+    tail = read_tail(mempool.url, OBSERVED)
+
+    assert [request.path for request in mempool.requests] == [ADJUSTMENTS]
+    assert [retarget.height for retarget in tail] == [961_632, 959_616]
+    assert tail[0].starts_at == datetime(2026, 8, 8, 20, 38, tzinfo=UTC)
+    assert {retarget.observed_at for retarget in tail} == {OBSERVED}
+
+
+@pytest.mark.parametrize(
+    ("fault", "reason"),
+    [
+        (Fault("server_error"), "503"),
+        (Fault("too_many_requests"), "429"),
+        (Fault("not_found"), "404"),
+        (Fault("html"), ""),
+        (Fault("truncated"), ""),
+        (Fault("reset"), "ConnectionError"),
+        (Fault("stall", seconds=1), ""),
+    ],
+    ids=lambda value: value.kind if isinstance(value, Fault) else "",
+)
+def test_a_tail_that_cannot_be_had_is_an_error_that_names_the_variable(
+    mempool: StandInElexon, fault: Fault, reason: str
+) -> None:
+    mempool.faults.append(fault)
+
+    with pytest.raises(
+        ReconError, match=f"^MEMPOOL_API_URL: no difficulty from {mempool.url}{ADJUSTMENTS}: .*{reason}"
+    ):
+        read_tail(mempool.url, OBSERVED, timeout_seconds=0.5)
+
+
+def test_a_mempool_that_cannot_be_reached_is_an_error_that_names_the_variable() -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{unused.getsockname()[1]}"
+
+    with pytest.raises(ReconError, match=f"^MEMPOOL_API_URL: no difficulty from {url}"):
+        read_tail(url, OBSERVED)

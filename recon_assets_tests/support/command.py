@@ -1,0 +1,140 @@
+"""The command `recon` as a process, in a folder and an environment of its own.
+
+Here: starting it, reading what it printed, opening the Dagster that it used. Not here: what it should have done.
+"""
+
+import gc
+import json
+import multiprocessing
+import os
+import subprocess
+import sys
+import sysconfig
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from multiprocessing.context import ForkServerContext
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import dagster as dg
+import portalocker
+
+from recon_assets.cli import main
+
+RECON = Path(sysconfig.get_path("scripts")) / "recon"
+PATIENCE_SECONDS = 120
+INHERITED = ("PATH", "HOME", "TMPDIR", "LANG", "SYSTEMROOT")
+"""What a process needs of its surroundings; a setting of whoever runs the tests must not reach the command."""
+ALLOCATIONS_BETWEEN_COLLECTIONS = 100_000
+IMPORTED_FIRST = (
+    "recon_assets_tests.support.command",
+    "recon_assets.definitions",
+    "recon_assets.health.examination",
+    "recon_assets.health.printing",
+    "recon_assets.orchestration.routines",
+    "recon_assets.cli.progress",
+    "recon_assets.reports.progress",
+    "recon_assets.orchestration.log_observer",
+    "recon_assets.reports.work_view",
+)
+"""What the commands import when they are told what to do."""
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A process that has ended."""
+
+    exit_code: int
+    stdout: str
+    stderr: str
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What `--format json` printed."""
+        facts: dict[str, Any] = json.loads(self.stdout)
+        return facts
+
+    @property
+    def complaint(self) -> str:
+        """What stderr says, which must be one line and no traceback."""
+        lines = [line for line in self.stderr.splitlines() if line.strip()]
+        assert len(lines) == 1, self.stderr
+        assert "Traceback" not in self.stdout
+        return lines[0]
+
+
+class Command:
+    """`recon` in a folder, with an environment that holds only what is given.
+
+    A call is a process, but not one that starts from nothing: it is forked from a process that has imported Dagster,
+    which takes the installed script three seconds each time. `script` and `start` run that script.
+    """
+
+    def __init__(self, folder: Path, **environment: str) -> None:
+        self.folder = folder
+        self.environment = {name: os.environ[name] for name in INHERITED if name in os.environ} | environment
+
+    def __call__(self, *words: str, **environment: str) -> Ended:
+        """Runs the command to its end; more environment may be given for this call alone."""
+        with TemporaryDirectory() as folder:
+            stdout, stderr = Path(folder, "stdout"), Path(folder, "stderr")
+            process = _forks().Process(
+                target=_run, args=(words, self.folder, self.environment | environment, stdout, stderr)
+            )
+            process.start()
+            process.join(PATIENCE_SECONDS)
+            if process.exitcode is None:
+                process.kill()
+                raise subprocess.TimeoutExpired(words, PATIENCE_SECONDS)
+            return Ended(process.exitcode, stdout.read_text(encoding="utf-8"), stderr.read_text(encoding="utf-8"))
+
+    def script(self, *words: str, **environment: str) -> Ended:
+        """Runs the installed script to its end, from nothing."""
+        process = self.start(*words, **environment)
+        stdout, stderr = process.communicate(timeout=PATIENCE_SECONDS)
+        return Ended(process.returncode, stdout, stderr)
+
+    def start(self, *words: str, **environment: str) -> subprocess.Popen[str]:
+        """Starts the installed script."""
+        return subprocess.Popen(
+            [RECON, *words],
+            cwd=self.folder,
+            env=self.environment | environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def dagster(self) -> dg.DagsterInstance:
+        """The Dagster instance that the command has used, in the folder where it keeps one when it is not told."""
+        home = self.environment.get("DAGSTER_HOME", str(self.folder / ".recon" / "dagster"))
+        # A command that is still making the databases holds this lock; who opened them meanwhile would break them.
+        with portalocker.Lock(Path(home) / "opening.lock", timeout=PATIENCE_SECONDS):
+            return dg.DagsterInstance.from_config(home)
+
+
+@cache
+def _forks() -> ForkServerContext:
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(list(IMPORTED_FIRST))
+    return context
+
+
+def _run(words: Sequence[str], folder: Path, environment: Mapping[str, str], stdout: Path, stderr: Path) -> None:
+    """Makes this process the command and ends it as the script does.
+
+    A quarter of its time would go into looking for garbage, most of it among what was imported before the fork.
+    """
+    gc.freeze()
+    gc.set_threshold(ALLOCATIONS_BETWEEN_COLLECTIONS)
+    os.chdir(folder)
+    os.environ.clear()
+    os.environ.update(environment)
+    for path, stream in ((stdout, sys.stdout), (stderr, sys.stderr)):
+        with path.open("wb") as file:
+            os.dup2(file.fileno(), stream.fileno())
+    sys.argv = [str(RECON), *words]
+    main()

@@ -1,0 +1,37 @@
+"""Runs as the Dagster UI launches them: any selection of assets, over one partition or a range, in one run.
+
+Here: launching in this process. Not here: what a run should have done. The UI itself is served in test_server.py.
+"""
+
+import dagster as dg
+
+from recon_assets.orchestration.active_runs import RANGE_TAGS
+from recon_assets.orchestration.build import build_defs
+from recon_assets.orchestration.reconciliation import QUIET
+from recon_assets.orchestration.resource import Workbench
+from recon_assets.orchestration.specs import WIND_BIDS, layer_assets
+from recon_assets.reconcile.layer import DAY
+
+DAILY_LAYERS = [asset.key for asset in layer_assets(DAY)]
+DAILY_ASSETS = [WIND_BIDS, *DAILY_LAYERS]
+
+
+def launch(
+    workbench: Workbench, instance: dg.DagsterInstance, assets: list[dg.AssetKey], first: str = "", last: str = ""
+) -> dg.ExecuteInProcessResult:
+    """Materializes assets in one run: without a partition, of one, or of the range from `first` to `last`."""
+    job = build_defs(workbench).resolve_implicit_global_asset_job_def()
+    return job.execute_in_process(
+        instance=instance,
+        asset_selection=assets,
+        partition_key=first if first and not last else None,
+        tags=dict(zip(RANGE_TAGS, (first, last), strict=True)) if last else None,
+        run_config=QUIET,
+        raise_on_error=False,
+    )
+
+
+def reasons(result: dg.ExecuteInProcessResult) -> list[str]:
+    """What the UI shows of each step that failed."""
+    failures = [event.step_failure_data for event in result.all_events if event.is_step_failure]
+    return [failure.user_failure_data.description or "" for failure in failures if failure.user_failure_data]
