@@ -1,4 +1,4 @@
-"""All measurements, on a fresh SQLite file and a fresh PostgreSQL server with default settings: `make bench`.
+"""All measurements, on a fresh SQLite file and a fresh PostgreSQL server with default settings: `make resource`.
 
     python -m benchmarks [sqlite | postgresql]
 

@@ -64,7 +64,7 @@ KEYS = [list(calculations_key(model).path) for model in MODELS]
 
 
 @dataclass
-class Course:
+class ChunkRunner:
     """How a backfill went: seconds until every row was there and until Dagster called it complete, runs, memory."""
 
     filled: float
@@ -87,9 +87,9 @@ def measure(url: str) -> Iterator[Figure]:
     """The figures of one engine; the database holds three years, which are right before and afterwards."""
     engine = engine_of(url)
     name = engine.dialect.name
-    course = calculations(url, HISTORY)
-    yield Figure(PART, "calculations: all rows there", name, course.filled)
-    yield course.figure("calculations", name, AT_MOST[name])
+    runner = calculations(url, HISTORY)
+    yield Figure(PART, "calculations: all rows there", name, runner.filled)
+    yield runner.figure("calculations", name, AT_MOST[name])
     empty = run(url, YEAR, KEYS, lambda: True, workspace=EMPTY_WORKSPACE)
     yield empty.figure("empty bodies in the place of one year's calculations", name)
     if name == "sqlite":
@@ -97,7 +97,7 @@ def measure(url: str) -> Iterator[Figure]:
         yield summaries(url, YEAR).figure("sums of days, months and the year, of one year", name)
 
 
-def calculations(url: str, days: Days, *, kill_daemon: bool = False) -> Course:
+def calculations(url: str, days: Days, *, kill_daemon: bool = False) -> ChunkRunner:
     """Deletes and backfills the calculations of some days."""
     engine, table = engine_of(url), historical_bitcoin_calculations
     of_days = table.c.settlement_date.between(days.first, days.last)
@@ -117,16 +117,16 @@ def calculations(url: str, days: Days, *, kill_daemon: bool = False) -> Course:
     return run(url, days, KEYS, lambda: stored() == expected, meanwhile=kill if kill_daemon else None)
 
 
-def summaries(url: str, days: Days) -> Course:
+def summaries(url: str, days: Days) -> ChunkRunner:
     """Deletes and backfills the sums of bitcoin of whole years; RuntimeError when they are not right afterwards."""
     engine, scope = engine_of(url), scope_of(days)
     with transactions.writing(engine) as connection:
         for layer in SUMS:
-            connection.execute(delete(layer.table).where(layer.judged(scope)))
-    course = run(url, days, [[layer.name] for layer in SUMS], lambda: True)
+            connection.execute(delete(layer.table).where(layer.owned_rows(scope)))
+    runner = run(url, days, [[layer.name] for layer in SUMS], lambda: True)
     if any(stale_summaries(engine, scope).values()):
         raise RuntimeError("the sums are not right after their backfill")
-    return course
+    return runner
 
 
 def run(
@@ -137,7 +137,7 @@ def run(
     *,
     workspace: str | None = None,
     meanwhile: Callable[[Served], None] | None = None,
-) -> Course:
+) -> ChunkRunner:
     """Serves Dagster in a folder of its own, backfills assets and waits for the end."""
     with tempfile.TemporaryDirectory() as folder, _dagster_storage(url) as storage:
         home = Path(folder, ".recon", "dagster")
@@ -163,7 +163,7 @@ def run(
     good = Counter(
         run["tags"].get(RANGE_TAGS[0], run["tags"].get(PARTITION_TAG)) for run in runs if run["status"] == "SUCCESS"
     )
-    return Course(filled, ended, status, len(runs), len(good), max(good.values()), max(peak))
+    return ChunkRunner(filled, ended, status, len(runs), len(good), max(good.values()), max(peak))
 
 
 @contextmanager
@@ -220,10 +220,10 @@ def _count(engine: Engine, where: ColumnElement[bool]) -> int:
 def main(url: str, *words: str) -> None:
     """Prints what a backfill of calculations took."""
     dates = [parse_day(word) for word in words if not word.startswith("--")]
-    course = calculations(url, Days(*dates) if dates else HISTORY, kill_daemon="--kill-daemon" in words)
+    runner = calculations(url, Days(*dates) if dates else HISTORY, kill_daemon="--kill-daemon" in words)
     print(
-        f"all there after {course.filled:.0f} s, {course.status} after {course.ended:.0f} s; {course.runs} runs, "
-        f"{course.ranges} ranges, each {course.most_successes} time(s) at most; {course.peak_mb:,.0f} MB"
+        f"all there after {runner.filled:.0f} s, {runner.status} after {runner.ended:.0f} s; {runner.runs} runs, "
+        f"{runner.ranges} ranges, each {runner.most_successes} time(s) at most; {runner.peak_mb:,.0f} MB"
     )
 
 

@@ -25,7 +25,7 @@ from recon_assets.database.tables import historical_bitcoin_calculations as calc
 from recon_assets.database.transactions import reading, writing
 from recon_assets.domain.settlement import Days
 from recon_assets.reconcile.apply import converge
-from recon_assets.reconcile.converge_span import repair
+from recon_assets.reconcile.converge_span import converge_span
 from recon_assets.reconcile.layers import CALCULATIONS, DAILY_LAYERS
 from recon_assets.reconcile.scope import writing as writing_with_rewards
 
@@ -144,7 +144,7 @@ def converge_months(url: str) -> float:
 def repair_months(url: str) -> float:
     """What a run of the assets does with the database: every daily layer, and the evidence for Dagster."""
     engine, now = engine_of(url), datetime.now(UTC)
-    return seconds_of(lambda: [repair(engine, DAILY_LAYERS, scope_of(days), now) for days in HISTORY.by_month()])
+    return seconds_of(lambda: [converge_span(engine, DAILY_LAYERS, scope_of(days), now) for days in HISTORY.by_month()])
 
 
 def insert_select(url: str) -> float:

@@ -28,7 +28,7 @@ from recon_assets.elexon.client import Elexon
 from recon_assets.elexon.sources import HttpSource
 from recon_assets.ingest.bids import ingest_day
 from recon_assets.ingest.reference import store_bm_units, store_retargets
-from recon_assets.reconcile.converge_span import repair
+from recon_assets.reconcile.converge_span import converge_span
 from recon_assets.reconcile.layers import LAYERS
 from recon_assets.reconcile.scope import Scope
 from recon_assets.settings import Settings
@@ -48,7 +48,7 @@ def read_and_calculate(engine: Engine, url: str) -> tuple[float, float]:
         source = HttpSource(url, per_second=1e6)
         ingest_day(engine, Elexon(source), DAY, now, archive=Archive(Path(folder)))
         stored = time.perf_counter()
-        repair(engine, LAYERS, SCOPE, now)
+        converge_span(engine, LAYERS, SCOPE, now)
     return stored - started, time.perf_counter() - stored
 
 

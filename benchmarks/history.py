@@ -20,7 +20,7 @@ from recon_assets.domain.bm_units import packaged_bm_units
 from recon_assets.domain.difficulty import RETARGET_BLOCKS, Retarget, packaged_retargets
 from recon_assets.domain.settlement import Days, day_starts_at, parse_day, periods_in
 from recon_assets.ingest.reference import store_bm_units, store_retargets
-from recon_assets.reconcile.converge_span import repair
+from recon_assets.reconcile.converge_span import converge_span
 from recon_assets.reconcile.layers import DAILY_LAYERS, MONTHLY_LAYERS, YEARLY_LAYERS
 
 HISTORY = Days(parse_day("2022-01-01"), parse_day("2024-12-31"))
@@ -107,9 +107,9 @@ def converge(engine: Engine, days: Days = HISTORY) -> None:
     scope = scope_of(days)
     now = datetime.now(UTC)
     for month in days.by_month():
-        repair(engine, DAILY_LAYERS, scope.of(month), now, with_evidence=False)
+        converge_span(engine, DAILY_LAYERS, scope.of(month), now, with_contents=False)
     for layer in (*MONTHLY_LAYERS, *YEARLY_LAYERS):
-        repair(engine, [layer], scope.of(layer.grain.whole(days)), now, with_evidence=False)
+        converge_span(engine, [layer], scope.of(layer.grain.whole(days)), now, with_contents=False)
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ from recon_assets.elexon.archive import Archive
 from recon_assets.elexon.client import Elexon
 from recon_assets.elexon.sources import HttpSource
 from recon_assets.ingest.bids import ingest_day
-from recon_assets.reconcile.converge_span import repair
+from recon_assets.reconcile.converge_span import converge_span
 from recon_assets.reconcile.layers import DAILY_LAYERS
 
 PART = "Ingest 30 real days over HTTP"
@@ -85,7 +85,7 @@ def by_part(url: str, address: str, archive: Path) -> dict[str, float]:
 
     def calculate() -> None:
         for day in FIVE_DAYS:
-            repair(engine, DAILY_LAYERS, scope_of(Days(day, day)), now)
+            converge_span(engine, DAILY_LAYERS, scope_of(Days(day, day)), now)
 
     steps: dict[str, Callable[[], object]] = {
         "HTTP": fetch,

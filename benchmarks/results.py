@@ -23,7 +23,7 @@ LISTED_ONLY = ("Each check alone",)
 HEAD = """\
 # Results
 
-Written by `make bench`; do not edit. All figures are of one run, one engine after the other. Ways
+Written by `make resource`; do not edit. All figures are of one run, one engine after the other. Ways
 that are compared take turns, each in a process of its own; the median counts, the single
 measurements stand beside it. Memory is the most that the measured process had resident, of a
 backfill what all its processes had to themselves; not that of the PostgreSQL server. The history is

@@ -19,7 +19,7 @@ from benchmarks.history import HISTORY
 from recon_assets.database.tables import curtailment_records, historical_bitcoin_calculations
 from recon_assets.database.transactions import reading
 from recon_assets.orchestration.checks import CHECKS, evaluate
-from recon_assets.orchestration.resource import Workbench
+from recon_assets.orchestration.resource import ReconResource
 from recon_assets.reconcile.read_state import reconciled_state
 from recon_assets.settings import Settings
 
@@ -92,8 +92,8 @@ def all_checks(url: str) -> float:
 
 def _evaluate(url: str, checks: list[dg.AssetCheckKey]) -> float:
     settings = Settings.from_environment({"DATABASE_URL": url}, Path.cwd())
-    workbench = Workbench(settings, engine_of(url))
-    return seconds_of(lambda: list(evaluate(workbench, checks)))
+    resource = ReconResource(settings, engine_of(url))
+    return seconds_of(lambda: list(evaluate(resource, checks)))
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ import psutil
 from benchmarks.figures import Figure, show
 from recon_assets.orchestration.build import build_defs
 from recon_assets.orchestration.instance import open_instance
-from recon_assets.orchestration.resource import WORKBENCH, open_workbench
+from recon_assets.orchestration.resource import RESOURCE_KEY, open_resource
 from recon_assets.settings import Settings, Unattended
 
 PART = "Ticks at four years"
@@ -51,12 +51,12 @@ def measure(url: str, ticks: int = 5) -> Iterator[Figure]:
             for number in range(ticks + 1):
                 began = time.perf_counter()
                 with (
-                    open_workbench(settings) as workbench,
+                    open_resource(settings) as resource,
                     dg.build_sensor_context(
                         instance=instance,
                         cursor=cursor,
                         repository_def=repository,
-                        resources={WORKBENCH: workbench},
+                        resources={RESOURCE_KEY: resource},
                         sensor_name=sensor.name,
                     ) as context,
                 ):

@@ -12,7 +12,7 @@ from urllib.parse import unquote, urlsplit
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
-from recon_assets.database.limits import MOST_WRITERS, Pace
+from recon_assets.database.limits import MOST_WRITERS, WorkLimits
 from recon_assets.domain.curtailment import CurtailmentRule
 from recon_assets.errors import ConfigurationError
 
@@ -38,7 +38,7 @@ class Settings:
     elexon_requests_in_flight: int
     elexon_attempts: int
     elexon_timeout_seconds: float
-    pace: Pace
+    limits: WorkLimits
     log_folder: Path
     archive_folder: Path
     report_folder: Path
@@ -65,12 +65,12 @@ class Settings:
             elexon_requests_in_flight=_positive_whole(given, "ELEXON_REQUESTS_IN_FLIGHT", 8),
             elexon_attempts=_positive_whole(given, "ELEXON_ATTEMPTS", 5),
             elexon_timeout_seconds=_positive(given, "ELEXON_TIMEOUT_SECONDS", 30),
-            pace=Pace(
-                batch_size=_positive_whole(given, "RECON_BATCH_SIZE", Pace.batch_size),
-                pause_seconds=_positive(given, "RECON_PAUSE_SECONDS", Pace.pause_seconds, or_zero=True),
-                concurrency=_positive_whole(given, "RECON_CONCURRENCY", Pace.concurrency, at_most=MOST_WRITERS),
+            limits=WorkLimits(
+                batch_size=_positive_whole(given, "RECON_BATCH_SIZE", WorkLimits.batch_size),
+                pause_seconds=_positive(given, "RECON_PAUSE_SECONDS", WorkLimits.pause_seconds, or_zero=True),
+                concurrency=_positive_whole(given, "RECON_CONCURRENCY", WorkLimits.concurrency, at_most=MOST_WRITERS),
                 statement_timeout_seconds=_positive(
-                    given, "RECON_STATEMENT_TIMEOUT_SECONDS", Pace.statement_timeout_seconds
+                    given, "RECON_STATEMENT_TIMEOUT_SECONDS", WorkLimits.statement_timeout_seconds
                 ),
             ),
         )

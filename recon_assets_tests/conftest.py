@@ -19,7 +19,7 @@ from recon_assets.domain.bm_units import packaged_bm_units
 from recon_assets.domain.settlement import Days
 from recon_assets.elexon.stand_in import StandInElexon
 from recon_assets.ingest.reference import store_bm_units, store_retargets
-from recon_assets.orchestration.resource import Workbench, open_workbench
+from recon_assets.orchestration.resource import ReconResource, open_resource
 from recon_assets.settings import Settings
 from recon_assets_tests.support.light_dagster import copy_home, make_home
 from recon_assets_tests.support.paths import DATA
@@ -199,7 +199,7 @@ def light_dagster(tmp_path: Path, shared_templates: Path) -> dict[str, str]:
 
 
 @pytest.fixture
-def workbench(settings: Settings, stand_in: StandInElexon) -> Iterator[Workbench]:
+def resource(settings: Settings, stand_in: StandInElexon) -> Iterator[ReconResource]:
     """What assets work with: an empty database on each engine, and the stand-in, asked once and at full speed."""
     settings = replace(
         settings,
@@ -208,8 +208,8 @@ def workbench(settings: Settings, stand_in: StandInElexon) -> Iterator[Workbench
         elexon_requests_per_second=1000,
         elexon_attempts=1,
     )
-    with open_workbench(settings) as workbench:
-        yield workbench
+    with open_resource(settings) as resource:
+        yield resource
 
 
 @pytest.fixture

@@ -117,8 +117,8 @@ def format_option(command: Callable[..., Any]) -> Callable[..., Any]:
     )(command)
 
 
-def pace_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The options that override the pace, handed to the command as `pacing`: what is not given adapts."""
+def limit_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options that override the limits, handed to the command as `run_config`: what is not given adapts."""
 
     @click.option(
         "--batch-size",
@@ -138,6 +138,6 @@ def pace_options(command: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(command)
     def with_pace(*args: Any, batch_size: int | None, pause: float | None, concurrency: int | None, **rest: Any) -> Any:
         given = {"batch_size": batch_size, "pause_seconds": pause, "concurrency": concurrency}
-        return command(*args, pacing={name: value for name, value in given.items() if value is not None}, **rest)
+        return command(*args, run_config={name: value for name, value in given.items() if value is not None}, **rest)
 
     return with_pace

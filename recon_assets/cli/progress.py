@@ -22,7 +22,7 @@ from recon_assets.domain.settlement import Days
 from recon_assets.ingest.bids import IngestedDay
 from recon_assets.ingest.generation import GenerationDay
 from recon_assets.orchestration.counting import CountingObserver
-from recon_assets.reconcile.converge_span import Repair
+from recon_assets.reconcile.converge_span import ConvergedSpan
 from recon_assets.reconcile.plan import Plan
 
 
@@ -86,9 +86,9 @@ class TerminalObserver(CountingObserver):
         super().generation_read(day)
         self._advance("Reading", [day.settlement_date])
 
-    def repaired(self, days: Days, repair: Repair) -> None:
+    def converged(self, days: Days, span: ConvergedSpan) -> None:
         """See Observer."""
-        super().repaired(days, repair)
+        super().converged(days, span)
         self._advance("Converging", days)
 
     def failed(self, day: date, reason: str) -> None:

@@ -58,29 +58,29 @@ def spot_fix_through_dagster(day: date, period: int, farm: str, style: str) -> i
     settings = read_settings()
     kept_days(Days(day, day))
     from recon_assets.cli.progress import TerminalObserver
-    from recon_assets.reconcile.spot import look_at
+    from recon_assets.reconcile.spot import read_spot
     from recon_assets.reconcile.state import DayState
     from recon_assets.reports import state as report
 
     observer = TerminalObserver()
     with _reconciliation(settings, observer, reads=False) as work:
         scope = work.scope(Days(day, day))
-        before = look_at(work.engine, scope, day, period, farm)
+        before = read_spot(work.engine, scope, day, period, farm)
         if not before.is_right:
             with observer:
                 work.spot_fix(day, period, farm)
-        after = look_at(work.engine, scope, day, period, farm)
+        after = read_spot(work.engine, scope, day, period, farm)
         ingested = not work.state(Days(day, day), ()).days_in(DayState.NOT_INGESTED)
     for reason in observer.reasons:
         # Other triples of the day may be wrong, which is no failure of this one.
         click.echo(f"{'Still not right' if after.is_right else 'Failed'}: {reason}", err=True)
     if not ingested:
         click.echo(f"{day} was never ingested: run 'recon date {day}'", err=True)
-    facts = report.triple_facts(before, after)
+    facts = report.spot_facts(before, after)
     if style == "json":
         echo_json(facts)
     else:
-        report.print_triple(report.open_console(), facts)
+        report.print_spot(report.open_console(), facts)
     return exit_code(after.is_right and ingested)
 
 
@@ -99,7 +99,7 @@ def read_generation_through_dagster(days: Days, style: str) -> int:
     for reason in observer.reasons:
         click.echo(f"Failed: {reason}", err=True)
     facts = report.generation_facts(days, observer.generation, observer.failures, outcome.after)
-    done = report.done_facts(outcome.runs, outcome.told, observer)
+    done = report.done_facts(outcome.runs, outcome.reported, observer)
     facts |= {"summaries": done["converged"], "runs": done["runs"], "partitions_told": done["partitions_told"]}
     if style == "json":
         echo_json(facts)
@@ -141,22 +141,22 @@ def reingest_through_dagster(day: date, periods: tuple[int, int] | None, *, bitc
     settings = read_settings()
     kept_days(Days(day, day))
     from recon_assets.cli.progress import TerminalObserver
-    from recon_assets.ingest.day_totals import figures_of
+    from recon_assets.ingest.day_totals import read_day_totals
     from recon_assets.reports import state as report
-    from recon_assets.reports.verification import print_figures
+    from recon_assets.reports.verification import print_day_totals
 
     observer = TerminalObserver()
     with _reconciliation(settings, observer, reads=True) as work:
-        before = figures_of(work.engine, day)
+        before = read_day_totals(work.engine, day)
         with observer:
             outcome = work.reingest(day, periods, bitcoin=bitcoin)
-        after = figures_of(work.engine, day)
+        after = read_day_totals(work.engine, day)
     state = outcome.after
     right = state.is_right if bitcoin else not (state.records.faults or state.unready_days)
     if style == "json":
         return _show(outcome, observer, style, right, before=asdict(before), after=asdict(after))
     if observer.read.total or observer.repaired_rows.total or observer.reasons:
-        print_figures(report.open_console(), before, after)
+        print_day_totals(report.open_console(), before, after)
     else:
         click.echo(f"{day} is as it was.")
     return _show(outcome, observer, style, right)
@@ -166,18 +166,18 @@ def repair_through_dagster(settings: Settings, day: date, method: str | None, se
     """Verifies a day, mends what differs and verifies it again; without a method, reads it again in any case."""
     kept_days(Days(day, day))
     from recon_assets.cli.progress import TerminalObserver
-    from recon_assets.ingest.day_totals import figures_of
+    from recon_assets.ingest.day_totals import read_day_totals
     from recon_assets.ingest.verification import Finding, Method
     from recon_assets.orchestration.logs import open_log
     from recon_assets.reports import state as report
-    from recon_assets.reports.verification import print_figures, print_verification, repair_facts
+    from recon_assets.reports.verification import print_day_totals, print_verification, repair_facts
 
     observer = TerminalObserver()
     with (
         open_log(settings.log_folder, "repair") as log,
         _reconciliation(settings, observer, reads=True) as work,
     ):
-        before = figures_of(work.engine, day)
+        before = read_day_totals(work.engine, day)
         found = None if method is None else work.verify(day, Method(method), seed)
         with observer:
             outcome = work.mend(day, found)
@@ -188,7 +188,7 @@ def repair_through_dagster(settings: Settings, day: date, method: str | None, se
             except ReconError as error:
                 again = None
                 failures.append(f"not verified again: {error}")
-        after = figures_of(work.engine, day)
+        after = read_day_totals(work.engine, day)
         done = "nothing" if outcome is None else "reingested" if outcome.plan.ingest else "converged"
         done = "failed" if observer.reasons else done
         facts = repair_facts(before, after, found, again, done) | {"failures": failures}
@@ -207,7 +207,7 @@ def repair_through_dagster(settings: Settings, day: date, method: str | None, se
     if found is not None:
         print_verification(console, found)
     console.print(f"[bold]Done[/]: {done}")
-    print_figures(console, before, after)
+    print_day_totals(console, before, after)
     if again is not None and outcome is not None:
         print_verification(console, again)
     return exit_code(right and not failures)
@@ -226,18 +226,18 @@ def _reconciliation(settings: Settings, observer: Any, *, reads: bool) -> Iterat
     from recon_assets.elexon.sources import open_source
     from recon_assets.orchestration.instance import open_instance
     from recon_assets.orchestration.reconciliation import Reconciliation
-    from recon_assets.orchestration.resource import open_workbench
+    from recon_assets.orchestration.resource import open_resource
 
     if reads:
         # A source that is not there is said before anything is created.
         open_source(settings)
     command = f"recon {' '.join(sys.argv[1:])}"
     with (
-        open_workbench(settings, observer) as workbench,
+        open_resource(settings, observer) as resource,
         open_instance(settings.dagster_home) as instance,
         noticed_interrupts() as raise_if_interrupted,
     ):
-        yield Reconciliation(workbench, instance, command, raise_if_interrupted)
+        yield Reconciliation(resource, instance, command, raise_if_interrupted)
 
 
 def _show(outcome: "Outcome", observer: "TerminalObserver", style: str, right: bool, **more: Any) -> int:
@@ -245,7 +245,7 @@ def _show(outcome: "Outcome", observer: "TerminalObserver", style: str, right: b
 
     for reason in observer.reasons:
         click.echo(f"Failed: {reason}", err=True)
-    done = report.done_facts(outcome.runs, outcome.told, observer)
+    done = report.done_facts(outcome.runs, outcome.reported, observer)
     if style == "json":
         echo_json(report.state_facts(outcome.after) | {"done": done} | more)
     else:

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from recon_assets.cli.options import DAY, PERIODS, Period, format_option, pace_options, period_options
+from recon_assets.cli.options import DAY, PERIODS, Period, format_option, limit_options, period_options
 from recon_assets.cli.shared import RIGHT, echo_json, exit_code, first_day_of, read_settings, read_state, reading_engine
 from recon_assets.cli.through_dagster import (
     read_generation_through_dagster,
@@ -49,7 +49,7 @@ def migrate(dry_run: bool) -> int:
 )
 @click.option("--no-ingest", is_flag=True, help="Do not read from Elexon; converge from what is stored.")
 @click.option("--dry-run", is_flag=True, help="Only print the exact work and the number of requests.")
-@pace_options
+@limit_options
 @format_option
 def reconcile(
     period: Period,
@@ -57,11 +57,11 @@ def reconcile(
     order: str,
     no_ingest: bool,
     dry_run: bool,
-    pacing: dict[str, Any],
+    run_config: dict[str, Any],
     style: str,
 ) -> int:
     """Bring everything in the period to right: read what the source can have, converge every layer."""
-    options = {"ingest": not no_ingest, "limit": limit, "worst_first": order == "worst", "pacing": pacing}
+    options = {"ingest": not no_ingest, "limit": limit, "worst_first": order == "worst", "run_config": run_config}
     return reconcile_through_dagster(
         lambda settings: period.resolve(settings, first_day_of(settings)), options, style, dry_run=dry_run
     )
@@ -78,20 +78,20 @@ def date_(day: date, style: str) -> int:
 @click.command("range")
 @click.argument("first", type=DAY, metavar="A")
 @click.argument("last", type=DAY, metavar="B")
-@pace_options
+@limit_options
 @format_option
-def range_(first: date, last: date, pacing: dict[str, Any], style: str) -> int:
+def range_(first: date, last: date, run_config: dict[str, Any], style: str) -> int:
     """Bring the days from A to B (YYYY-MM-DD) to right."""
     days = Days(first, last)
-    return reconcile_through_dagster(lambda _: days, {"pacing": pacing}, style)
+    return reconcile_through_dagster(lambda _: days, {"run_config": run_config}, style)
 
 
 @click.command()
 @click.argument("day", type=DAY, metavar="D")
 @click.option("--periods", type=PERIODS, metavar="A-B", help="Only these settlement periods.")
-@pace_options
+@limit_options
 @format_option
-def critical(day: date, periods: tuple[int, int] | None, pacing: dict[str, Any], style: str) -> int:
+def critical(day: date, periods: tuple[int, int] | None, run_config: dict[str, Any], style: str) -> int:
     """Bring a difficult day D (YYYY-MM-DD) to right in ever smaller chunks.
 
     A chunk that fails is tried again, then halved, down to one settlement period. What still fails is named with its
@@ -99,14 +99,14 @@ def critical(day: date, periods: tuple[int, int] | None, pacing: dict[str, Any],
     """
     if periods and periods[1] > periods_in(day):
         raise UsageError(f"{day} has settlement periods 1 to {periods_in(day)}, not {periods[1]}")
-    return _critical(day, periods, pacing, style)
+    return _critical(day, periods, run_config, style)
 
 
 @click.command("most-critical")
 @period_options
-@pace_options
+@limit_options
 @format_option
-def most_critical(period: Period, pacing: dict[str, Any], style: str) -> int:
+def most_critical(period: Period, run_config: dict[str, Any], style: str) -> int:
     """Bring the date with most faults to right, as `critical` does."""
     settings = read_settings()
     with reading_engine(settings) as engine:
@@ -121,14 +121,14 @@ def most_critical(period: Period, pacing: dict[str, Any], style: str) -> int:
             click.echo(f"{len(state.unready_days):,} days were not read whole: run 'recon reconcile'", err=True)
         return exit_code(not state.unready_days)
     click.echo(f"The most critical date is {worst}.", err=True)
-    return _critical(worst, None, pacing, style)
+    return _critical(worst, None, run_config, style)
 
 
-def _critical(day: date, periods: tuple[int, int] | None, pacing: dict[str, Any], style: str) -> int:
-    narrow = {"periods_at_first": PERIODS_AT_FIRST, **pacing}
+def _critical(day: date, periods: tuple[int, int] | None, run_config: dict[str, Any], style: str) -> int:
+    narrow = {"periods_at_first": PERIODS_AT_FIRST, **run_config}
     if periods:
         narrow["periods"] = f"{periods[0]}-{periods[1]}"
-    return reconcile_through_dagster(lambda _: Days(day, day), {"pacing": narrow}, style)
+    return reconcile_through_dagster(lambda _: Days(day, day), {"run_config": narrow}, style)
 
 
 @click.command("spot-fix")

@@ -30,7 +30,7 @@ def sqlite_file(url: URL) -> Path | None:
     return Path(url.database) if url.get_backend_name() == "sqlite" and url.database else None
 
 
-def shown(url: URL) -> str:
+def display_url(url: URL) -> str:
     """A database's address for people: without its password and its options, which may hold one too."""
     return url.set(query={}).render_as_string(hide_password=True)
 

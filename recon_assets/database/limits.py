@@ -14,10 +14,10 @@ MOST_WRITERS = 8
 
 
 @dataclass(frozen=True)
-class Pace:
+class WorkLimits:
     """How fast to go. Each default names the measurement that chose it.
 
-    Measured on two cores (benchmarks/pace.py): six months of the user's size, 250,000 calculations all missing,
+    Measured on two cores (benchmarks/limits.py): six months of the user's size, 250,000 calculations all missing,
     converge at most 5,000 / 20,000 / 50,000 / 200,000 rows at once in 11.0 / 4.7 / 3.5 / 2.6 s on SQLite and in
     21.3 / 8.3 / 4.5 / 2.8 s on PostgreSQL; with nothing missing in 2.3 s and 2.4 s.
     """
@@ -47,4 +47,4 @@ class Pace:
         return min(self.statement_timeout_seconds, max(SHORTEST_TIMEOUT_SECONDS, share))
 
 
-DEFAULT_PACE = Pace()
+DEFAULT_WORK_LIMITS = WorkLimits()

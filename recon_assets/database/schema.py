@@ -10,7 +10,7 @@ from pathlib import Path
 
 from sqlalchemy import Connection, Engine, create_engine, inspect, text
 
-from recon_assets.database.engine import shown, sqlite_file
+from recon_assets.database.engine import display_url, sqlite_file
 from recon_assets.database.tables import metadata
 from recon_assets.database.transactions import reading, writing
 from recon_assets.errors import SchemaError
@@ -45,7 +45,7 @@ def schema_state(connection: Connection) -> SchemaState:
 
 def require_schema(engine: Engine, *, create: bool) -> None:
     """Makes sure that the schema is current, creating it in an empty database when `create`; else SchemaError."""
-    where = shown(engine.url)
+    where = display_url(engine.url)
     file = sqlite_file(engine.url)
     if file is not None and not file.exists():
         if not create:

@@ -13,7 +13,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, bindparam, exc, text
 
-from recon_assets.database.engine import shown
+from recon_assets.database.engine import display_url
 from recon_assets.errors import ConfigurationError
 
 INSTRUCTIONS_A_LOOK = 1_000_000
@@ -126,7 +126,7 @@ def _connected(engine: Engine) -> Iterator[Connection]:
         connection = engine.connect()
     except exc.DBAPIError as error:
         reason = str(error.orig).strip().splitlines()[0]
-        raise ConfigurationError(f"DATABASE_URL: cannot connect to {shown(engine.url)}: {reason}") from error
+        raise ConfigurationError(f"DATABASE_URL: cannot connect to {display_url(engine.url)}: {reason}") from error
     with connection:
         yield connection
 

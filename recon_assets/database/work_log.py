@@ -1,4 +1,4 @@
-"""The journal: how far the work on each month is, kept in the database while work runs.
+"""The work_log: how far the work on each month is, kept in the database while work runs.
 
 Belongs here: writing and reading the progress table. Does not: what the work is, and words for people (report.py).
 
@@ -19,7 +19,7 @@ from sqlalchemy import Connection, Engine, Table, func, insert, inspect, select,
 from recon_assets.database import transactions
 from recon_assets.database.tables import PROGRESS_TABLES, progress_table
 
-JOURNAL_LOCK = date.max
+WORK_LOG_LOCK = date.max
 """No settlement day has this date. Its lock, which is taken before the snapshot, keeps writers apart: PostgreSQL would
 else refuse the second of two threads that note something of one month ("could not serialize access")."""
 COUNTED = ("processed_records", "failed_records", "timeouts")
@@ -61,7 +61,7 @@ class MonthProgress:
 
 
 @dataclass
-class Journal:
+class WorkLog:
     """Keeps the rows of the months that one worker works on."""
 
     engine: Engine
@@ -82,7 +82,7 @@ class Journal:
 
     def begin(self, phase: Phase, totals: Mapping[str, int]) -> None:
         """Work on some months starts, on so many records each."""
-        with transactions.writing(self.engine, [JOURNAL_LOCK]) as connection:
+        with transactions.writing(self.engine, [WORK_LOG_LOCK]) as connection:
             table = _table(connection)
             known = set(connection.execute(select(table.c.time_period)).scalars())
             for month, total in totals.items():
@@ -119,7 +119,7 @@ class Journal:
         self._note(month, {"failed_records": records}, reason)
 
     def _note(self, month: str, more: Mapping[str, int], reason: str | None) -> None:
-        with transactions.writing(self.engine, [JOURNAL_LOCK]) as connection:
+        with transactions.writing(self.engine, [WORK_LOG_LOCK]) as connection:
             table = _table(connection)
             counted = {name: table.c[name] + more.get(name, 0) for name in COUNTED}
             handled = counted["processed_records"] + counted["failed_records"]
@@ -145,7 +145,7 @@ class Journal:
             self._close(month, {"status": Status.FAILED, "error_details": reason})
 
     def _close(self, month: str, values: dict[str, object]) -> None:
-        with transactions.writing(self.engine, [JOURNAL_LOCK]) as connection:
+        with transactions.writing(self.engine, [WORK_LOG_LOCK]) as connection:
             table = _table(connection)
             mine = (table.c.time_period == month, table.c.worker == self.worker)
             still = table.c.status == Status.IN_PROGRESS

@@ -169,10 +169,10 @@ def _parse(text: str, complaint: str) -> date:
     return day
 
 
-def spell_periods(periods: Iterable[int]) -> str:
+def format_periods(periods: Iterable[int]) -> str:
     """Settlement periods as the fewest spans, for a message.
 
-    >>> spell_periods([1, 2, 3, 17, 44, 45])
+    >>> format_periods([1, 2, 3, 17, 44, 45])
     '1-3, 17, 44-45'
     """
     spans = contiguous(date.min + timedelta(days=period) for period in periods)

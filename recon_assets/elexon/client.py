@@ -18,7 +18,7 @@ from typing import Any
 import pandas as pd
 
 from recon_assets.domain.bm_units import BmUnit, parse_bm_units
-from recon_assets.domain.settlement import due_periods, spell_periods
+from recon_assets.domain.settlement import due_periods, format_periods
 from recon_assets.elexon.payloads import generation_frame, rows_of, stack_frame, volumes_frame
 from recon_assets.elexon.sources import Body, Source
 from recon_assets.errors import ElexonError
@@ -95,7 +95,7 @@ class Elexon:
         vanished = [period for period in unsure if stacks[period].body is None and period in witnessed]
         if vanished:
             raise ElexonError(
-                f"{day} settlement period {spell_periods(vanished)}: Elexon lists it as published but answers 404"
+                f"{day} settlement period {format_periods(vanished)}: Elexon lists it as published but answers 404"
             )
         pending = [period for period in unsure if period not in witnessed]
         # An empty answer that nobody confirms is no answer.
@@ -168,4 +168,4 @@ def _blame(day: date, failures: dict[int, ElexonError]) -> str:
     reasons = list(dict.fromkeys(str(failures[period]) for period in sorted(failures)))
     if len(reasons) > REASONS_NAMED + 1:
         reasons[REASONS_NAMED:] = [f"and {len(reasons) - REASONS_NAMED} further reasons"]
-    return f"{day} settlement period {spell_periods(failures)}: {'; '.join(reasons)}"
+    return f"{day} settlement period {format_periods(failures)}: {'; '.join(reasons)}"

@@ -18,7 +18,7 @@ import psycopg
 from sqlalchemy import Connection, Engine, inspect
 from sqlalchemy.pool import QueuePool
 
-from recon_assets.database.engine import shown, sqlite_file
+from recon_assets.database.engine import display_url, sqlite_file
 from recon_assets.database.schema import SchemaState, schema_state
 from recon_assets.database.tables import metadata
 from recon_assets.domain.settlement import london_day
@@ -27,7 +27,7 @@ from recon_assets.health.advice import advise
 from recon_assets.health.archive import examine_archive
 from recon_assets.health.facts import DEFAULT_LIMITS, Database, Disk, Health, Limits, Pool
 from recon_assets.health.indexes import index_faults
-from recon_assets.health.probes import Patient, probe_all
+from recon_assets.health.probes import ProbedDatabase, probe_all
 from recon_assets.settings import Settings
 
 
@@ -38,35 +38,35 @@ def examine(engine: Engine, settings: Settings, now: datetime, limits: Limits = 
     """
     file = sqlite_file(engine.url)
     wal_bytes = sqlite.wal_bytes(file) if file else 0
-    patient = Patient(engine.url, limits)
-    connect = patient.connect()
-    schema, existing = patient.ask("schema", _schema) or (None, None)
-    newest_day, probes = probe_all(patient, existing)
+    database = ProbedDatabase(engine.url, limits)
+    connect = database.connect()
+    schema, existing = database.ask("schema", _schema) or (None, None)
+    newest_day, probes = probe_all(database, existing)
     is_current = schema is SchemaState.CURRENT
     sessions = connections = file_facts = None
     if file is None:
         driver = f"psycopg {psycopg.__version__}"
-        connections = patient.ask("connections", postgres.connections)
-        timeouts = patient.ask("timeouts", postgres.timeouts)
-        tables = patient.ask("tables", postgres.table_sizes)
-        sessions = patient.ask("sessions", lambda connection: postgres.sessions(connection, limits))
+        connections = database.ask("connections", postgres.connections)
+        timeouts = database.ask("timeouts", postgres.timeouts)
+        tables = database.ask("tables", postgres.table_sizes)
+        sessions = database.ask("sessions", lambda connection: postgres.sessions(connection, limits))
     else:
         driver = f"sqlite3 of Python {platform.python_version()}"
         timeouts = sqlite.TIMEOUTS
-        tables = patient.ask("tables", sqlite.table_sizes)
-        file_facts = patient.ask("sqlite", lambda connection: sqlite.file_facts(connection, file, wal_bytes))
+        tables = database.ask("tables", sqlite.table_sizes)
+        file_facts = database.ask("sqlite", lambda connection: sqlite.file_facts(connection, file, wal_bytes))
     archive = examine_archive(settings)
     health = Health(
         database=Database(
-            address=shown(engine.url),
+            address=display_url(engine.url),
             engine=engine.dialect.name,
             driver=driver,
-            server_version=patient.ask("server_version", _server_version),
+            server_version=database.ask("server_version", _server_version),
             schema=schema,
             missing_tables=tuple(sorted(set(metadata.tables) - existing)) if is_current and existing else (),
             newest_day=newest_day,
             connect_ms=connect.latency_ms,
-            error=patient.error,
+            error=database.error,
         ),
         probes=(connect, *probes),
         pool=_pool(engine),
@@ -74,7 +74,7 @@ def examine(engine: Engine, settings: Settings, now: datetime, limits: Limits = 
         timeouts=timeouts,
         sqlite=file_facts,
         tables=tuple(tables or ()),
-        indexes=tuple(patient.ask("indexes", index_faults) or ()) if is_current else (),
+        indexes=tuple(database.ask("indexes", index_faults) or ()) if is_current else (),
         sessions=sessions,
         disks=tuple(
             _disks(
@@ -86,9 +86,9 @@ def examine(engine: Engine, settings: Settings, now: datetime, limits: Limits = 
         elexon=sources.elexon(settings, newest_day or london_day(now) - timedelta(days=1), limits),
         mempool=sources.mempool(settings, limits),
         archive=archive,
-        unread=patient.unread,
+        unread=database.unread,
     )
-    patient.dispose()
+    database.dispose()
     return replace(health, advice=tuple(advise(health)))
 
 

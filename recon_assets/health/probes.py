@@ -40,7 +40,7 @@ UNANSWERED = (exc.SQLAlchemyError, ValueError)
 NO_CONNECTION = "there is no connection"
 
 
-class _Question(NamedTuple):
+class _ProbeQuery(NamedTuple):
     """A probe to be: what it does, from where on it is slow, the tables that it reads, a statement that counts rows."""
 
     name: str
@@ -50,15 +50,15 @@ class _Question(NamedTuple):
     statement: Executable | None = None
 
 
-CONNECT = _Question("connect", f"connecting (the median of {CONNECTS})", 500)
-ROUND_TRIP = _Question("select_1", "a round trip (SELECT 1)", 50, statement=select(literal(1)))
+CONNECT = _ProbeQuery("connect", f"connecting (the median of {CONNECTS})", 500)
+ROUND_TRIP = _ProbeQuery("select_1", "a round trip (SELECT 1)", 50, statement=select(literal(1)))
 NEWEST = select(func.max(calculations.c.settlement_date))
-NEWEST_DAY = _Question("newest_day", "finding the newest day", 200, frozenset({calculations.name}), NEWEST)
+NEWEST_DAY = _ProbeQuery("newest_day", "finding the newest day", 200, frozenset({calculations.name}), NEWEST)
 
 
 # The thresholds of being slow: June 2025 (93,348 calculations) took 1, 1, 11, 72 and 143 ms on the slower of two local
 # engines. Some thirty times that is left for a network and for a server that is not ours alone.
-def _weights(newest_day: date) -> list[_Question]:
+def _weights(newest_day: date) -> list[_ProbeQuery]:
     """The questions about a day and about the month that ends with it."""
     day = calculations.c.settlement_date == newest_day
     month = calculations.c.settlement_date.between(newest_day - MONTH, newest_day)
@@ -73,12 +73,12 @@ def _weights(newest_day: date) -> list[_Question]:
     )
     one, both = frozenset({calculations.name}), frozenset({calculations.name, records.name})
     return [
-        _Question("count_day", f"counting the calculations of {newest_day}", 200, one, count.where(day)),
-        _Question("count_month", "counting the calculations of 31 days", 1_000, one, count.where(month)),
-        _Question(
+        _ProbeQuery("count_day", f"counting the calculations of {newest_day}", 200, one, count.where(day)),
+        _ProbeQuery("count_month", "counting the calculations of 31 days", 1_000, one, count.where(month)),
+        _ProbeQuery(
             "aggregate_month", "summing the calculations of 31 days", 2_000, one, sums.where(month).group_by(*groups)
         ),
-        _Question(
+        _ProbeQuery(
             "join_month",
             "joining the calculations of 31 days with their records",
             5_000,
@@ -88,7 +88,7 @@ def _weights(newest_day: date) -> list[_Question]:
     ]
 
 
-class Patient:
+class ProbedDatabase:
     """A database that is asked under time-outs, in a new transaction each time.
 
     `error` says why there was no connecting: then nothing more is asked. `unread` has the reason of each section that
@@ -132,7 +132,7 @@ class Patient:
             self.unread[section] = first_line(error)
             return None
 
-    def probe(self, question: _Question, *, skip: str | None = None) -> tuple[Probe, Sequence[Row[Any]]]:
+    def probe(self, question: _ProbeQuery, *, skip: str | None = None) -> tuple[Probe, Sequence[Row[Any]]]:
         """How long a question takes until its last row is there, and the rows; `skip` is a reason not to ask it."""
         if self.error is not None or skip is not None or question.statement is None:
             return self._skipped(question, skip if self.error is None else NO_CONNECTION), ()
@@ -149,36 +149,36 @@ class Patient:
         """Ends the connections."""
         self._engine.dispose()
 
-    def _measured(self, question: _Question, latency_ms: float) -> Probe:
+    def _measured(self, question: _ProbeQuery, latency_ms: float) -> Probe:
         verdict = Verdict.SLOW if latency_ms > question.slow_ms else Verdict.OK
         return replace(self._skipped(question, None), verdict=verdict, latency_ms=latency_ms)
 
-    def _failed(self, question: _Question, error: Exception, started: float) -> Probe:
+    def _failed(self, question: _ProbeQuery, error: Exception, started: float) -> Probe:
         verdict = Verdict.TIMED_OUT if _code(error) in TIMED_OUT else Verdict.FAILED
         return replace(self._skipped(question, first_line(error)), verdict=verdict, latency_ms=_ms_since(started))
 
-    def _skipped(self, question: _Question, reason: str | None) -> Probe:
+    def _skipped(self, question: _ProbeQuery, reason: str | None) -> Probe:
         limit_ms = self._limits.statement_ms if question.statement is not None else None
         return Probe(question.name, question.what, question.slow_ms, limit_ms, Verdict.SKIPPED, error=reason)
 
 
-def probe_all(patient: Patient, existing: frozenset[str] | None) -> tuple[date | None, list[Probe]]:
+def probe_all(database: ProbedDatabase, existing: frozenset[str] | None) -> tuple[date | None, list[Probe]]:
     """The newest day with calculations, and the probes after the connection, lightest first.
 
     `existing` are the tables that the database has; None when that is not known.
     """
 
-    def lacking(question: _Question) -> str | None:
+    def lacking(question: _ProbeQuery) -> str | None:
         missing = frozenset() if existing is None else question.reads - existing
         return f"there is no table {min(missing)}" if missing else None
 
-    round_trip, _ = patient.probe(ROUND_TRIP)
-    newest, answer = patient.probe(NEWEST_DAY, skip=lacking(NEWEST_DAY))
+    round_trip, _ = database.probe(ROUND_TRIP)
+    newest, answer = database.probe(NEWEST_DAY, skip=lacking(NEWEST_DAY))
     newest_day: date | None = answer[0][0] if answer else None
     unknown = None if newest_day else "the newest day is not known" if newest.error else "there are no calculations yet"
     probes = [round_trip, newest]
     for question in _weights(newest_day or FIRST_DAY):
-        probe, answer = patient.probe(question, skip=lacking(question) or unknown)
+        probe, answer = database.probe(question, skip=lacking(question) or unknown)
         probes.append(replace(probe, rows=sum(row[0] for row in answer) if answer else None))
     return newest_day, probes
 

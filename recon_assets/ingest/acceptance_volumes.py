@@ -20,7 +20,7 @@ SETTLED_AFTER = timedelta(days=2)
 """From the day's beginning: Elexon runs a day's settlement again the next working day, and its lists are whole then."""
 
 
-def last_witnessed(volumes: pd.DataFrame, day: date, now: datetime) -> int:
+def last_accepted_period(volumes: pd.DataFrame, day: date, now: datetime) -> int:
     """The last settlement period that the volumes speak of, 0 where the list is empty.
 
     A period of which nothing was accepted has no row. At the end of a list that may still grow it cannot be told from
@@ -33,19 +33,19 @@ def last_witnessed(volumes: pd.DataFrame, day: date, now: datetime) -> int:
 
 
 @dataclass(frozen=True)
-class Gap:
+class VolumeGap:
     """A BM unit whose accepted bids in a settlement period add up to something else; MWh, negative."""
 
     settlement_period: int
     bm_unit_id: str
-    witnessed_mwh: float
+    accepted_mwh: float
     bids_mwh: float
 
 
-def volume_gaps(volumes: pd.DataFrame, bids: pd.DataFrame, units: Collection[str]) -> list[Gap]:
+def volume_gaps(volumes: pd.DataFrame, bids: pd.DataFrame, units: Collection[str]) -> list[VolumeGap]:
     """Where the volumes (published.VOLUMES) and bids (`settlement_period, bm_unit_id, volume`) of some units differ."""
     key = ["settlement_period", "bm_unit_id"]
     witnessed, held = (frame[frame["bm_unit_id"].isin(units)].groupby(key)["volume"].sum() for frame in (volumes, bids))
     both = pd.concat({"witnessed": witnessed, "held": held}, axis=1).fillna(0.0).sort_index()
     apart = both[(both["witnessed"] - both["held"]).abs() > TOLERANCE_MWH].reset_index()
-    return [Gap(int(period), str(unit), float(mwh), float(held)) for period, unit, mwh, held in apart.to_numpy()]
+    return [VolumeGap(int(period), str(unit), float(mwh), float(held)) for period, unit, mwh, held in apart.to_numpy()]

@@ -21,10 +21,10 @@ from recon_assets.domain.settlement import due_periods, period_starts_at
 from recon_assets.elexon.archive import Archive, Kept
 from recon_assets.elexon.client import Elexon, SettlementStack
 from recon_assets.errors import ReconError
-from recon_assets.ingest.plausibility import require_belief, stored_rows
+from recon_assets.ingest.plausibility import require_plausible, stored_rows
 from recon_assets.ingest.reference import known_bm_units
 from recon_assets.ingest.revisions import Revision, note_revision, stored_proofs
-from recon_assets.ingest.sync import store_fetched
+from recon_assets.ingest.sync import sync_rows
 from recon_assets.reconcile.apply import Changes
 
 NUMBERS = ("volume", "original_price", "final_price", "transmission_loss_multiplier")
@@ -91,12 +91,12 @@ def ingest_day(
     if not stack.published:
         what = "any settlement period of this day" if periods is None else "these settlement periods"
         raise ReconError(f"{day}: Elexon has not published {what} yet")
-    received = {**stack.received, **require_belief(elexon, stack, wind, stored, now)}
+    received = {**stack.received, **require_plausible(elexon, stack, wind, stored, now)}
     with transactions.writing(engine, [day]) as connection:
         present = stored_rows(connection, day)
         if present != stored:
             # Somebody else stored the day meanwhile: what was not doubted then may be now.
-            received |= require_belief(elexon, stack, wind, present, now)
+            received |= require_plausible(elexon, stack, wind, present, now)
         kept = archive.keep(day, received, now) if archive and received else None
         return store_day(connection, stack, wind, other, now, kept)
 
@@ -130,10 +130,8 @@ def store_day(
     proofs = _proofs(stack, wanted, bids, unlisted, now)
     before = stored_proofs(connection, day)
     half_hour = ("settlement_date", "settlement_period")
-    bid_changes = store_fetched(
-        connection, wind_bids, wanted, day, stack.published, key=(*half_hour, "sequence_number")
-    )
-    proof_changes = store_fetched(
+    bid_changes = sync_rows(connection, wind_bids, wanted, day, stack.published, key=(*half_hour, "sequence_number"))
+    proof_changes = sync_rows(
         connection, proof_of_fetch, proofs, day, stack.published, key=half_hour, carried=("fetched_at",)
     )
     by_unit = unlisted.groupby("bm_unit_id")["volume"].sum()

@@ -19,7 +19,7 @@ class Amounts:
 
 
 @dataclass(frozen=True)
-class Figures:
+class DayTotals:
     """The bids and the records of a day, and its bitcoin by miner model."""
 
     bids: Amounts
@@ -27,7 +27,7 @@ class Figures:
     bitcoin: dict[str, float]
 
 
-def figures_of(engine: Engine, day: date) -> Figures:
+def read_day_totals(engine: Engine, day: date) -> DayTotals:
     """The figures of a day as it is stored, from one snapshot; volumes of either sign are read."""
     bids, records, calculations = wind_bids.c, curtailment_records.c, historical_bitcoin_calculations.c
     mwh = -func.abs(records.volume)
@@ -38,7 +38,7 @@ def figures_of(engine: Engine, day: date) -> Figures:
             .group_by(calculations.miner_model)
             .order_by(calculations.miner_model)
         )
-        return Figures(
+        return DayTotals(
             bids=_amounts(connection, bids.volume, bids.original_price, bids.settlement_date == day),
             records=_amounts(connection, mwh, records.original_price, records.settlement_date == day),
             bitcoin={model: float(btc) for model, btc in bitcoin},

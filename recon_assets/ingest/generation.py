@@ -17,11 +17,11 @@ from sqlalchemy import Connection, Engine, func, select
 from recon_assets.database import transactions
 from recon_assets.database.tables import wind_generation_data
 from recon_assets.domain.curtailment import CurtailmentRule
-from recon_assets.domain.settlement import Days, due_periods, spell_periods
+from recon_assets.domain.settlement import Days, due_periods, format_periods
 from recon_assets.elexon.archive import Archive, Kept
 from recon_assets.elexon.client import Elexon, WindGeneration
 from recon_assets.errors import UnpublishedError
-from recon_assets.ingest.sync import KEY, store_fetched
+from recon_assets.ingest.sync import KEY, sync_rows
 from recon_assets.reconcile.apply import Changes
 from recon_assets.reconcile.layers import generation_by_day
 from recon_assets.reconcile.scope import Scope
@@ -68,7 +68,7 @@ def read_wind_generation(
         raise UnpublishedError(f"{day}: no settlement period of this day is due yet")
     answer = elexon.wind_generation(day)
     if answer is None or answer.rows.empty:
-        halves = f" (only one kind of period {spell_periods(answer.halves)})" if answer and answer.halves else ""
+        halves = f" (only one kind of period {format_periods(answer.halves)})" if answer and answer.halves else ""
         raise UnpublishedError(f"{day}: Elexon has not published the wind generation of this day yet{halves}")
     kept = archive.keep(day, answer.received, now) if archive and answer.received else None
     with transactions.writing(engine, [day]) as connection:
@@ -85,7 +85,7 @@ def store_generation(
     newer = [period for period, row in read.items() if period in stored and stored[period] > row["published_at"]]
     rows = [_row(day, row) for period, row in read.items() if period not in newer]
     periods = [row["settlement_period"] for row in rows]
-    changes = store_fetched(connection, wind_generation_data, rows, day, periods, key=KEY)
+    changes = sync_rows(connection, wind_generation_data, rows, day, periods, key=KEY)
     sums = connection.execute(generation_by_day(Scope(Days(day, day), CurtailmentRule.ALL_BIDS))).one()
     published = {*read, *answer.halves}
     return GenerationDay(

@@ -11,10 +11,10 @@ import pandas as pd
 from sqlalchemy import Connection, func, select
 
 from recon_assets.database.tables import curtailment_records, proof_of_fetch
-from recon_assets.domain.settlement import spell_periods
+from recon_assets.domain.settlement import format_periods
 from recon_assets.elexon.client import Elexon, SettlementStack
 from recon_assets.errors import ElexonError
-from recon_assets.ingest.acceptance_volumes import TOLERANCE_MWH, last_witnessed, volume_gaps
+from recon_assets.ingest.acceptance_volumes import TOLERANCE_MWH, last_accepted_period, volume_gaps
 from recon_assets.ingest.comparison import of_periods
 
 SHORT = 0.5
@@ -36,7 +36,7 @@ def stored_rows(connection: Connection, day: date) -> dict[int, int]:
     return {period: count for rows in (adopted, connection.execute(proven)) for period, count in rows}
 
 
-def require_belief(
+def require_plausible(
     elexon: Elexon, stack: SettlementStack, wind: frozenset[str], stored: Mapping[int, int], now: datetime
 ) -> dict[str, str]:
     """Makes sure that the stack may replace what is stored; returns the further answers that this took.
@@ -47,7 +47,7 @@ def require_belief(
     withdrawn = [period for period in stack.pending if period in stored]
     if withdrawn:
         raise ElexonError(
-            f"{day} settlement period {spell_periods(withdrawn)}: stored, but Elexon does not list it as published; "
+            f"{day} settlement period {format_periods(withdrawn)}: stored, but Elexon does not list it as published; "
             "the day stays as it was"
         )
     bids = rows[rows["bm_unit_id"].isin(wind)]
@@ -63,22 +63,22 @@ def require_belief(
     doubted = {period for periods in doubts.values() for period in periods}
     if not doubted:
         return {}
-    doubt = "; ".join(f"{what} in settlement period {spell_periods(where)}" for what, where in doubts.items() if where)
+    doubt = "; ".join(f"{what} in settlement period {format_periods(where)}" for what, where in doubts.items() if where)
     answer = elexon.acceptance_volumes(day)
     if answer is None:
         raise _refusal(day, doubt, "there is no list of acceptance volumes that could confirm it")
     volumes, received = answer
-    unspoken = [period for period in doubted if period > last_witnessed(volumes, day, now)]
+    unspoken = [period for period in doubted if period > last_accepted_period(volumes, day, now)]
     if unspoken:
-        raise _refusal(day, doubt, f"the acceptance volumes do not reach to period {spell_periods(unspoken)}")
+        raise _refusal(day, doubt, f"the acceptance volumes do not reach to period {format_periods(unspoken)}")
     gaps = volume_gaps(of_periods(volumes, doubted), of_periods(bids, doubted), wind)
     if gaps:
-        gap = max(gaps, key=lambda found: abs(found.witnessed_mwh - found.bids_mwh))
+        gap = max(gaps, key=lambda found: abs(found.accepted_mwh - found.bids_mwh))
         raise _refusal(
             day,
             doubt,
             f"the acceptance volumes contradict it, most for {gap.bm_unit_id} in period {gap.settlement_period}: "
-            f"{gap.witnessed_mwh:,.3f} MWh, not {gap.bids_mwh:,.3f} (tolerance {TOLERANCE_MWH:g} MWh)",
+            f"{gap.accepted_mwh:,.3f} MWh, not {gap.bids_mwh:,.3f} (tolerance {TOLERANCE_MWH:g} MWh)",
         )
     return dict(received)
 

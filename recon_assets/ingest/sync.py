@@ -18,7 +18,7 @@ from recon_assets.reconcile.scope import Scope
 KEY = ("settlement_date", "settlement_period")
 
 
-def store_fetched(
+def sync_rows(
     connection: Connection,
     table: Table,
     rows: list[dict[str, Any]],
@@ -65,7 +65,7 @@ def _layer(table: Table, fetched: Table, periods: list[int], key: tuple[str, ...
             for column in content
         },
         expected=lambda scope: select(fetched),
-        judged=judged,
-        near=judged,
+        owned_rows=judged,
+        join_filter=judged,
         carried=carried,
     )

@@ -22,7 +22,7 @@ from recon_assets.domain.curtailment import is_curtailment
 from recon_assets.domain.settlement import due_periods, periods_in
 from recon_assets.elexon.client import Elexon
 from recon_assets.errors import ElexonError, ReconError
-from recon_assets.ingest.acceptance_volumes import last_witnessed, volume_gaps
+from recon_assets.ingest.acceptance_volumes import last_accepted_period, volume_gaps
 from recon_assets.ingest.comparison import Difference, Side, bids_apart, of_periods, sums_apart, sums_of
 from recon_assets.ingest.reference import known_bm_units
 from recon_assets.ingest.verification import Method, Verification
@@ -161,7 +161,7 @@ class _Look:
                 "bid stack itself"
             )
         volumes, _ = answer
-        reach = last_witnessed(volumes, self._day, self._now)
+        reach = last_accepted_period(volumes, self._day, self._now)
         if not reach:
             raise ElexonError(f"{self._day}: the list of acceptance volumes of this day is empty, and confirms nothing")
         due = due_periods(self._day, self._now)
@@ -181,7 +181,7 @@ class _Look:
                 gap.bm_unit_id,
                 Side.BIDS,
                 stored_mwh=gap.bids_mwh,
-                right_mwh=gap.witnessed_mwh,
+                right_mwh=gap.accepted_mwh,
                 stored_gbp=None,
                 right_gbp=None,
                 what="volume",

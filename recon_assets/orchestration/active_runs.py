@@ -32,7 +32,7 @@ def active_runs(instance: dg.DagsterInstance, asked_by: str | None = None) -> li
     return list(instance.get_runs(filters=dg.RunsFilter(statuses=ACTIVE, tags=tags)))
 
 
-def days_in_flight(
+def active_days(
     instance: dg.DagsterInstance, repository: dg.RepositoryDefinition, assets: Collection[dg.AssetKey]
 ) -> set[date]:
     """The days of some daily assets that a run or a backfill which has not ended is to make."""

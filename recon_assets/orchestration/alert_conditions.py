@@ -17,11 +17,11 @@ from recon_assets.orchestration import events
 from recon_assets.orchestration.active_runs import ASKED_BY, PARTITION_TAG, RANGE_TAGS
 from recon_assets.orchestration.checks import CHECKS
 from recon_assets.orchestration.failed_runs import reasons_of
-from recon_assets.orchestration.given_up import Watch, watch_of
-from recon_assets.orchestration.incidents import Problem
+from recon_assets.orchestration.given_up import SensorState, sensor_state
+from recon_assets.orchestration.incidents import AlertCondition
 from recon_assets.orchestration.jobs import DAYS_JOBS, LAYER_JOBS, REINGEST_JOB
 from recon_assets.orchestration.partitions import PARTITIONS, days_of
-from recon_assets.orchestration.resource import Workbench
+from recon_assets.orchestration.resource import ReconResource
 from recon_assets.orchestration.routine_jobs import daily_check, reconcile_range
 from recon_assets.orchestration.sensors.audit import newest_materialization
 from recon_assets.orchestration.sensors.gaps import CALCULATION_GAPS, INGEST_GAPS
@@ -73,21 +73,21 @@ LATEST = timedelta(days=3)
 """How old the newest ingested day, and the last look at the difficulty, may be: a weekend, and an outage of a day."""
 
 
-def problems(instance: dg.DagsterInstance, bench: Workbench, now: datetime) -> list[Problem]:
+def alert_conditions(instance: dg.DagsterInstance, resource: ReconResource, now: datetime) -> list[AlertCondition]:
     """Everything that is broken now and that nobody is going to try again by himself."""
-    watches = {
-        CALCULATION_GAPS: watch_of(instance, CALCULATION_GAPS, by_default=True),
-        INGEST_GAPS: watch_of(instance, INGEST_GAPS, by_default=False),
+    states = {
+        CALCULATION_GAPS: sensor_state(instance, CALCULATION_GAPS, by_default=True),
+        INGEST_GAPS: sensor_state(instance, INGEST_GAPS, by_default=False),
     }
     return [
         *failed_runs(instance, now),
-        *failed_checks(instance, watches.values(), now),
-        *(problem for sensor, watch in watches.items() for problem in given_up_gaps(sensor, watch)),
-        *stale_sources(bench, now),
+        *failed_checks(instance, states.values(), now),
+        *(condition for sensor, state in states.items() for condition in given_up_gaps(sensor, state)),
+        *stale_sources(resource, now),
     ]
 
 
-def failed_runs(instance: dg.DagsterInstance, now: datetime) -> Iterator[Problem]:
+def failed_runs(instance: dg.DagsterInstance, now: datetime) -> Iterator[AlertCondition]:
     """Failed runs that no later run made good: of a run of days, those days and the lowest asset that they lack.
 
     Runs that a gap sensor asked for, or that Dagster starts again, are tried again: their end is told of, if it is bad.
@@ -108,7 +108,7 @@ def failed_runs(instance: dg.DagsterInstance, now: datetime) -> Iterator[Problem
         if not partitions or not assets:
             if not _has_succeeded_since(instance, record):
                 mend = f"look at run {run.run_id[:8]} in the Dagster UI, and launch it again"
-                yield Problem(run.job_name, FAILED_RUN, None, reason, mend)
+                yield AlertCondition(run.job_name, FAILED_RUN, None, reason, mend)
             continue
         lacking = {
             day: key
@@ -117,18 +117,20 @@ def failed_runs(instance: dg.DagsterInstance, now: datetime) -> Iterator[Problem
         }
         for asset in dict.fromkeys(lacking.values()):
             for span in contiguous([day for day, lowest in lacking.items() if lowest == asset]):
-                yield Problem(
+                yield AlertCondition(
                     asset.to_user_string(), FAILED_RUN, span, of_days.get(span.first, reason), _reconcile(span)
                 )
 
 
-def failed_checks(instance: dg.DagsterInstance, watches: Iterable[Watch], now: datetime) -> Iterator[Problem]:
+def failed_checks(
+    instance: dg.DagsterInstance, states: Iterable[SensorState], now: datetime
+) -> Iterator[AlertCondition]:
     """Checks whose last evaluation did not hold.
 
     No news are days that gap sensors are at work on or gave up, and evaluations that are quite new, so that a sensor
     may still mend what they found, or older than the newest materialization, so that they will be made again.
     """
-    watched = set().union(*(watch.asked for watch in watches))
+    watched = set().union(*(state.asked for state in states))
     made = newest_materialization(instance) or 0.0
     found = instance.event_log_storage.get_latest_asset_check_execution_by_key(list(CHECKS))
     for key, record in found.items():
@@ -144,35 +146,37 @@ def failed_checks(instance: dg.DagsterInstance, watches: Iterable[Watch], now: d
         for among, is_news in ((days - watched, is_settled), (days & watched, False)):
             for span in _few_spans(among):
                 mend = f"recon analyze --from {span.first} --to {span.last}"
-                yield Problem(asset, kind, span, reason, mend, is_news)
+                yield AlertCondition(asset, kind, span, reason, mend, is_news)
         if not days:
-            yield Problem(asset, kind, None, reason, "recon analyze", is_settled)
+            yield AlertCondition(asset, kind, None, reason, "recon analyze", is_settled)
 
 
-def given_up_gaps(sensor: str, watch: Watch) -> Iterator[Problem]:
+def given_up_gaps(sensor: str, state: SensorState) -> Iterator[AlertCondition]:
     """Days that a gap sensor does not ask for any more, as long as they are not right."""
     asset = WIND_BIDS if sensor == INGEST_GAPS else dg.AssetKey(CALCULATIONS.name)
-    for span in contiguous(list(watch.given_up)):
+    for span in contiguous(list(state.given_up)):
         mend = f"recon critical {span.first}" if len(span) == 1 and sensor == CALCULATION_GAPS else _reconcile(span)
-        yield Problem(asset.to_user_string(), GIVEN_UP, span, watch.given_up[span.first], mend)
+        yield AlertCondition(asset.to_user_string(), GIVEN_UP, span, state.given_up[span.first], mend)
 
 
-def stale_sources(bench: Workbench, now: datetime) -> Iterator[Problem]:
+def stale_sources(resource: ReconResource, now: datetime) -> Iterator[AlertCondition]:
     """Sources that nothing new was read from for days, though they have it; recordings have nothing new."""
-    if bench.settings.recordings is not None:
+    if resource.settings.recordings is not None:
         return
-    with transactions.reading(bench.engine) as connection:
+    with transactions.reading(resource.engine) as connection:
         newest = last_proven_day(connection)
         observed = max((retarget.observed_at for retarget in stored_retargets(connection)), default=None)
     if newest is None:
         return
     if london_day(now) - newest > LATEST + timedelta(days=1):
         reason = f"The newest day that was read from Elexon is {newest}."
-        yield Problem(WIND_BIDS.to_user_string(), STALE_SOURCE, None, reason, "recon doctor, then recon daily-check")
-    if bench.settings.mempool_api_url is not None and observed is not None and now - observed > LATEST:
+        yield AlertCondition(
+            WIND_BIDS.to_user_string(), STALE_SOURCE, None, reason, "recon doctor, then recon daily-check"
+        )
+    if resource.settings.mempool_api_url is not None and observed is not None and now - observed > LATEST:
         reason = f"The difficulty was last read at {observed:%Y-%m-%dT%H:%MZ}."
         mend = "recon doctor, then launch the job refresh_difficulty"
-        yield Problem(NETWORK_DIFFICULTY.to_user_string(), STALE_SOURCE, None, reason, mend)
+        yield AlertCondition(NETWORK_DIFFICULTY.to_user_string(), STALE_SOURCE, None, reason, mend)
 
 
 def _partitions_of(run: dg.DagsterRun) -> tuple[Grain, Sequence[str]]:

@@ -1,4 +1,4 @@
-"""The assets: shells that get inputs, call one function of the domain and log the evidence.
+"""The assets: shells that get inputs, call one function of the domain and log the contents.
 
 The layers of one partitioning are one multi-asset that can be subset: a run walks them bottom up, a month of days in
 one transaction, so that all miner models of a month come from one snapshot. The wind generation is read in the step of
@@ -20,8 +20,8 @@ from recon_assets.orchestration import events
 from recon_assets.orchestration.checks import evaluate, specs_of
 from recon_assets.orchestration.partitions import DAYS, DAYS_A_RUN, PARTITIONS, days_of
 from recon_assets.orchestration.pools import DATABASE, ELEXON
-from recon_assets.orchestration.resource import WORKBENCH
-from recon_assets.orchestration.run_config import Pacing
+from recon_assets.orchestration.resource import RESOURCE_KEY
+from recon_assets.orchestration.run_config import ConvergeConfig
 from recon_assets.orchestration.specs import (
     NETWORK_DIFFICULTY_SPEC,
     WIND_BIDS,
@@ -34,25 +34,25 @@ from recon_assets.orchestration.specs import (
 from recon_assets.orchestration.steps import at_work, converge_spans, fail_for, read_days, read_generation
 from recon_assets.reconcile.layer import DAY, MONTH, YEAR, Grain
 
-RESOURCES = {WORKBENCH}
+RESOURCES = {RESOURCE_KEY}
 RANGES = dg.BackfillPolicy.multi_run(max_partitions_per_run=DAYS_A_RUN)
 
 
 @dg.asset(**WIND_BM_UNITS_SPEC, required_resource_keys=RESOURCES, pool=ELEXON)
 def wind_bm_units(context: dg.AssetExecutionContext) -> dg.MaterializeResult[Any]:
     """Joins Elexon's reference list to what is stored."""
-    with at_work(context) as workbench:
+    with at_work(context) as resource:
         # The packaged list is stored whatever Elexon answers: days can be read with it.
-        with transactions.writing(workbench.engine) as connection:
-            changed = store_bm_units(connection, packaged_bm_units(), workbench.now())
-        listed = workbench.elexon.bm_units()
+        with transactions.writing(resource.engine) as connection:
+            changed = store_bm_units(connection, packaged_bm_units(), resource.now())
+        listed = resource.elexon.bm_units()
         units, received = listed or ([], None)
-        if workbench.archive and received:
-            workbench.archive.keep_reference(received)
-        with transactions.writing(workbench.engine) as connection:
-            changed += store_bm_units(connection, units, workbench.now())
-        version, rows = events.bm_units_version(workbench.engine)
-        source = "packaged list alone" if listed is None else f"packaged list and {workbench.elexon.source.name}"
+        if resource.archive and received:
+            resource.archive.keep_reference(received)
+        with transactions.writing(resource.engine) as connection:
+            changed += store_bm_units(connection, units, resource.now())
+        version, rows = events.bm_units_version(resource.engine)
+        source = "packaged list alone" if listed is None else f"packaged list and {resource.elexon.source.name}"
         return dg.MaterializeResult(
             metadata={"dagster/row_count": rows, "changed": changed, "source": source},
             data_version=dg.DataVersion(version),
@@ -62,15 +62,15 @@ def wind_bm_units(context: dg.AssetExecutionContext) -> dg.MaterializeResult[Any
 @dg.asset(**NETWORK_DIFFICULTY_SPEC, required_resource_keys=RESOURCES)
 def network_difficulty(context: dg.AssetExecutionContext) -> dg.MaterializeResult[Any]:
     """Joins the packaged table and mempool.space's tail to what is stored."""
-    with at_work(context) as workbench:
-        url = workbench.settings.mempool_api_url
-        with transactions.writing(workbench.engine) as connection:
+    with at_work(context) as resource:
+        url = resource.settings.mempool_api_url
+        with transactions.writing(resource.engine) as connection:
             changed = store_retargets(connection)
         if url is not None:
-            tail = read_tail(url, workbench.now())
-            with transactions.writing(workbench.engine) as connection:
+            tail = read_tail(url, resource.now())
+            with transactions.writing(resource.engine) as connection:
                 changed += store_retargets(connection, tail)
-        version, rows = events.difficulty_version(workbench.engine)
+        version, rows = events.difficulty_version(resource.engine)
         source = "packaged table alone" if url is None else f"packaged table and {url}"
         return dg.MaterializeResult(
             metadata={"dagster/row_count": rows, "changed": changed, "source": source},
@@ -90,12 +90,12 @@ def network_difficulty(context: dg.AssetExecutionContext) -> dg.MaterializeResul
 )
 def wind_bids(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult[Any] | dg.AssetCheckResult]:
     """Reads each day whole from Elexon; a day that fails does not stop the others."""
-    with at_work(context) as workbench:
+    with at_work(context) as resource:
         if not context.selected_asset_keys:
-            yield from evaluate(workbench, context.selected_asset_check_keys, context.run)
+            yield from evaluate(resource, context.selected_asset_check_keys, context.run)
             return
-        logged, failures = read_days(context, workbench, [date.fromisoformat(key) for key in context.partition_keys])
-        yield from evaluate(workbench, _checks_now(context))
+        logged, failures = read_days(context, resource, [date.fromisoformat(key) for key in context.partition_keys])
+        yield from evaluate(resource, _checks_now(context))
         fail_for(failures, len(context.partition_keys))
         if set(context.op_execution_context.job_def.graph.node_dict) != {WIND_BIDS.to_user_string()}:
             # Steps below only run when this one yields. Dagster then adds events with one data version for the whole
@@ -120,22 +120,22 @@ def _layers_asset(grain: Grain, name: str) -> dg.AssetsDefinition:
         required_resource_keys=RESOURCES,
         pool=DATABASE,
     )
-    def converge_layers(context: dg.AssetExecutionContext, config: Pacing) -> Iterator[dg.AssetCheckResult]:
-        with at_work(context) as workbench:
+    def converge_layers(context: dg.AssetExecutionContext, config: ConvergeConfig) -> Iterator[dg.AssetCheckResult]:
+        with at_work(context) as resource:
             if not context.selected_asset_keys:
-                yield from evaluate(workbench, context.selected_asset_check_keys, context.run)
+                yield from evaluate(resource, context.selected_asset_check_keys, context.run)
                 return
             selected = [asset for asset in assets if asset.key in context.selected_asset_keys]
             days = [date.fromisoformat(key) for key in context.partition_keys] if grain is DAY else []
             is_alone = context.selected_asset_keys == {WIND_GENERATION}
             reads = WIND_GENERATION in context.selected_asset_keys
-            unread = read_generation(context, workbench, days, is_alone=is_alone) if reads else {}
+            unread = read_generation(context, resource, days, is_alone=is_alone) if reads else {}
             spans = _spans(grain, context.partition_keys)
-            failures = converge_spans(context, workbench, selected, spans, config) if selected else {}
+            failures = converge_spans(context, resource, selected, spans, config) if selected else {}
             for day, reason in unread.items():
                 failures[day] = f"{reason}; {failures[day]}" if day in failures else reason
-                workbench.observer.failed(day, failures[day])
-            yield from evaluate(workbench, _checks_now(context))
+                resource.observer.failed(day, failures[day])
+            yield from evaluate(resource, _checks_now(context))
             fail_for(failures, len(context.partition_keys))
 
     return converge_layers

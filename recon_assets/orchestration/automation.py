@@ -18,10 +18,10 @@ from dagster._core.asset_graph_view.asset_graph_view import AssetGraphView
 from recon_assets.database import transactions
 from recon_assets.domain.settlement import FIRST_DAY, Days, london_day
 from recon_assets.orchestration.active_runs import ASKED_BY
-from recon_assets.orchestration.given_up import Watch, watch_of
-from recon_assets.orchestration.instance import keep_house
+from recon_assets.orchestration.given_up import SensorState, sensor_state
+from recon_assets.orchestration.instance import housekeeping
 from recon_assets.orchestration.partitions import days_of
-from recon_assets.orchestration.resource import Opener, Workbench
+from recon_assets.orchestration.resource import Opener, ReconResource
 from recon_assets.orchestration.sensors.gaps import CALCULATION_GAPS, find_gaps
 from recon_assets.reconcile.layer import YEAR, Layer
 from recon_assets.reconcile.layers import ENERGY, SUMMARIES
@@ -72,32 +72,34 @@ class SummaryReader:
     def read(self, view: AssetGraphView) -> Periods:
         """The periods to refresh, as they were when a tick first asked."""
         if view not in self._read:
-            keep_house(view.instance)
-            with self._opened() as bench:
-                self._read[view] = periods_to_refresh(bench, watch_of(view.instance, CALCULATION_GAPS, by_default=True))
+            housekeeping(view.instance)
+            with self._opened() as resource:
+                self._read[view] = periods_to_refresh(
+                    resource, sensor_state(view.instance, CALCULATION_GAPS, by_default=True)
+                )
         return self._read[view]
 
 
-def periods_to_refresh(bench: Workbench, watch: Watch) -> Periods:
+def periods_to_refresh(resource: ReconResource, state: SensorState) -> Periods:
     """The periods of each summary that differ from their rows and that no gap sensor is about to change again.
 
     Where several years have some, one of them has its turn, so that a tick stays short.
     """
-    now = bench.now()
-    with transactions.reading(bench.engine) as connection:
+    now = resource.now()
+    with transactions.reading(resource.engine) as connection:
         stored = summed_days(connection)
     if stored is None:
         return dict.fromkeys(SUMMARY_NAMES, frozenset())
     days = Days(max(stored.first, FIRST_DAY), max(min(stored.last, london_day(now)), FIRST_DAY))
-    years = sorted({period[: YEAR.length] for periods in _stale(bench, days).values() for period in periods})
+    years = sorted({period[: YEAR.length] for periods in _stale(resource, days).values() for period in periods})
     if not years:
         return dict.fromkeys(SUMMARY_NAMES, frozenset())
     of_year = Days.of_year(years[int(now.timestamp() // TURN_SECONDS) % len(years)])
     span = Days(max(of_year.first, days.first), min(of_year.last, days.last))
-    before = _stale(bench, span)
-    changing = _changing_days(bench, span, now, watch)
+    before = _stale(resource, span)
+    changing = _changing_days(resource, span, now, state)
     # What was filled meanwhile differed before, and lacks nothing now: only what differs afterwards, too, is refreshed.
-    after = _stale(bench, span)
+    after = _stale(resource, span)
     return {
         layer.name: frozenset(
             period
@@ -108,17 +110,17 @@ def periods_to_refresh(bench: Workbench, watch: Watch) -> Periods:
     }
 
 
-def _stale(bench: Workbench, days: Days) -> dict[Layer, set[str]]:
-    found = stale_summaries(bench.engine, bench.scope(days))
+def _stale(resource: ReconResource, days: Days) -> dict[Layer, set[str]]:
+    found = stale_summaries(resource.engine, resource.scope(days))
     return {layer: {key.split()[0] for key in found[layer.name]} for layer in SUMMARIES}
 
 
-def _changing_days(bench: Workbench, days: Days, now: datetime, watch: Watch) -> Mapping[bool, set[date]]:
+def _changing_days(resource: ReconResource, days: Days, now: datetime, state: SensorState) -> Mapping[bool, set[date]]:
     """The days whose rows the gap sensor is to change: all of them, and (True) those whose records it is to change."""
-    if not watch.is_running:
+    if not state.is_running:
         return {False: set(), True: set()}
-    gaps, unknown = find_gaps(bench, days, now)
-    mended = {day: gap for day, gap in gaps.items() if day not in unknown and day not in watch.given_up}
+    gaps, unknown = find_gaps(resource, days, now)
+    mended = {day: gap for day, gap in gaps.items() if day not in unknown and day not in state.given_up}
     return {False: set(mended), True: {day for day, gap in mended.items() if gap.records}}
 
 

@@ -1,4 +1,4 @@
-"""All definitions, put together on a workbench. What each of them is, the other modules of this package say."""
+"""All definitions, put together on a resource. What each of them is, the other modules of this package say."""
 
 import os
 from contextlib import AbstractContextManager, nullcontext
@@ -7,7 +7,7 @@ from pathlib import Path
 import dagster as dg
 
 from recon_assets.orchestration.automation import automated, summary_automation
-from recon_assets.orchestration.resource import Workbench, open_workbench
+from recon_assets.orchestration.resource import ReconResource, open_resource
 from recon_assets.orchestration.routine_jobs import daily_check, reconcile_range
 from recon_assets.orchestration.runnable import runnable_defs
 from recon_assets.orchestration.schedules import schedules
@@ -19,8 +19,8 @@ from recon_assets.orchestration.verification_job import verify_days
 from recon_assets.settings import Settings, Unattended
 
 
-def build_defs(workbench: Workbench | None = None, unattended: Unattended | None = None) -> dg.Definitions:
-    """All definitions, on the environment's workbench or on one that is handed in.
+def build_defs(resource: ReconResource | None = None, unattended: Unattended | None = None) -> dg.Definitions:
+    """All definitions, on the environment's resource or on one that is handed in.
 
     `unattended` says what runs by itself where nobody switched it by hand; None: as the environment does.
     """
@@ -28,12 +28,12 @@ def build_defs(workbench: Workbench | None = None, unattended: Unattended | None
     seconds, everything = by_itself.tick_seconds, by_itself.everything
 
     def settings() -> Settings:
-        return workbench.settings if workbench else Settings.from_environment(os.environ, Path.cwd())
+        return resource.settings if resource else Settings.from_environment(os.environ, Path.cwd())
 
-    def opened() -> AbstractContextManager[Workbench]:
-        if workbench is not None:
-            return nullcontext(workbench)
-        return open_workbench(settings())
+    def opened() -> AbstractContextManager[ReconResource]:
+        if resource is not None:
+            return nullcontext(resource)
+        return open_resource(settings())
 
     others = dg.Definitions(
         jobs=[daily_check, reconcile_range, verify_days],
@@ -47,4 +47,4 @@ def build_defs(workbench: Workbench | None = None, unattended: Unattended | None
         ],
         schedules=schedules(starts=everything),
     )
-    return dg.Definitions.merge(runnable_defs(workbench, automated(opened)), others)
+    return dg.Definitions.merge(runnable_defs(resource, automated(opened)), others)

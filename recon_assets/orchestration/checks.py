@@ -1,9 +1,9 @@
-"""The asset checks: what each is called, which verdict it shows, and how it looks in the UI.
+"""The asset checks: what each is called, which result it shows, and how it looks in the UI.
 
-Belongs here: declarations and presentation. Does not: judging (reconcile/verdicts.py).
+Belongs here: declarations and presentation. Does not: judging (reconcile/results.py).
 
-They are unpartitioned and speak of the whole history, from one stock for all checks of a run. They run with every run
-that includes their asset, and alone (job `audit_history`). None is blocking; verdicts.py says why.
+They are unpartitioned and speak of the whole history, from one inputs for all checks of a run. They run with every run
+that includes their asset, and alone (job `audit_history`). None is blocking; results.py says why.
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -15,10 +15,10 @@ import dagster as dg
 from recon_assets.database import transactions
 from recon_assets.domain.mining import MODELS
 from recon_assets.domain.settlement import Days, london_day
-from recon_assets.orchestration.resource import Workbench
+from recon_assets.orchestration.resource import ReconResource
 from recon_assets.orchestration.specs import WIND_BIDS, calculations_key
 from recon_assets.reconcile import checks as v
-from recon_assets.reconcile.check_inputs import Stock
+from recon_assets.reconcile.check_inputs import CheckInputs
 from recon_assets.reconcile.layer import DAY, MONTH, Layer
 from recon_assets.reconcile.layers import BITCOIN_DAILY, CURTAILMENT, SUMMARIES
 from recon_assets.reconcile.state import first_day, last_day
@@ -32,9 +32,9 @@ def _name_of_sums(layer: Layer) -> str:
     )
 
 
-CHECKS: Mapping[dg.AssetCheckKey, v.Judge] = {
-    dg.AssetCheckKey(key, name): judge
-    for key, name, judge in (
+CHECKS: Mapping[dg.AssetCheckKey, v.Check] = {
+    dg.AssetCheckKey(key, name): check
+    for key, name, check in (
         (WIND_BIDS, "every_period_has_proof", v.every_period_has_proof),
         (dg.AssetKey(CURTAILMENT.name), "records_equal_bids", v.records_equal_bids),
         (dg.AssetKey(CURTAILMENT.name), "payments_follow_volume_and_price", v.payments_follow_volume_and_price),
@@ -46,30 +46,30 @@ CHECKS: Mapping[dg.AssetCheckKey, v.Judge] = {
         *((dg.AssetKey(layer.name), _name_of_sums(layer), v.sums_equal_their_rows(layer)) for layer in SUMMARIES),
     )
 }
-"""Every check with its verdict."""
+"""Every check with its result."""
 
 
 def specs_of(keys: Collection[dg.AssetKey]) -> Sequence[dg.AssetCheckSpec]:
     """The declarations of the checks of some assets."""
     return [
-        dg.AssetCheckSpec(check.name, asset=check.asset_key, description=_first_line(judge), blocking=False)
-        for check, judge in CHECKS.items()
-        if check.asset_key in keys
+        dg.AssetCheckSpec(key.name, asset=key.asset_key, description=_first_line(check), blocking=False)
+        for key, check in CHECKS.items()
+        if key.asset_key in keys
     ]
 
 
 def evaluate(
-    workbench: Workbench, chosen: Collection[dg.AssetCheckKey], run: dg.DagsterRun | None = None
+    resource: ReconResource, chosen: Collection[dg.AssetCheckKey], run: dg.DagsterRun | None = None
 ) -> Iterator[dg.AssetCheckResult]:
-    """The results of some checks, from the rows as they are now; the steps of a run that only checks share a stock."""
+    """The results of some checks, from the rows as they are now; the steps of a run that only checks share a inputs."""
     if not chosen:
         return
-    if run is not None and run.run_id in workbench.stocks:
+    if run is not None and run.run_id in resource.check_inputs:
         for check in chosen:
-            yield _result(check, CHECKS[check](workbench.stocks[run.run_id]))
+            yield _result(check, CHECKS[check](resource.check_inputs[run.run_id]))
         return
-    now = workbench.now()
-    with transactions.reading(workbench.engine) as connection:
+    now = resource.now()
+    with transactions.reading(resource.engine) as connection:
         first, last = first_day(connection), last_day(connection)
     if first is None or last is None:
         for check in chosen:
@@ -78,26 +78,26 @@ def evaluate(
     # Yesterday too, which should be there; today only as far as it has been read.
     days = Days(first, max(last, first, london_day(now) - timedelta(days=1)))
     of_run = chosen if run is None else run.asset_check_selection or CHECKS
-    stock = Stock(workbench.engine, workbench.scope(days), now, whole=len({key.asset_key for key in of_run}) > 1)
+    inputs = CheckInputs(resource.engine, resource.scope(days), now, whole=len({key.asset_key for key in of_run}) > 1)
     if run is not None:
-        workbench.stocks = {run.run_id: stock}
+        resource.check_inputs = {run.run_id: inputs}
     for check in chosen:
-        yield _result(check, CHECKS[check](stock))
+        yield _result(check, CHECKS[check](inputs))
 
 
-def _result(check: dg.AssetCheckKey, verdict: v.Verdict) -> dg.AssetCheckResult:
-    metadata: dict[str, Any] = {name: _number(count) for name, count in verdict.counts.items()}
-    metadata |= {f"threshold: {name}": dg.MetadataValue.text(text) for name, text in verdict.thresholds.items()}
-    if verdict.offenders:
-        records = [dg.TableRecord(dict(offender)) for offender in verdict.offenders]
-        columns = [dg.TableColumn(name, _type(value)) for name, value in verdict.offenders[0].items()]
+def _result(check: dg.AssetCheckKey, result: v.CheckResult) -> dg.AssetCheckResult:
+    metadata: dict[str, Any] = {name: _number(count) for name, count in result.counts.items()}
+    metadata |= {f"threshold: {name}": dg.MetadataValue.text(text) for name, text in result.thresholds.items()}
+    if result.worst_days:
+        records = [dg.TableRecord(dict(worst_day)) for worst_day in result.worst_days]
+        columns = [dg.TableColumn(name, _type(value)) for name, value in result.worst_days[0].items()]
         metadata["worst"] = dg.MetadataValue.table(records, dg.TableSchema(columns))
     return dg.AssetCheckResult(
         asset_key=check.asset_key,
         check_name=check.name,
-        passed=verdict.holds,
-        severity=dg.AssetCheckSeverity.WARN if verdict.is_warning else dg.AssetCheckSeverity.ERROR,
-        description=verdict.summary,
+        passed=result.holds,
+        severity=dg.AssetCheckSeverity.WARN if result.is_warning else dg.AssetCheckSeverity.ERROR,
+        description=result.summary,
         metadata=metadata,
     )
 
@@ -110,5 +110,5 @@ def _type(value: object) -> str:
     return {int: "int", float: "float"}.get(type(value), "string")
 
 
-def _first_line(judge: v.Judge) -> str:
-    return (judge.__doc__ or "").splitlines()[0]
+def _first_line(check: v.Check) -> str:
+    return (check.__doc__ or "").splitlines()[0]

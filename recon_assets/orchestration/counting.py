@@ -10,7 +10,7 @@ from recon_assets.ingest.bids import IngestedDay
 from recon_assets.ingest.generation import GenerationDay
 from recon_assets.orchestration.resource import Observer
 from recon_assets.reconcile.apply import Changes
-from recon_assets.reconcile.converge_span import Repair
+from recon_assets.reconcile.converge_span import ConvergedSpan
 from recon_assets.reconcile.plan import Plan
 
 
@@ -50,9 +50,9 @@ class CountingObserver(Observer):
         """See Observer."""
         self.generation.append(day)
 
-    def repaired(self, days: Days, repair: Repair) -> None:
+    def converged(self, days: Days, span: ConvergedSpan) -> None:
         """See Observer."""
-        self.repaired_rows += sum(repair.changes.values(), Changes())
+        self.repaired_rows += sum(span.changes.values(), Changes())
 
     def failed(self, day: date, reason: str) -> None:
         """See Observer."""

@@ -25,7 +25,7 @@ from recon_assets.ingest.generation import GenerationDay
 from recon_assets.ingest.reference import stored_retargets
 from recon_assets.orchestration.specs import WIND_BIDS, WIND_GENERATION, LayerAsset
 from recon_assets.reconcile.apply import Changes
-from recon_assets.reconcile.content import Evidence
+from recon_assets.reconcile.content import Content
 from recon_assets.reconcile.scope import Scope
 
 CODE_VERSION = "1"
@@ -81,13 +81,13 @@ class Provenance:
 
 
 def layer_event(
-    asset: LayerAsset, partition: str, evidence: Evidence, changes: Changes | None, provenance: Provenance
+    asset: LayerAsset, partition: str, contents: Content, changes: Changes | None, provenance: Provenance
 ) -> dg.AssetMaterialization:
     """The event of one partition of a layer; `changes` is None when nothing ran and the database alone proves it."""
     done = {} if changes is None else {name: getattr(changes, name) for name in ("inserted", "corrected", "removed")}
-    metadata = {"dagster/partition_row_count": evidence.rows, **evidence.totals, **done}
+    metadata = {"dagster/partition_row_count": contents.rows, **contents.totals, **done}
     return dg.AssetMaterialization(
-        asset.key, partition=partition, metadata=metadata, tags=provenance.tags(evidence.fingerprint)
+        asset.key, partition=partition, metadata=metadata, tags=provenance.tags(contents.fingerprint)
     )
 
 

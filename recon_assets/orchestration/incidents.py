@@ -1,6 +1,6 @@
 """Incidents: what is broken, told once when it begins and once when it is over.
 
-Belongs here: which problems are one incident, and the words. Does not: finding problems (orchestration/problems.py) and
+Belongs here: which conditions are one incident, and the words. Does not: finding conditions (orchestration/conditions.py) and
 sending messages (alerts.py).
 """
 
@@ -13,7 +13,7 @@ from recon_assets.domain.settlement import Days
 
 
 @dataclass(frozen=True)
-class Problem:
+class AlertCondition:
     """What is broken now: which asset, for which days (None: not about days), how, why, and what mends it.
 
     One that is not `is_news`, because somebody is at work on it, begins no incident, but keeps one open.
@@ -29,16 +29,16 @@ class Problem:
 
 @dataclass(frozen=True)
 class Incident:
-    """A problem that somebody was told of."""
+    """A condition that somebody was told of."""
 
-    problem: Problem
+    condition: AlertCondition
     since: datetime
 
     def dump(self) -> dict[str, Any]:
         """What a cursor keeps."""
-        days = self.problem.days
+        days = self.condition.days
         span = None if days is None else [days.first.isoformat(), days.last.isoformat()]
-        kept = asdict(self.problem) | {"days": span, "since": self.since.isoformat(timespec="seconds")}
+        kept = asdict(self.condition) | {"days": span, "since": self.since.isoformat(timespec="seconds")}
         del kept["is_news"]
         return kept
 
@@ -47,8 +47,8 @@ class Incident:
         """What `dump` wrote."""
         span = kept["days"]
         days = None if span is None else Days(date.fromisoformat(span[0]), date.fromisoformat(span[1]))
-        problem = Problem(kept["asset"], kept["kind"], days, kept["reason"], kept["mend"])
-        return cls(problem, datetime.fromisoformat(kept["since"]))
+        condition = AlertCondition(kept["asset"], kept["kind"], days, kept["reason"], kept["mend"])
+        return cls(condition, datetime.fromisoformat(kept["since"]))
 
 
 @dataclass(frozen=True)
@@ -60,63 +60,65 @@ class Message:
 
 
 def compare(
-    known: Sequence[Incident], problems: Iterable[Problem], now: datetime
+    known: Sequence[Incident], conditions: Iterable[AlertCondition], now: datetime
 ) -> tuple[list[Incident], list[Incident], list[Incident]]:
-    """The incidents that go on (with their problem as it is now), that begin, and that are over.
+    """The incidents that go on (with their condition as it is now), that begin, and that are over.
 
-    A problem goes on as long as one of the same asset and kind touches its days: one that shrinks day by day is told of
+    A condition goes on as long as one of the same asset and kind touches its days: one that shrinks day by day is told of
     once.
     """
-    united = unite(problems)
+    united = unite(conditions)
     on = [
-        Incident(replace(problem, reason=was.problem.reason), was.since)
-        for problem in united
+        Incident(replace(condition, reason=was.condition.reason), was.since)
+        for condition in united
         for was in known
-        if _is_same(was.problem, problem)
+        if _is_same(was.condition, condition)
     ]
     begun = [
-        Incident(new, now) for new in united if new.is_news and not any(_is_same(was.problem, new) for was in known)
+        Incident(new, now) for new in united if new.is_news and not any(_is_same(was.condition, new) for was in known)
     ]
-    over = [was for was in known if not any(_is_same(was.problem, problem) for problem in united)]
+    over = [was for was in known if not any(_is_same(was.condition, condition) for condition in united)]
     return _first_of_each(on), begun, over
 
 
-def unite(problems: Iterable[Problem]) -> list[Problem]:
+def unite(conditions: Iterable[AlertCondition]) -> list[AlertCondition]:
     """Problems of one asset and kind whose days touch, as one."""
-    united: list[Problem] = []
-    for problem in sorted(problems, key=lambda each: (each.asset, each.kind, each.days.first if each.days else EVER)):
+    united: list[AlertCondition] = []
+    for condition in sorted(
+        conditions, key=lambda each: (each.asset, each.kind, each.days.first if each.days else EVER)
+    ):
         last = united[-1] if united else None
-        if last is not None and _is_same(last, problem):
-            is_news = last.is_news or problem.is_news
-            united[-1] = replace(last, days=_both(last.days, problem.days), is_news=is_news)
+        if last is not None and _is_same(last, condition):
+            is_news = last.is_news or condition.is_news
+            united[-1] = replace(last, days=_both(last.days, condition.days), is_news=is_news)
         else:
-            united.append(problem)
+            united.append(condition)
     return united
 
 
 def opening(incident: Incident) -> Message:
     """What is told when an incident begins."""
-    problem = incident.problem
+    condition = incident.condition
     return Message(
-        f"recon: {_subject(problem)}: {problem.kind}",
-        f"{problem.reason}\n\nTo mend it: {problem.mend}",
+        f"recon: {_subject(condition)}: {condition.kind}",
+        f"{condition.reason}\n\nTo mend it: {condition.mend}",
     )
 
 
 def closing(incident: Incident, now: datetime) -> Message:
     """What is told when it is over."""
     lasted = timedelta(seconds=round((now - incident.since).total_seconds()))
-    return Message(f"recon: over: {_subject(incident.problem)}: {incident.problem.kind}", f"It lasted {lasted}.")
+    return Message(f"recon: over: {_subject(incident.condition)}: {incident.condition.kind}", f"It lasted {lasted}.")
 
 
 EVER = date.min
 
 
-def _subject(problem: Problem) -> str:
-    return problem.asset if problem.days is None else f"{problem.asset} {problem.days}"
+def _subject(condition: AlertCondition) -> str:
+    return condition.asset if condition.days is None else f"{condition.asset} {condition.days}"
 
 
-def _is_same(one: Problem, other: Problem) -> bool:
+def _is_same(one: AlertCondition, other: AlertCondition) -> bool:
     if (one.asset, one.kind) != (other.asset, other.kind):
         return False
     if one.days is None or other.days is None:
@@ -130,9 +132,9 @@ def _both(one: Days | None, other: Days | None) -> Days | None:
 
 
 def _first_of_each(incidents: Iterable[Incident]) -> list[Incident]:
-    """One incident for each problem, the oldest: two may have grown together."""
-    oldest: dict[Problem, Incident] = {}
+    """One incident for each condition, the oldest: two may have grown together."""
+    oldest: dict[AlertCondition, Incident] = {}
     for incident in sorted(incidents, key=lambda each: each.since):
-        key = replace(incident.problem, reason="")
+        key = replace(incident.condition, reason="")
         oldest.setdefault(key, incident)
     return list(oldest.values())

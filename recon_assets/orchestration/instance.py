@@ -22,7 +22,7 @@ from recon_assets.domain.settlement import Days, contiguous
 from recon_assets.errors import ConfigurationError
 from recon_assets.orchestration import events
 from recon_assets.orchestration.pools import POOL_LIMITS
-from recon_assets.orchestration.resource import Workbench
+from recon_assets.orchestration.resource import ReconResource
 from recon_assets.orchestration.specs import (
     LAYER_ASSETS,
     NETWORK_DIFFICULTY,
@@ -31,7 +31,7 @@ from recon_assets.orchestration.specs import (
     WIND_GENERATION,
     LayerAsset,
 )
-from recon_assets.reconcile.content import gather_evidence
+from recon_assets.reconcile.content import read_contents
 from recon_assets.reconcile.layer import DAY
 from recon_assets.reconcile.state import DayState, State
 
@@ -66,11 +66,11 @@ def open_instance(home: Path) -> Iterator[dg.DagsterInstance]:
         reason = shorten(str(error), 200, placeholder=" ...")
         raise ConfigurationError(f"DAGSTER_HOME: {home / 'dagster.yaml'} is not valid: {reason}") from error
     with opened as instance:
-        keep_house(instance)
+        housekeeping(instance)
         yield instance
 
 
-def keep_house(instance: dg.DagsterInstance) -> None:
+def housekeeping(instance: dg.DagsterInstance) -> None:
     """What every command and every tick does first: limits the pools, ends runs whose process is gone."""
     limit_pools(instance)
     end_dead_runs(instance)
@@ -113,72 +113,72 @@ def _is_process_gone(tags: Mapping[str, str]) -> bool:
         return True
 
 
-def tell_what_is_right(instance: dg.DagsterInstance, workbench: Workbench, state: State) -> int:
+def report_right_partitions(instance: dg.DagsterInstance, resource: ReconResource, state: State) -> int:
     """Records every partition that the database proves right and Dagster does not know; returns how many.
 
     Nothing is computed again. After an adoption or a killed run, the UI's missing partitions are then the ones to fill.
     """
-    told = _tell_of_reference(instance, workbench)
-    told += _tell_of_bids(instance, workbench, state) + _tell_of_generation(instance, workbench, state)
-    return told + sum(_tell_of_layer(instance, workbench, state, asset) for asset in LAYER_ASSETS)
+    reported = _report_reference(instance, resource)
+    reported += _report_bids(instance, resource, state) + _report_generation(instance, resource, state)
+    return reported + sum(_report_layer(instance, resource, state, asset) for asset in LAYER_ASSETS)
 
 
-def _tell_of_reference(instance: dg.DagsterInstance, workbench: Workbench) -> int:
+def _report_reference(instance: dg.DagsterInstance, resource: ReconResource) -> int:
     """Without it everything made from stored reference data would be stale once an asset of it is materialized."""
-    told = 0
+    reported = 0
     for key, version_of in REFERENCE.items():
         if instance.get_latest_materialization_event(key) is not None:
             continue
-        version, rows = version_of(workbench.engine)
+        version, rows = version_of(resource.engine)
         if rows:
             instance.report_runless_asset_event(events.reference_event(key, version, rows))
-            told += 1
-    return told
+            reported += 1
+    return reported
 
 
-def _tell_of_bids(instance: dg.DagsterInstance, workbench: Workbench, state: State) -> int:
+def _report_bids(instance: dg.DagsterInstance, resource: ReconResource, state: State) -> int:
     known = instance.get_materialized_partitions(WIND_BIDS)
     right = {*state.days_in(DayState.INGESTED), *state.days_in(DayState.INCOMPLETE)} - state.contradicted
-    untold = [day for day in right if day.isoformat() not in known]
-    if not untold:
+    unreported = [day for day in right if day.isoformat() not in known]
+    if not unreported:
         return 0
     provenance = events.Provenance(instance, {WIND_BM_UNITS: events.event_pointer(instance)})
-    versions = events.bids_versions(workbench.engine, state.scope)
-    told = [day for day in sorted(untold) if day in versions]
-    for day in told:
+    versions = events.bids_versions(resource.engine, state.scope)
+    reported = [day for day in sorted(unreported) if day in versions]
+    for day in reported:
         instance.report_runless_asset_event(events.bids_event(day, versions[day], {}, provenance))
-    return len(told)
+    return len(reported)
 
 
-def _tell_of_generation(instance: dg.DagsterInstance, workbench: Workbench, state: State) -> int:
+def _report_generation(instance: dg.DagsterInstance, resource: ReconResource, state: State) -> int:
     """Days of which wind generation is stored; nothing below says how much of it there must be."""
     known = instance.get_materialized_partitions(WIND_GENERATION)
-    untold = [day for day in state.generated if day.isoformat() not in known]
-    if not untold:
+    unreported = [day for day in state.generated if day.isoformat() not in known]
+    if not unreported:
         return 0
     provenance = events.Provenance(instance, {})
-    versions = events.generation_versions(workbench.engine, state.scope.days)
-    told = [day for day in sorted(untold) if day in versions]
-    for day in told:
+    versions = events.generation_versions(resource.engine, state.scope.days)
+    reported = [day for day in sorted(unreported) if day in versions]
+    for day in reported:
         instance.report_runless_asset_event(events.generation_event(day, versions[day], {}, provenance))
-    return len(told)
+    return len(reported)
 
 
-def _tell_of_layer(instance: dg.DagsterInstance, workbench: Workbench, state: State, asset: LayerAsset) -> int:
+def _report_layer(instance: dg.DagsterInstance, resource: ReconResource, state: State, asset: LayerAsset) -> int:
     known = instance.get_materialized_partitions(asset.key)
-    untold = state.right_periods(asset.layer, asset.model) - known
-    if not untold:
+    unreported = state.right_periods(asset.layer, asset.model) - known
+    if not unreported:
         return 0
     provenance = events.Provenance(instance, dict.fromkeys(asset.upstream, events.event_pointer(instance)))
-    told = 0
-    for span in _spans_of(asset, untold):
-        evidence = gather_evidence(workbench.engine, [asset.layer], workbench.scope(span))
-        for (_, model, partition), found in evidence.items():
-            if model == asset.model and partition in untold:
+    reported = 0
+    for span in _spans_of(asset, unreported):
+        contents = read_contents(resource.engine, [asset.layer], resource.scope(span))
+        for (_, model, partition), found in contents.items():
+            if model == asset.model and partition in unreported:
                 event = events.layer_event(asset, partition, found, None, provenance)
                 instance.report_runless_asset_event(event)
-                told += 1
-    return told
+                reported += 1
+    return reported
 
 
 def _spans_of(asset: LayerAsset, partitions: set[str]) -> list[Days]:

@@ -10,8 +10,8 @@ from recon_assets.domain.settlement import Days
 from recon_assets.ingest.bids import IngestedDay
 from recon_assets.ingest.generation import GenerationDay
 from recon_assets.orchestration.resource import Observer
-from recon_assets.reconcile.converge_span import Repair
-from recon_assets.reconcile.plan import Plan, spell_days
+from recon_assets.reconcile.converge_span import ConvergedSpan
+from recon_assets.reconcile.plan import Plan, format_days
 
 
 class LogObserver(Observer):
@@ -27,11 +27,11 @@ class LogObserver(Observer):
         self._log.info(
             "planned",
             extra={
-                "read": spell_days(work.ingest),
-                "converge": spell_days(days),
+                "read": format_days(work.ingest),
+                "converge": format_days(days),
                 "months": work.months,
                 "years": work.years,
-                "out_of_reach": spell_days(work.out_of_reach),
+                "out_of_reach": format_days(work.out_of_reach),
                 "requests": work.requests,
             },
         )
@@ -65,10 +65,10 @@ class LogObserver(Observer):
         )
         self._other.generation_read(day)
 
-    def repaired(self, days: Days, repair: Repair) -> None:
+    def converged(self, days: Days, span: ConvergedSpan) -> None:
         """See Observer."""
-        layers = dict.fromkeys(name for name, _, _ in repair.changes)
-        changes = {name: repair.changes_of(name) for name in layers}
+        layers = dict.fromkeys(name for name, _, _ in span.changes)
+        changes = {name: span.changes_of(name) for name in layers}
         self._log.info(
             "converged",
             extra={
@@ -80,7 +80,7 @@ class LogObserver(Observer):
                 },
             },
         )
-        self._other.repaired(days, repair)
+        self._other.converged(days, span)
 
     def failed(self, day: date, reason: str) -> None:
         """See Observer."""

@@ -20,7 +20,7 @@ from recon_assets.ingest.reference import stored_retargets
 from recon_assets.ingest.verification import Method, Verification
 from recon_assets.ingest.verify import verify_day
 from recon_assets.orchestration.active_runs import RANGE_TAGS
-from recon_assets.orchestration.instance import tell_what_is_right
+from recon_assets.orchestration.instance import report_right_partitions
 from recon_assets.orchestration.jobs import (
     AUDIT_JOB,
     BM_UNITS_JOB,
@@ -30,7 +30,7 @@ from recon_assets.orchestration.jobs import (
     LAYER_JOBS,
     REINGEST_JOB,
 )
-from recon_assets.orchestration.resource import Workbench
+from recon_assets.orchestration.resource import ReconResource
 from recon_assets.orchestration.runnable import runnable_defs
 from recon_assets.orchestration.specs import layer_assets
 from recon_assets.orchestration.steps import process_tags
@@ -52,7 +52,7 @@ QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 @dataclass(frozen=True)
 class Options:
     """How to reconcile: whether to read from Elexon (with `force`, days that were read before too), at most how many
-    days, the worst day first or the newest month, and the run config of the convergence (pacing.py). The checks are run
+    days, the worst day first or the newest month, and the run config of the convergence (run_config.py). The checks are run
     after any work, or in any case with `always_check`.
     """
 
@@ -61,7 +61,7 @@ class Options:
     limit: int | None = None
     worst_first: bool = False
     always_check: bool = False
-    pacing: Mapping[str, Any] = field(default_factory=dict)
+    run_config: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class Outcome:
     plan: Plan
     after: State
     runs: int
-    told: int
+    reported: int
 
 
 class Reconciliation:
@@ -80,16 +80,16 @@ class Reconciliation:
 
     def __init__(
         self,
-        workbench: Workbench,
+        resource: ReconResource,
         instance: dg.DagsterInstance,
         command: str,
         raise_if_interrupted: Callable[[], None] = lambda: None,
     ) -> None:
-        self._workbench = workbench
+        self._workbench = resource
         self._instance = instance
         self._command = command
         self._raise_if_interrupted = raise_if_interrupted
-        self._defs = runnable_defs(workbench)
+        self._defs = runnable_defs(resource)
         self.runs = 0
 
     @property
@@ -132,19 +132,19 @@ class Reconciliation:
         before = self.state(days)
         work = self.plan(before, options)
         self._workbench.observer.planned(work)
-        # Before the runs too: what is told after them would count as newer than the summaries that they made of it.
-        told = tell_what_is_right(self._instance, self._workbench, before)
+        # Before the runs too: what is reported after them would count as newer than the summaries that they made of it.
+        reported = report_right_partitions(self._instance, self._workbench, before)
         if work.is_empty:
             if options.always_check:
                 self._run(AUDIT_JOB.name)
-            return Outcome(before, work, before, self.runs, told)
+            return Outcome(before, work, before, self.runs, reported)
         if work.ingest:
             self._run(BM_UNITS_JOB.name)
         self._know_difficulty([day for chunk in work.chunks for day in chunk])
         for chunk in work.chunks:
-            self._reconcile_days(chunk, set(work.ingest), options.pacing)
+            self._reconcile_days(chunk, set(work.ingest), options.run_config)
         summaries = self.plan(self.state(days), replace(options, ingest=False, force=False, limit=None))
-        return self._sum_up(days, before, work, told, summaries.months, summaries.years)
+        return self._sum_up(days, before, work, reported, summaries.months, summaries.years)
 
     def summarise(self, days: Days) -> Outcome:
         """Makes the summaries of the days, their months and years again, from the rows below them."""
@@ -155,10 +155,10 @@ class Reconciliation:
         months = [list(span) for span in reversed(_months(summed))]
         work = Plan(months, [], _labels(MONTH, summed), _labels(YEAR, summed), [], 0)
         self._workbench.observer.planned(work)
-        told = tell_what_is_right(self._instance, self._workbench, before)
+        reported = report_right_partitions(self._instance, self._workbench, before)
         self._sum_days(stored, DAILY_SUMMARIES)
         self._sum_days(only_generated, ENERGY)
-        return self._sum_up(days, before, work, told, work.months, work.years)
+        return self._sum_up(days, before, work, reported, work.months, work.years)
 
     def read_generation(self, days: Days) -> Outcome:
         """Reads the wind generation of the days, then makes the energy of these days, their months and years right."""
@@ -166,7 +166,7 @@ class Reconciliation:
         months = [list(span) for span in reversed(days.by_month())]
         work = Plan(months, list(days), _labels(MONTH, list(days)), _labels(YEAR, list(days)), [], 0)
         self._workbench.observer.planned(work)
-        told = tell_what_is_right(self._instance, self._workbench, before)
+        reported = report_right_partitions(self._instance, self._workbench, before)
         for month in months:
             self._run(GENERATION_JOB.name, str(month[0]), str(month[-1]))
         found = self.state(days, ())
@@ -174,14 +174,14 @@ class Reconciliation:
             day for day, state in found.days.items() if state is not DayState.NOT_INGESTED or day in found.generated
         ]
         self._sum_days(stored, ENERGY)
-        return self._sum_up(days, before, work, told, _labels(MONTH, stored), _labels(YEAR, stored), ENERGY)
+        return self._sum_up(days, before, work, reported, _labels(MONTH, stored), _labels(YEAR, stored), ENERGY)
 
-    def converge_again(self, days: Days, hardest: Sequence[date], pacing: Mapping[str, Any]) -> Outcome:
+    def converge_again(self, days: Days, hardest: Sequence[date], run_config: Mapping[str, Any]) -> Outcome:
         """Converges some days of those once more, each by itself, then the sums above them."""
         before = self.state(days)
         self._workbench.observer.planned(Plan([[day] for day in hardest], [], [], [], [], 0))
         for day in hardest:
-            self._run(LAYER_JOBS[DAY].name, str(day), str(day), config=pacing)
+            self._run(LAYER_JOBS[DAY].name, str(day), str(day), config=run_config)
         work = self.plan(self.state(days), Options(ingest=False))
         return self._sum_up(days, before, work, 0, work.months, work.years)
 
@@ -192,15 +192,17 @@ class Reconciliation:
         months, years = [MONTH.label(day)], [YEAR.label(day)]
         work = Plan([[day]], [], months, years, [], 0)
         self._workbench.observer.planned(work)
-        told = tell_what_is_right(self._instance, self._workbench, before)
+        reported = report_right_partitions(self._instance, self._workbench, before)
         narrow = {"periods": str(period), "farm": farm}
         self._run(LAYER_JOBS[DAY].name, str(day), str(day), config=narrow)
-        return self._sum_up(days, before, work, told, months, years)
+        return self._sum_up(days, before, work, reported, months, years)
 
     def verify(self, day: date, method: Method, seed: int | None = None) -> Verification:
         """Compares a day with Elexon."""
-        bench = self._workbench
-        return verify_day(bench.engine, bench.elexon, bench.scope(Days(day, day)), bench.now(), method, seed)
+        resource = self._workbench
+        return verify_day(
+            resource.engine, resource.elexon, resource.scope(Days(day, day)), resource.now(), method, seed
+        )
 
     def reingest(self, day: date, periods: tuple[int, int] | None = None, *, bitcoin: bool = True) -> Outcome:
         """Reads a day (or some settlement periods of it) from Elexon again, and makes what follows from it right."""
@@ -210,14 +212,14 @@ class Reconciliation:
         asked = due if periods is None else [period for period in due if periods[0] <= period <= periods[1]]
         work = Plan([[day]], [day], [MONTH.label(day)], [YEAR.label(day)], [], len(asked))
         self._workbench.observer.planned(work)
-        told = tell_what_is_right(self._instance, self._workbench, before)
+        reported = report_right_partitions(self._instance, self._workbench, before)
         self._run(BM_UNITS_JOB.name)
         if bitcoin:
             self._know_difficulty([day])
         spelled = None if periods is None else f"{periods[0]}-{periods[1]}"
         config = {"settlement_date": day.isoformat(), "periods": spelled, "bitcoin": bitcoin}
         self._run(REINGEST_JOB.name, config={name: value for name, value in config.items() if value is not None})
-        return self._sum_up(days, before, work, told, [], [])
+        return self._sum_up(days, before, work, reported, [], [])
 
     def mend(self, day: date, found: Verification | None) -> Outcome | None:
         """Mends what a verification found; without one, reads the day again. None where nothing was to be done."""
@@ -235,7 +237,7 @@ class Reconciliation:
         days: Days,
         before: State,
         work: Plan,
-        told: int,
+        reported: int,
         months: Sequence[str],
         years: Sequence[str],
         layers: Sequence[Layer] = SUMMARIES,
@@ -245,10 +247,10 @@ class Reconciliation:
             for key in reversed(keys):
                 self._run(LAYER_JOBS[grain].name, key, key, assets=_keys(grain, layers))
         after = self.state(days)
-        told += tell_what_is_right(self._instance, self._workbench, after)
+        reported += report_right_partitions(self._instance, self._workbench, after)
         if self.runs:
             self._run(AUDIT_JOB.name)
-        return Outcome(before, work, after, self.runs, told)
+        return Outcome(before, work, after, self.runs, reported)
 
     def _know_difficulty(self, days: Sequence[date]) -> None:
         """Reads the tail of the difficulty where the stored part does not cover the days."""
@@ -257,14 +259,14 @@ class Reconciliation:
         if not known or not all(DifficultyHistory(known).covers(day) for day in days):
             self._run(DIFFICULTY_JOB.name)
 
-    def _reconcile_days(self, chunk: Sequence[date], to_ingest: set[date], pacing: Mapping[str, Any]) -> None:
+    def _reconcile_days(self, chunk: Sequence[date], to_ingest: set[date], run_config: Mapping[str, Any]) -> None:
         """Reads the days of a chunk that are to be read, then converges those that are not right after that."""
         for span in reversed(contiguous([day for day in chunk if day in to_ingest])):
             self._run(INGEST_JOB.name, str(span.first), str(span.last))
         state = self.state(Days(min(chunk), max(chunk)), DAILY_SUMMARIES)
         faulty = [day for day in state.faulty_days if day in chunk]
         for span in reversed(contiguous(faulty)):
-            self._run(LAYER_JOBS[DAY].name, str(span.first), str(span.last), config=pacing)
+            self._run(LAYER_JOBS[DAY].name, str(span.first), str(span.last), config=run_config)
 
     def _run(
         self,
@@ -308,6 +310,6 @@ def _labels(grain: Grain, days: Sequence[date]) -> list[str]:
     return sorted({grain.label(day) for day in days})
 
 
-def read_state(workbench: Workbench, days: Days, summaries: Sequence[Layer] = SUMMARIES) -> State:
+def read_state(resource: ReconResource, days: Days, summaries: Sequence[Layer] = SUMMARIES) -> State:
     """The reconciled state of the days now, from one snapshot."""
-    return reconciled_state(workbench.engine, workbench.scope(days), workbench.now(), summaries)
+    return reconciled_state(resource.engine, resource.scope(days), resource.now(), summaries)

@@ -12,8 +12,8 @@ from recon_assets.domain.settlement import parse_day, parse_periods, periods_in
 from recon_assets.errors import UsageError
 from recon_assets.orchestration.partitions import days_of
 from recon_assets.orchestration.pools import ELEXON
-from recon_assets.orchestration.resource import WORKBENCH, Workbench
-from recon_assets.orchestration.run_config import Pacing
+from recon_assets.orchestration.resource import RESOURCE_KEY, ReconResource
+from recon_assets.orchestration.run_config import ConvergeConfig
 from recon_assets.orchestration.specs import layer_assets
 from recon_assets.orchestration.steps import at_work, converge_spans, fail_for, read_days
 from recon_assets.reconcile.layer import DAY, MONTH, YEAR
@@ -27,10 +27,10 @@ class Reingestion(dg.Config):
     bitcoin: bool = Field(default=True, description="Whether calculations and their sums follow.")
 
 
-@dg.op(required_resource_keys={WORKBENCH}, pool=ELEXON)
+@dg.op(required_resource_keys={RESOURCE_KEY}, pool=ELEXON)
 def reingest(context: dg.OpExecutionContext, config: Reingestion) -> None:
     """Reads the day from Elexon again, then converges its records, calculations and summaries up to its year."""
-    with at_work(context) as workbench:
+    with at_work(context) as resource:
         day = parse_day(config.settlement_date)
         periods = None
         if config.periods is not None:
@@ -38,23 +38,23 @@ def reingest(context: dg.OpExecutionContext, config: Reingestion) -> None:
             if last > periods_in(day):
                 raise UsageError(f"{day} has settlement periods 1 to {periods_in(day)}, not {last}")
             periods = range(first, last + 1)
-        reingest_whole_day(context, workbench, day, periods, bitcoin=config.bitcoin)
+        reingest_whole_day(context, resource, day, periods, bitcoin=config.bitcoin)
 
 
 def reingest_whole_day(
     context: dg.OpExecutionContext,
-    workbench: Workbench,
+    resource: ReconResource,
     day: date,
     periods: range | None = None,
     *,
     bitcoin: bool = True,
 ) -> None:
     """Reads the day (or some settlement periods of it) again, then converges it up to its year; fails with a reason."""
-    _, failures = read_days(context, workbench, [day], periods)
+    _, failures = read_days(context, resource, [day], periods)
     fail_for(failures, 1)
     for grain in (DAY, MONTH, YEAR):
         assets = [asset for asset in layer_assets(grain) if bitcoin or asset.group != "bitcoin"]
-        failures |= converge_spans(context, workbench, assets, [days_of(grain, grain.label(day))], Pacing())
+        failures |= converge_spans(context, resource, assets, [days_of(grain, grain.label(day))], ConvergeConfig())
     fail_for(failures, 1)
 
 

@@ -22,13 +22,13 @@ from recon_assets.elexon.client import Elexon
 from recon_assets.elexon.sources import open_source
 from recon_assets.ingest.bids import IngestedDay
 from recon_assets.ingest.generation import GenerationDay
-from recon_assets.reconcile.check_inputs import Stock
-from recon_assets.reconcile.converge_span import Repair
+from recon_assets.reconcile.check_inputs import CheckInputs
+from recon_assets.reconcile.converge_span import ConvergedSpan
 from recon_assets.reconcile.plan import Plan
 from recon_assets.reconcile.scope import Scope
 from recon_assets.settings import Settings
 
-WORKBENCH = "workbench"
+RESOURCE_KEY = "recon"
 """The resource's key."""
 
 
@@ -44,7 +44,7 @@ class Observer:
     def generation_read(self, day: GenerationDay) -> None:
         """The wind generation of a day was read and stored."""
 
-    def repaired(self, days: Days, repair: Repair) -> None:
+    def converged(self, days: Days, span: ConvergedSpan) -> None:
         """The layers of some days were made right."""
 
     def failed(self, day: date, reason: str) -> None:
@@ -55,16 +55,16 @@ class Observer:
 
 
 @dataclass
-class Workbench:
+class ReconResource:
     """Settings with what they open; the source is only opened by work that reads from it.
 
-    `stocks` holds what the latest run that only checks has read, by its run id.
+    `check_inputs` holds what the latest run that only checks has read, by its run id.
     """
 
     settings: Settings
     engine: Engine
     observer: Observer = field(default_factory=Observer)
-    stocks: dict[str, Stock] = field(default_factory=dict)
+    check_inputs: dict[str, CheckInputs] = field(default_factory=dict)
 
     @cached_property
     def elexon(self) -> Elexon:
@@ -86,22 +86,22 @@ class Workbench:
 
 
 @contextmanager
-def open_workbench(settings: Settings, observer: Observer | None = None) -> Iterator[Workbench]:
-    """A workbench on a database with a current schema, which is created when the database is empty."""
+def open_resource(settings: Settings, observer: Observer | None = None) -> Iterator[ReconResource]:
+    """A resource on a database with a current schema, which is created when the database is empty."""
     engine = open_engine(settings.database_url)
     try:
         require_schema(engine, create=True)
-        yield Workbench(settings, engine, observer or Observer())
+        yield ReconResource(settings, engine, observer or Observer())
     finally:
         engine.dispose()
 
 
-Opener = Callable[[], AbstractContextManager[Workbench]]
-"""Opens a workbench where Dagster hands none over."""
+Opener = Callable[[], AbstractContextManager[ReconResource]]
+"""Opens a resource where Dagster hands none over."""
 
 
 @dg.resource(description="Database, Elexon source and rule, as the environment says when a run starts.")
-def workbench_from_environment(_: dg.InitResourceContext) -> Iterator[Workbench]:
-    """The workbench of runs that the UI or the daemon started."""
-    with open_workbench(Settings.from_environment(os.environ, Path.cwd())) as workbench:
-        yield workbench
+def resource_from_environment(_: dg.InitResourceContext) -> Iterator[ReconResource]:
+    """The resource of runs that the UI or the daemon started."""
+    with open_resource(Settings.from_environment(os.environ, Path.cwd())) as resource:
+        yield resource

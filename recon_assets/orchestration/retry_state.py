@@ -1,4 +1,4 @@
-"""Attempts: what a gap sensor remembers of the days that it asked runs for, in its cursor.
+"""RetryState: what a gap sensor remembers of the days that it asked runs for, in its cursor.
 
 Belongs here: how often, and when to stop. Does not: what a gap is (reconcile/gaps.py, reconcile/state.py).
 """
@@ -13,7 +13,7 @@ from recon_assets.domain.settlement import Days, contiguous, london_day
 
 
 @dataclass(frozen=True)
-class Attempt:
+class Retry:
     """A day that runs were asked for: the gap's fingerprint, how often, and when last; why it was given up."""
 
     fingerprint: str
@@ -22,7 +22,7 @@ class Attempt:
     given_up: str | None = None
 
 
-class Attempts:
+class RetryState:
     """The days that a sensor asked runs for and that are not right yet.
 
     A gap that did not change is asked for as often as there are pauses before an attempt, then it is given up. It is
@@ -30,15 +30,15 @@ class Attempts:
     rows show (a full disk, a lock).
     """
 
-    def __init__(self, pauses: Sequence[timedelta], known: Mapping[date, Attempt] | None = None) -> None:
+    def __init__(self, pauses: Sequence[timedelta], known: Mapping[date, Retry] | None = None) -> None:
         self._pauses = pauses
         self._known = dict(known or {})
 
     @classmethod
-    def load(cls, pauses: Sequence[timedelta], cursor: str | None) -> "Attempts":
+    def load(cls, pauses: Sequence[timedelta], cursor: str | None) -> "RetryState":
         """What a cursor keeps under `days`, as `dump` wrote it."""
         known = {
-            date.fromisoformat(day): Attempt(content, count, datetime.fromisoformat(asked_at), given_up)
+            date.fromisoformat(day): Retry(content, count, datetime.fromisoformat(asked_at), given_up)
             for day, (content, count, asked_at, given_up) in read_cursor(cursor).get("days", {}).items()
         }
         return cls(pauses, known)
@@ -90,7 +90,7 @@ class Attempts:
         """Remembers that a run was asked for."""
         was = self._known.get(day)
         if was is None or was.fingerprint != fingerprint:
-            was = Attempt(fingerprint, 0, now)
+            was = Retry(fingerprint, 0, now)
         self._known[day] = replace(was, count=was.count + 1, asked_at=now)
 
     def __str__(self) -> str:

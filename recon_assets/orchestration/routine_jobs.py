@@ -17,7 +17,7 @@ from recon_assets.orchestration.counting import CountingObserver
 from recon_assets.orchestration.log_observer import LogObserver
 from recon_assets.orchestration.logs import open_log
 from recon_assets.orchestration.reconciliation import Options, Outcome, Reconciliation
-from recon_assets.orchestration.resource import WORKBENCH, Workbench
+from recon_assets.orchestration.resource import RESOURCE_KEY, ReconResource
 from recon_assets.orchestration.routines import daily_check as check_newest_days
 from recon_assets.orchestration.routines import log_end, report_day
 from recon_assets.orchestration.steps import at_work
@@ -43,26 +43,26 @@ class ReconcileRange(dg.Config):
     limit: int | None = Field(default=None, ge=1, description="Work on at most so many days, the newest first.")
 
 
-@dg.op(required_resource_keys={WORKBENCH})
+@dg.op(required_resource_keys={RESOURCE_KEY})
 def check_days(context: dg.OpExecutionContext, config: DailyCheck) -> None:
     """From the last ingested day to yesterday: reads, converges, has every check evaluated, and writes the report."""
 
-    def check(work: Reconciliation, bench: Workbench, counts: CountingObserver) -> Outcome:
+    def check(work: Reconciliation, resource: ReconResource, counts: CountingObserver) -> Outcome:
         outcome = check_newest_days(work, config.days, config.force)
-        report = report_day(work, bench.settings, outcome, counts, bench.now(), config.reports_kept)
+        report = report_day(work, resource.settings, outcome, counts, resource.now(), config.reports_kept)
         context.log.info(f"The report of the day is {report}")
         return outcome
 
     _work_within(context, "daily-check", check)
 
 
-@dg.op(required_resource_keys={WORKBENCH})
+@dg.op(required_resource_keys={RESOURCE_KEY})
 def reconcile_days(context: dg.OpExecutionContext, config: ReconcileRange) -> None:
     """Brings the days to right, the newest month first, and has every check evaluated."""
 
-    def reconcile(work: Reconciliation, bench: Workbench, _: CountingObserver) -> Outcome:
+    def reconcile(work: Reconciliation, resource: ReconResource, _: CountingObserver) -> Outcome:
         options = Options(ingest=config.ingest, force=config.force, limit=config.limit, always_check=True)
-        return work.reconcile(_days(config, work, bench), options)
+        return work.reconcile(_days(config, work, resource), options)
 
     _work_within(context, "reconcile", reconcile)
 
@@ -82,14 +82,14 @@ def reconcile_range() -> None:
 def _work_within(
     context: dg.OpExecutionContext,
     name: str,
-    routine: Callable[[Reconciliation, Workbench, CountingObserver], Outcome],
+    routine: Callable[[Reconciliation, ReconResource, CountingObserver], Outcome],
 ) -> None:
     """Does a routine by runs within this run, logged like the command of that name; fails when days failed."""
-    with at_work(context) as workbench, open_log(workbench.settings.log_folder, name) as log:
+    with at_work(context) as resource, open_log(resource.settings.log_folder, name) as log:
         counts = CountingObserver()
-        bench = replace(workbench, observer=LogObserver(log, counts))
-        work = Reconciliation(bench, context.instance, f"{context.job_name} {context.run_id[:8]}")
-        outcome = routine(work, bench, counts)
+        resource = replace(resource, observer=LogObserver(log, counts))
+        work = Reconciliation(resource, context.instance, f"{context.job_name} {context.run_id[:8]}")
+        outcome = routine(work, resource, counts)
         log_end(log, outcome, counts)
         context.add_output_metadata(_numbers(outcome))
         if counts.reasons:
@@ -100,8 +100,8 @@ def _work_within(
             )
 
 
-def _days(config: ReconcileRange, work: Reconciliation, bench: Workbench) -> Days:
-    with transactions.reading(bench.engine) as connection:
+def _days(config: ReconcileRange, work: Reconciliation, resource: ReconResource) -> Days:
+    with transactions.reading(resource.engine) as connection:
         stored = first_day(connection)
     first = parse_day(config.first) if config.first else stored
     last = parse_day(config.last) if config.last else work.newest_day()
@@ -109,7 +109,7 @@ def _days(config: ReconcileRange, work: Reconciliation, bench: Workbench) -> Day
         raise UsageError("nothing is stored yet: say which day is the first")
     if first < FIRST_DAY:
         raise UsageError(f"{first} is before {FIRST_DAY}, the first day that is kept")
-    if last > london_day(bench.now()):
+    if last > london_day(resource.now()):
         raise UsageError(f"{last} is still to come")
     return Days(first, last)
 

@@ -56,7 +56,7 @@ def auto(work: Reconciliation, days: Days, ingest: bool) -> Outcome:
 def log_end(log: logging.Logger, outcome: Outcome, counts: CountingObserver) -> None:
     """The last line of a routine's log: the state before and after, what was done, what failed."""
     level = logging.INFO if outcome.after.is_right and not counts.reasons else logging.ERROR
-    done = done_facts(outcome.runs, outcome.told, counts)
+    done = done_facts(outcome.runs, outcome.reported, counts)
     before, after = brief_facts(outcome.before), brief_facts(outcome.after)
     log.log(level, "finished", extra={"before": before, "after": after, "done": done, "failures": counts.reasons})
 
@@ -74,5 +74,5 @@ def report_day(
         progress = read_progress(connection)
         revisions = read_revisions(connection, outcome.after.scope.days)
     facts = report_facts(outcome.after, progress, now, revisions)
-    done = {"done": done_facts(outcome.runs, outcome.told, counts), "failures": counts.reasons}
+    done = {"done": done_facts(outcome.runs, outcome.reported, counts), "failures": counts.reasons}
     return write_report(settings.report_folder, london_day(now), {**facts, **done}, kept)

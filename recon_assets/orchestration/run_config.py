@@ -1,4 +1,4 @@
-"""How a run goes about its work: its config in the launchpad, its journal, and the work itself put together.
+"""How a run goes about its work: its config in the launchpad, its work_log, and the work itself put together.
 
 Belongs here: from Dagster's run and config to the domain's words. Does not: assets (assets.py).
 """
@@ -9,18 +9,18 @@ from dataclasses import replace
 import dagster as dg
 from pydantic import Field
 
-from recon_assets.database.limits import Pace
-from recon_assets.database.work_log import Journal, worker_name
+from recon_assets.database.limits import WorkLimits
+from recon_assets.database.work_log import WorkLog, worker_name
 from recon_assets.domain.settlement import parse_periods
-from recon_assets.orchestration.resource import Workbench
+from recon_assets.orchestration.resource import ReconResource
 from recon_assets.orchestration.specs import LayerAsset
-from recon_assets.reconcile.span_runner import Works
+from recon_assets.reconcile.span_runner import SpanRunner
 
 STARTED_BY = ("recon/command", "dagster/sensor_name", "dagster/schedule_name", "dagster/backfill")
 """Tags that say who started a run, the most telling first."""
 
 
-class Pacing(dg.Config):
+class ConvergeConfig(dg.Config):
     """How a run goes about its work. What is not given is as the environment says (RECON_BATCH_SIZE and so on)."""
 
     batch_size: int | None = Field(default=None, ge=1, description="Rows that one transaction may touch at most.")
@@ -32,31 +32,31 @@ class Pacing(dg.Config):
     periods: str | None = Field(default=None, description="Only these settlement periods, for example 44-48.")
     farm: str | None = Field(default=None, description="Only this BM unit.")
 
-    def pace(self, default: Pace) -> Pace:
-        """The pace, where nothing else is given as by default."""
+    def limits(self, default: WorkLimits) -> WorkLimits:
+        """The limits, where nothing else is given as by default."""
         names = ("batch_size", "pause_seconds", "concurrency", "periods_at_first")
         given = {name: getattr(self, name) for name in names}
         return replace(default, **{name: value for name, value in given.items() if value is not None})
 
 
-def works_of(workbench: Workbench, assets: Sequence[LayerAsset], config: Pacing, run: dg.DagsterRun) -> Works:
+def span_runner_of(
+    resource: ReconResource, assets: Sequence[LayerAsset], config: ConvergeConfig, run: dg.DagsterRun
+) -> SpanRunner:
     """The work of a run: the assets' layers, for the miner models that are among the assets."""
-    return Works(
-        engine=workbench.engine,
+    return SpanRunner(
+        engine=resource.engine,
         layers=list(dict.fromkeys(asset.layer for asset in assets)),
-        scope=workbench.scope,
-        now=workbench.now,
-        journal=journal_of(workbench, run),
-        pace=config.pace(workbench.settings.pace),
+        scope=resource.scope,
+        now=resource.now,
+        work_log=work_log_of(resource, run),
+        limits=config.limits(resource.settings.limits),
         only={asset.model for asset in assets if asset.model is not None},
         periods=None if config.periods is None else parse_periods(config.periods),
         farm=config.farm,
     )
 
 
-def journal_of(workbench: Workbench, run: dg.DagsterRun) -> Journal:
-    """The journal of a run, under the name of whoever started it."""
+def work_log_of(resource: ReconResource, run: dg.DagsterRun) -> WorkLog:
+    """The work_log of a run, under the name of whoever started it."""
     by = (run.tags.get(tag) for tag in STARTED_BY)
-    return Journal(
-        workbench.engine, worker_name(next(filter(None, by), f"Dagster run {run.run_id[:8]}")), workbench.now
-    )
+    return WorkLog(resource.engine, worker_name(next(filter(None, by), f"Dagster run {run.run_id[:8]}")), resource.now)

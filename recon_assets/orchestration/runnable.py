@@ -1,4 +1,4 @@
-"""What a run can be made of: the assets and their jobs, on a workbench."""
+"""What a run can be made of: the assets and their jobs, on a resource."""
 
 from collections.abc import Callable
 
@@ -6,18 +6,18 @@ import dagster as dg
 
 from recon_assets.orchestration.assets import ASSETS
 from recon_assets.orchestration.jobs import JOBS
-from recon_assets.orchestration.resource import WORKBENCH, Workbench, workbench_from_environment
+from recon_assets.orchestration.resource import RESOURCE_KEY, ReconResource, resource_from_environment
 
 
 def runnable_defs(
-    workbench: Workbench | None = None, change: Callable[[dg.AssetSpec], dg.AssetSpec] = lambda spec: spec
+    resource: ReconResource | None = None, change: Callable[[dg.AssetSpec], dg.AssetSpec] = lambda spec: spec
 ) -> dg.Definitions:
-    """Assets (each spec changed as asked) and jobs, on the environment's workbench or on one that is handed in."""
-    resource = workbench_from_environment if workbench is None else dg.ResourceDefinition.hardcoded_resource(workbench)
+    """Assets (each spec changed as asked) and jobs, on the environment's resource or on one that is handed in."""
+    definition = resource_from_environment if resource is None else dg.ResourceDefinition.hardcoded_resource(resource)
     # Steps are one set-based transaction after another: a process for each would only add its 3 s of start-up.
     return dg.Definitions(
         assets=dg.map_asset_specs(change, ASSETS),
         jobs=JOBS,
-        resources={WORKBENCH: resource},
+        resources={RESOURCE_KEY: definition},
         executor=dg.in_process_executor,
     )

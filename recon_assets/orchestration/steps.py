@@ -1,4 +1,4 @@
-"""What a step does: reads days, or converges the layers of a partitioning, and logs the evidence.
+"""What a step does: reads days, or converges the layers of a partitioning, and logs the contents.
 
 Belongs here: the bodies that assets and jobs share. Does not: their declarations (assets.py, reingestion.py).
 """
@@ -20,10 +20,10 @@ from recon_assets.errors import ReconError, UnpublishedError
 from recon_assets.ingest.bids import ingest_day
 from recon_assets.ingest.generation import read_wind_generation
 from recon_assets.orchestration import events
-from recon_assets.orchestration.resource import WORKBENCH, Workbench
-from recon_assets.orchestration.run_config import Pacing, journal_of, works_of
+from recon_assets.orchestration.resource import RESOURCE_KEY, ReconResource
+from recon_assets.orchestration.run_config import ConvergeConfig, span_runner_of, work_log_of
 from recon_assets.orchestration.specs import WIND_BM_UNITS, LayerAsset
-from recon_assets.reconcile.converge_span import Repair
+from recon_assets.reconcile.converge_span import ConvergedSpan
 from recon_assets.reconcile.layer import MONTH
 
 
@@ -38,18 +38,18 @@ def process_tags() -> dict[str, str]:
 
 
 @contextmanager
-def at_work(context: events.Context) -> Iterator[Workbench]:
-    """The workbench; the run is marked with its process, and an error that a user may meet is one line in the UI."""
+def at_work(context: events.Context) -> Iterator[ReconResource]:
+    """The resource; the run is marked with its process, and an error that a user may meet is one line in the UI."""
     context.instance.add_run_tags(context.run.run_id, {**process_tags(), "recon/run": context.run.run_id})
-    workbench: Workbench = getattr(context.resources, WORKBENCH)
+    resource: ReconResource = getattr(context.resources, RESOURCE_KEY)
     try:
-        yield workbench
+        yield resource
     except ReconError as error:
         raise dg.Failure(str(error), allow_retries=False) from error
 
 
 def read_days(
-    context: events.Context, workbench: Workbench, days: Sequence[date], periods: range | None = None
+    context: events.Context, resource: ReconResource, days: Sequence[date], periods: range | None = None
 ) -> tuple[list[dg.AssetMaterialization], dict[date, str]]:
     """Reads days (or some settlement periods of them) from Elexon; a day that fails does not stop the others.
 
@@ -57,26 +57,24 @@ def read_days(
     """
     failures: dict[date, str] = {}
     logged: list[dg.AssetMaterialization] = []
-    journal = journal_of(workbench, context.run)
-    due = {day: len(periods or due_periods(day, workbench.now())) for day in days}
+    work_log = work_log_of(resource, context.run)
+    due = {day: len(periods or due_periods(day, resource.now())) for day in days}
     months = dict.fromkeys((MONTH.label(day) for day in days), 0)
     for day, count in due.items():
         months[MONTH.label(day)] += count
-    with journal.working(Phase.READING, months):
+    with work_log.working(Phase.READING, months):
         for day in days:
             provenance = events.Provenance(context.instance, {WIND_BM_UNITS: events.event_pointer(context.instance)})
             try:
-                ingested = ingest_day(
-                    workbench.engine, workbench.elexon, day, workbench.now(), periods, workbench.archive
-                )
+                ingested = ingest_day(resource.engine, resource.elexon, day, resource.now(), periods, resource.archive)
             except (ReconError, DBAPIError) as error:
                 reason = _reason_of(day, error)
                 failures[day] = reason
-                journal.fail(MONTH.label(day), due[day], reason)
-                workbench.observer.failed(day, reason)
+                work_log.fail(MONTH.label(day), due[day], reason)
+                resource.observer.failed(day, reason)
                 context.log.error(reason)
                 continue
-            version = events.bids_versions(workbench.engine, workbench.scope(Days(day, day)))[day]
+            version = events.bids_versions(resource.engine, resource.scope(Days(day, day)))[day]
             event = events.bids_event(day, version, events.bids_metadata(ingested), provenance)
             context.log_event(event)
             logged.append(event)
@@ -90,43 +88,43 @@ def read_days(
                 )
             if ingested.revision:
                 context.log.warning(f"{day} has changed since it was last read: {ingested.revision}")
-            journal.advance(MONTH.label(day), due[day])
-            workbench.observer.ingested(ingested)
+            work_log.advance(MONTH.label(day), due[day])
+            resource.observer.ingested(ingested)
     return logged, failures
 
 
 def read_generation(
-    context: events.Context, workbench: Workbench, days: Sequence[date], *, is_alone: bool
+    context: events.Context, resource: ReconResource, days: Sequence[date], *, is_alone: bool
 ) -> dict[date, str]:
     """Reads the wind generation of each day; a day that fails does not stop the others. The reasons of those that did.
 
     A day of which Elexon has none is a failure where nothing else was asked for; the layers are right without it.
     """
     failures: dict[date, str] = {}
-    journal, provenance = journal_of(workbench, context.run), events.Provenance(context.instance, {})
-    periods = {day: len(due_periods(day, workbench.now())) for day in days}
+    work_log, provenance = work_log_of(resource, context.run), events.Provenance(context.instance, {})
+    periods = {day: len(due_periods(day, resource.now())) for day in days}
     months: dict[str, int] = {}
     for day, count in periods.items():
         months[MONTH.label(day)] = months.get(MONTH.label(day), 0) + count
-    with journal.working(Phase.READING, months):
+    with work_log.working(Phase.READING, months):
         for day, count in periods.items():
             try:
                 read = read_wind_generation(
-                    workbench.engine, workbench.elexon, day, workbench.now(), archive=workbench.archive
+                    resource.engine, resource.elexon, day, resource.now(), archive=resource.archive
                 )
             except (ReconError, DBAPIError) as error:
                 if isinstance(error, UnpublishedError) and not is_alone:
                     context.log.warning(str(error))
-                    journal.advance(MONTH.label(day), count)
+                    work_log.advance(MONTH.label(day), count)
                 else:
                     failures[day] = _reason_of(day, error)
                     context.log.error(failures[day])
-                    journal.fail(MONTH.label(day), count, failures[day])
+                    work_log.fail(MONTH.label(day), count, failures[day])
                 continue
-            version = events.generation_versions(workbench.engine, Days(day, day))[day]
+            version = events.generation_versions(resource.engine, Days(day, day))[day]
             context.log_event(events.generation_event(day, version, events.generation_metadata(read), provenance))
-            journal.advance(MONTH.label(day), count)
-            workbench.observer.generation_read(read)
+            work_log.advance(MONTH.label(day), count)
+            resource.observer.generation_read(read)
     return failures
 
 
@@ -141,36 +139,42 @@ def _reason_of(day: date, error: ReconError | DBAPIError) -> str:
 
 
 def converge_spans(
-    context: events.Context, workbench: Workbench, assets: Sequence[LayerAsset], spans: Sequence[Days], pacing: Pacing
+    context: events.Context,
+    resource: ReconResource,
+    assets: Sequence[LayerAsset],
+    spans: Sequence[Days],
+    run_config: ConvergeConfig,
 ) -> dict[date, str]:
     """Makes assets of one partitioning right, bottom up, and logs an event per partition; why the other days failed."""
     chosen: Collection[dg.AssetKey] = {asset.key for asset in assets}
     failures: dict[date, str] = {}
     before = events.event_pointer(context.instance)
-    for done in works_of(workbench, assets, pacing, context.run).run(spans):
-        if done.repair is not None:
+    for done in span_runner_of(resource, assets, run_config, context.run).run(spans):
+        if done.converged is not None:
             for asset in assets:
                 # Rows of an upstream asset in this same step were read after its repair, not before.
                 logged = events.event_pointer(context.instance)
                 pointers = {key: logged if key in chosen else before for key in asset.upstream}
                 provenance = events.Provenance(context.instance, pointers)
-                events.log_events(context, repair_events(asset, done.repair, provenance))
-            for reasons in done.repair.unfit.values():
+                events.log_events(context, converged_events(asset, done.converged, provenance))
+            for reasons in done.converged.unfit.values():
                 failures |= reasons
-            workbench.observer.repaired(done.days, done.repair)
+            resource.observer.converged(done.days, done.converged)
         failures |= {day: "; ".join(reasons) for day, reasons in done.failures.items()}
     for day, reason in failures.items():
-        workbench.observer.failed(day, reason)
+        resource.observer.failed(day, reason)
     return failures
 
 
-def repair_events(asset: LayerAsset, done: Repair, provenance: events.Provenance) -> Iterator[dg.AssetMaterialization]:
+def converged_events(
+    asset: LayerAsset, done: ConvergedSpan, provenance: events.Provenance
+) -> Iterator[dg.AssetMaterialization]:
     """The events of every partition of an asset that is right now."""
     unfit = {day.isoformat() for day in done.unfit[asset.layer.name]}
-    for (layer, model, partition), evidence in done.evidence.items():
+    for (layer, model, partition), contents in done.contents.items():
         if layer == asset.layer.name and model == asset.model and partition not in unfit:
             changes = done.changes_of(layer, model, partition)
-            yield events.layer_event(asset, partition, evidence, changes, provenance)
+            yield events.layer_event(asset, partition, contents, changes, provenance)
 
 
 def fail_for(failures: dict[date, str], partitions: int) -> None:

@@ -20,7 +20,7 @@ from recon_assets.ingest.verify import verify_day
 from recon_assets.orchestration.logs import open_log
 from recon_assets.orchestration.pools import ELEXON
 from recon_assets.orchestration.reingestion import reingest_whole_day
-from recon_assets.orchestration.resource import WORKBENCH, Workbench
+from recon_assets.orchestration.resource import RESOURCE_KEY, ReconResource
 from recon_assets.orchestration.specs import WIND_BIDS
 from recon_assets.orchestration.steps import at_work, fail_for
 from recon_assets.reconcile.state import distinct_days
@@ -37,21 +37,21 @@ class VerifyDays(dg.Config):
     repair: bool = Field(default=False, description="Read again what differs, and cascade.")
 
 
-@dg.op(required_resource_keys={WORKBENCH}, pool=ELEXON)
+@dg.op(required_resource_keys={RESOURCE_KEY}, pool=ELEXON)
 def verify_settlement_days(context: dg.OpExecutionContext, config: VerifyDays) -> None:
     """Compares each day with Elexon; one that could not be compared does not stop the others."""
-    with at_work(context) as bench, open_log(bench.settings.log_folder, "verify") as log:
+    with at_work(context) as resource, open_log(resource.settings.log_folder, "verify") as log:
         seed = random.randrange(2**32) if config.seed is None else config.seed
-        days = _days(bench, config, seed)
+        days = _days(resource, config, seed)
         context.log.info(f"{len(days)} days by {config.method}, seed {seed}: {', '.join(map(str, days)) or 'none'}")
         failures: dict[date, str] = {}
         for day in days:
             try:
-                found = _look(context, bench, day, Method(config.method), seed)
+                found = _look(context, resource, day, Method(config.method), seed)
                 log.info("verified", extra=verification_facts(found))
                 if config.repair and found.mended_by and found.finding is not Finding.NOT_COMPARABLE:
-                    reingest_whole_day(context, bench, day)
-                    found = _look(context, bench, day, Method(config.method), seed)
+                    reingest_whole_day(context, resource, day)
+                    found = _look(context, resource, day, Method(config.method), seed)
                     log.info("verified", extra=verification_facts(found))
             except (ReconError, DBAPIError, dg.Failure) as error:
                 failures[day] = str(error.description if isinstance(error, dg.Failure) else error)
@@ -68,7 +68,7 @@ def verify_days() -> None:
     verify_settlement_days()
 
 
-def _days(bench: Workbench, config: VerifyDays, seed: int) -> Sequence[date]:
+def _days(resource: ReconResource, config: VerifyDays, seed: int) -> Sequence[date]:
     if config.method not in list(Method):
         raise UsageError(f"{config.method!r} is no method: write one of {', '.join(Method)}")
     named = [parse_day(text) for text in config.settlement_dates]
@@ -76,15 +76,17 @@ def _days(bench: Workbench, config: VerifyDays, seed: int) -> Sequence[date]:
         raise UsageError("no day to verify: give settlement_dates or random_days")
     if not config.random_days:
         return named
-    with transactions.reading(bench.engine) as connection:
+    with transactions.reading(resource.engine) as connection:
         ingested = sorted(set(distinct_days(connection, proof_of_fetch)).difference(named))
     drawn = random.Random(seed).sample(ingested, min(config.random_days, len(ingested)))
     return [*named, *sorted(drawn, reverse=True)]
 
 
-def _look(context: dg.OpExecutionContext, bench: Workbench, day: date, method: Method, seed: int) -> Verification:
+def _look(
+    context: dg.OpExecutionContext, resource: ReconResource, day: date, method: Method, seed: int
+) -> Verification:
     """One verification, which the UI shows on the day's partition."""
-    found = verify_day(bench.engine, bench.elexon, bench.scope(Days(day, day)), bench.now(), method, seed)
+    found = verify_day(resource.engine, resource.elexon, resource.scope(Days(day, day)), resource.now(), method, seed)
     metadata = {
         "finding": found.finding.value,
         "method": method.value,

@@ -1,4 +1,4 @@
-"""Repair: makes a layer equal to what the layer below says it must be, by set-based SQL.
+"""ConvergedSpan: makes a layer equal to what the layer below says it must be, by set-based SQL.
 
 Missing rows are inserted, wrong values corrected, rows that must not be there removed, right rows left untouched. The
 caller holds the transaction and the days' locks. Nothing else writes these tables.
@@ -109,7 +109,7 @@ def _audit(connection: Connection, layer: Layer, scope: Scope, *by: str) -> dict
 
 
 def _holds_any(connection: Connection, layer: Layer, scope: Scope) -> bool:
-    one = select(literal(1)).select_from(layer.table).where(layer.near(scope)).limit(1)
+    one = select(literal(1)).select_from(layer.table).where(layer.join_filter(scope)).limit(1)
     return connection.execute(one).first() is not None
 
 
@@ -118,7 +118,7 @@ def _fill(connection: Connection, layer: Layer, scope: Scope, *by: str) -> dict[
     expected = layer.expected(scope).cte("expected")
     inserted = _insert(connection, layer, expected, select(expected))
     groups = [layer.table.c[name] for name in by]
-    held = select(*groups, func.count()).where(layer.judged(scope)).group_by(*groups)
+    held = select(*groups, func.count()).where(layer.owned_rows(scope)).group_by(*groups)
     found = {tuple(group): Changes(inserted=rows) for *group, rows in connection.execute(held) if rows}
     if (counted := sum(found.values(), Changes()).inserted) != inserted:
         raise ReconError(f"{layer.name} {scope.days}: {inserted} rows were inserted, {counted} are there; rolled back")
@@ -128,14 +128,14 @@ def _fill(connection: Connection, layer: Layer, scope: Scope, *by: str) -> dict[
 def _remove(connection: Connection, layer: Layer, scope: Scope) -> int:
     """Deletes duplicates, then rows that nothing below accounts for."""
     identity = layer.table.primary_key.columns
-    judged = select(*identity).where(layer.judged(scope))
+    owned = select(*identity).where(layer.owned_rows(scope))
     removed = 0
     if not is_key_unique(connection, layer):
-        removed += _delete(connection, layer, judged.where(~is_first_of_key(layer)))
+        removed += _delete(connection, layer, owned.where(~is_first_of_key(layer)))
     expected = layer.expected(scope).cte("expected")
     # EXCEPT, because an anti-join from the stored rows made SQLite scan the expected ones for each of them.
     matched = select(*identity).select_from(layer.below(expected, scope))
-    return removed + _delete(connection, layer, judged.where(layer.removable(scope)).except_(matched))
+    return removed + _delete(connection, layer, owned.where(layer.removable(scope)).except_(matched))
 
 
 def _delete(connection: Connection, layer: Layer, identities: Select[Any] | CompoundSelect[Any]) -> int:
@@ -148,7 +148,7 @@ def _correct(connection: Connection, layer: Layer, scope: Scope) -> int:
     table, identity = layer.table, layer.table.primary_key.columns
     expected = layer.expected(scope).cte("expected")
     values = [
-        (func.coalesce(value, table.c[name]) if name in layer.kept else value).label(name)
+        (func.coalesce(value, table.c[name]) if name in layer.preserved else value).label(name)
         for name in (*layer.compared, *layer.carried)
         for value in (layer.stored(expected.c, name),)
     ]

@@ -1,6 +1,6 @@
-"""Taking stock: the reconciled state of the whole history, with the few facts that only checks ask for.
+"""Taking inputs: the reconciled state of the whole history, with the few facts that only checks ask for.
 
-Belongs here: one query per fact. Does not: judging them (verdicts.py).
+Belongs here: one query per fact. Does not: judging them (results.py).
 """
 
 from collections.abc import Mapping
@@ -30,11 +30,11 @@ from recon_assets.reconcile.state import SettlementDays, State
 Periods = frozenset[int]
 
 
-class Stock:
+class CheckInputs:
     """The facts about the days of a scope at a moment (`now` is aware), each read when it is first asked for.
 
     All checks of a run share what one of them has read. For those of several assets (`whole`) the reconciled state is
-    read at once, from one snapshot. Those of one asset read what they judge, each fact from a snapshot of its own.
+    read at once, from one snapshot. Those of one asset read what they check, each fact from a snapshot of its own.
     """
 
     def __init__(self, engine: Engine, scope: Scope, now: datetime, *, whole: bool = True) -> None:

@@ -1,9 +1,9 @@
 """Verdicts: the state of the whole history, said as checks that hold or do not.
 
-Belongs here: pure judgements on a stock, each with its counts, its thresholds and the worst dates.
-Does not: reading (stock.py), and Dagster, which shows them as asset checks (orchestration/checks.py).
+Belongs here: pure judgements on a inputs, each with its counts, its thresholds and the worst dates.
+Does not: reading (inputs.py), and Dagster, which shows them as asset checks (orchestration/checks.py).
 
-None of them holds up other work. A layer leaves out the days that are not fit for it (repair.py); a verdict on the
+None of them holds up other work. A layer leaves out the days that are not fit for it (repair.py); a result on the
 whole history that stopped a run would hold up a thousand right days for a wrong one.
 """
 
@@ -12,15 +12,15 @@ from dataclasses import dataclass, field
 from datetime import date, timedelta
 
 from recon_assets.domain.settlement import periods_in
-from recon_assets.reconcile.check_inputs import Stock
+from recon_assets.reconcile.check_inputs import CheckInputs
 from recon_assets.reconcile.difference import Tally
 from recon_assets.reconcile.layer import Layer
 from recon_assets.reconcile.state import DayState
 
-OFFENDERS = 20
-"""Worst dates that a verdict names; how many there are in all, it counts."""
+WORST_DAYS_SHOWN = 20
+"""Worst dates that a result names; how many there are in all, it counts."""
 
-Offender = Mapping[str, str | int | float]
+WorstDay = Mapping[str, str | int | float]
 EXACT = {"tolerated": "0 rows"}
 VALUES = {
     "bitcoin_mined": "off by more than half a satoshi (5e-9 BTC) and more than 1e-7",
@@ -29,8 +29,8 @@ VALUES = {
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """What a check found: `counts` say how much, `thresholds` what counts as a fault, `offenders` where it is worst.
+class CheckResult:
+    """What a check found: `counts` say how much, `thresholds` what counts as a fault, `worst_days` where it is worst.
 
     One that does not hold is an error, unless it `is_warning`: nothing is known to be wrong, something is to come.
     """
@@ -38,7 +38,7 @@ class Verdict:
     holds: bool
     counts: Mapping[str, int | float]
     thresholds: Mapping[str, str] = field(default_factory=lambda: EXACT)
-    offenders: Sequence[Offender] = ()
+    worst_days: Sequence[WorstDay] = ()
     is_warning: bool = False
 
     @property
@@ -48,15 +48,15 @@ class Verdict:
         return ", ".join(f"{count:,} {words[name]}" for name, count in self.counts.items())
 
 
-NOTHING_STORED = Verdict(holds=False, counts={"stored_days": 0}, thresholds={}, is_warning=True)
+NOTHING_STORED = CheckResult(holds=False, counts={"stored_days": 0}, thresholds={}, is_warning=True)
 """Of a database without a settlement day nothing can be told."""
 
-Judge = Callable[[Stock], Verdict]
+Check = Callable[[CheckInputs], CheckResult]
 
 
-def every_period_has_proof(stock: Stock) -> Verdict:
+def every_period_has_proof(inputs: CheckInputs) -> CheckResult:
     """Every due period of every ingested day has a proof of fetch, which its bids do not contradict."""
-    days = stock.days
+    days = inputs.days
     found: dict[date, dict[str, int]] = {
         day: {"periods_without_proof": len(periods), "contradicted": 0} for day, periods in days.unproven.items()
     }
@@ -66,8 +66,8 @@ def every_period_has_proof(stock: Stock) -> Verdict:
     for day in gaps:
         found[day] = {"periods_without_proof": periods_in(day), "contradicted": 0}
     # The running day is published as it goes, and the day before may be read later.
-    late = [day for day in found if day < stock.today - timedelta(days=1) and day not in gaps]
-    return Verdict(
+    late = [day for day in found if day < inputs.today - timedelta(days=1) and day not in gaps]
+    return CheckResult(
         holds=not found,
         counts={
             "incomplete_days": len(days.unproven),
@@ -76,140 +76,144 @@ def every_period_has_proof(stock: Stock) -> Verdict:
             "adopted_days_without_proof": len(days.days_in(DayState.ADOPTED)),
         },
         thresholds={"periods_without_proof": "0", "bids against proof": "other rows, or 1e-5 MWh or GBP"},
-        offenders=_worst(found, "periods_without_proof"),
+        worst_days=_worst(found, "periods_without_proof"),
         is_warning=not late and not days.contradicted,
     )
 
 
-def records_equal_bids(stock: Stock) -> Verdict:
+def records_equal_bids(inputs: CheckInputs) -> CheckResult:
     """Of every ingested day, the curtailment records are the wind bids under the rule."""
-    total = sum(stock.records.values(), Tally())
-    found = {day: _faults(tally, "surplus") for day, tally in stock.records.items() if tally.faults}
-    return Verdict(
+    total = sum(inputs.records.values(), Tally())
+    found = {day: _faults(tally, "surplus") for day, tally in inputs.records.items() if tally.faults}
+    return CheckResult(
         holds=not total.faults,
         counts={"records": total.actual, "dates": len(found), **_faults(total, "surplus")},
         thresholds={"volume, payment, prices": "off by more than 1e-9, relative and absolute"},
-        offenders=_worst(found, "missing", "surplus", "wrong"),
+        worst_days=_worst(found, "missing", "surplus", "wrong"),
     )
 
 
-def payments_follow_volume_and_price(stock: Stock) -> Verdict:
+def payments_follow_volume_and_price(inputs: CheckInputs) -> CheckResult:
     """Every payment is volume x original price. Records of an old database, which readers normalise, only count."""
-    adopted = set(stock.days.days_in(DayState.ADOPTED))
+    adopted = set(inputs.days.days_in(DayState.ADOPTED))
     found = {
         day: {"records": count, "gbp": round(gbp, 2)}
-        for day, (count, gbp) in stock.payments_off.items()
+        for day, (count, gbp) in inputs.payments_off.items()
         if day not in adopted
     }
-    old = sum(count for day, (count, _) in stock.payments_off.items() if day in adopted)
+    old = sum(count for day, (count, _) in inputs.payments_off.items() if day in adopted)
     records = sum(int(of_day["records"]) for of_day in found.values())
-    return Verdict(
+    return CheckResult(
         holds=not found,
         counts={"dates": len(found), "records": records, "adopted_records": old},
         thresholds={"payment": "off by more than 1e-9 relative and GBP 1e-9"},
-        offenders=_worst(found, "records"),
+        worst_days=_worst(found, "records"),
     )
 
 
-def every_expected_row_exists(model: str) -> Judge:
+def every_expected_row_exists(model: str) -> Check:
     """Every triple with curtailed energy has a calculation of the model."""
 
-    def judge(stock: Stock) -> Verdict:
-        return _of_model(stock, model, lambda tally: {"missing": tally.missing}, EXACT)
+    def check(inputs: CheckInputs) -> CheckResult:
+        return _of_model(inputs, model, lambda tally: {"missing": tally.missing}, EXACT)
 
-    judge.__doc__ = every_expected_row_exists.__doc__
-    return judge
+    check.__doc__ = every_expected_row_exists.__doc__
+    return check
 
 
-def every_value_is_right(model: str) -> Judge:
+def every_value_is_right(model: str) -> Check:
     """Every calculation of the model has the right bitcoin and the right difficulty."""
 
-    def judge(stock: Stock) -> Verdict:
-        return _of_model(stock, model, lambda tally: {"wrong": tally.wrong}, VALUES)
+    def check(inputs: CheckInputs) -> CheckResult:
+        return _of_model(inputs, model, lambda tally: {"wrong": tally.wrong}, VALUES)
 
-    judge.__doc__ = every_value_is_right.__doc__
-    return judge
+    check.__doc__ = every_value_is_right.__doc__
+    return check
 
 
-def no_orphan_no_duplicate(model: str) -> Judge:
+def no_orphan_no_duplicate(model: str) -> Check:
     """No calculation of the model lacks curtailment, and none is there twice."""
 
-    def judge(stock: Stock) -> Verdict:
-        return _of_model(stock, model, lambda tally: {"orphaned": tally.surplus, "duplicated": tally.duplicated}, EXACT)
+    def check(inputs: CheckInputs) -> CheckResult:
+        return _of_model(
+            inputs, model, lambda tally: {"orphaned": tally.surplus, "duplicated": tally.duplicated}, EXACT
+        )
 
-    judge.__doc__ = no_orphan_no_duplicate.__doc__
-    return judge
+    check.__doc__ = no_orphan_no_duplicate.__doc__
+    return check
 
 
-def models_have_equal_counts(stock: Stock) -> Verdict:
+def models_have_equal_counts(inputs: CheckInputs) -> CheckResult:
     """Every day has as many calculations of one model as of any other."""
     rows: dict[date, dict[str, int]] = {}
-    for (day, model), count in stock.stored_calculations.items():
-        rows.setdefault(day, dict.fromkeys(stock.scope.models, 0))[model] = count
+    for (day, model), count in inputs.stored_calculations.items():
+        rows.setdefault(day, dict.fromkeys(inputs.scope.models, 0))[model] = count
     found = {
         day: {**counts, "apart": max(counts.values()) - min(counts.values())}
         for day, counts in rows.items()
         if len(set(counts.values())) > 1
     }
-    totals = {model: sum(counts[model] for counts in rows.values()) for model in stock.scope.models}
-    return Verdict(holds=not found, counts={"dates": len(found), **totals}, offenders=_worst(found, "apart"))
+    totals = {model: sum(counts[model] for counts in rows.values()) for model in inputs.scope.models}
+    return CheckResult(holds=not found, counts={"dates": len(found), **totals}, worst_days=_worst(found, "apart"))
 
 
-def settlement_periods_match(stock: Stock) -> Verdict:
+def settlement_periods_match(inputs: CheckInputs) -> CheckResult:
     """Records, proofs and each model's calculations know the same settlement periods, which the day really has."""
-    adopted = set(stock.days.days_in(DayState.ADOPTED))
+    adopted = set(inputs.days.days_in(DayState.ADOPTED))
     found: dict[date, dict[str, int]] = {}
-    days = {*stock.curtailed, *(day for day, _ in stock.calculated)}
+    days = {*inputs.curtailed, *(day for day, _ in inputs.calculated)}
     for day in days:
-        curtailed = stock.curtailed.get(day, frozenset())
+        curtailed = inputs.curtailed.get(day, frozenset())
         real = frozenset(range(1, periods_in(day) + 1))
-        of_models = [stock.calculated.get((day, model), frozenset()) for model in stock.scope.models]
+        of_models = [inputs.calculated.get((day, model), frozenset()) for model in inputs.scope.models]
         differing = {
             "without_calculations": len(frozenset().union(*(curtailed - known for known in of_models))),
             "without_records": len(frozenset().union(*(known - curtailed for known in of_models))),
-            "without_proof": 0 if day in adopted else len(curtailed - stock.proven.get(day, frozenset())),
+            "without_proof": 0 if day in adopted else len(curtailed - inputs.proven.get(day, frozenset())),
             "beyond_the_day": len(curtailed.union(*of_models) - real),
         }
         if any(differing.values()):
             found[day] = differing
     names = ("without_calculations", "without_records", "without_proof", "beyond_the_day")
     totals = {name: sum(of_day[name] for of_day in found.values()) for name in names}
-    return Verdict(
+    return CheckResult(
         holds=not found,
         counts={"dates": len(found), **totals},
         thresholds={"tolerated": "0 settlement periods"},
-        offenders=_worst(found, *names),
+        worst_days=_worst(found, *names),
     )
 
 
-def sums_equal_their_rows(layer: Layer) -> Judge:
+def sums_equal_their_rows(layer: Layer) -> Check:
     """Every summary of a layer is there and equals the sum of its base rows, and no other is there."""
 
-    def judge(stock: Stock) -> Verdict:
-        stale = sorted(stock.stale_summaries[layer.name], reverse=True)
-        return Verdict(
+    def check(inputs: CheckInputs) -> CheckResult:
+        stale = sorted(inputs.stale_summaries[layer.name], reverse=True)
+        return CheckResult(
             holds=not stale,
             counts={"stale": len(stale)},
             thresholds={"sum": "off by more than 1e-9"},
-            offenders=[dict(zip(("period", "miner_model"), key.split(), strict=False)) for key in stale[:OFFENDERS]],
+            worst_days=[
+                dict(zip(("period", "miner_model"), key.split(), strict=False)) for key in stale[:WORST_DAYS_SHOWN]
+            ],
         )
 
-    judge.__doc__ = sums_equal_their_rows.__doc__
-    return judge
+    check.__doc__ = sums_equal_their_rows.__doc__
+    return check
 
 
 def _of_model(
-    stock: Stock, model: str, faults: Callable[[Tally], dict[str, int]], thresholds: Mapping[str, str]
-) -> Verdict:
-    of_model = stock.of_model(model)
+    inputs: CheckInputs, model: str, faults: Callable[[Tally], dict[str, int]], thresholds: Mapping[str, str]
+) -> CheckResult:
+    of_model = inputs.of_model(model)
     total = sum(of_model.values(), Tally())
     tallies = ((day, faults(tally)) for day, tally in of_model.items())
     found = {day: counts for day, counts in tallies if any(counts.values())}
-    return Verdict(
+    return CheckResult(
         holds=not found,
         counts={"expected": total.expected, "dates": len(found), **faults(total)},
         thresholds=thresholds,
-        offenders=_worst(found, *faults(total)),
+        worst_days=_worst(found, *faults(total)),
     )
 
 
@@ -217,11 +221,11 @@ def _faults(tally: Tally, superfluous: str) -> dict[str, int]:
     return {"missing": tally.missing, superfluous: tally.superfluous, "wrong": tally.wrong}
 
 
-def _worst(found: Mapping[date, Mapping[str, int | float]], *by: str) -> list[Offender]:
+def _worst(found: Mapping[date, Mapping[str, int | float]], *by: str) -> list[WorstDay]:
     """The dates with most of what `by` counts, the newest first among equals."""
 
     def most(day: date) -> tuple[float, int]:
         return (-sum(found[day].get(name, 0) for name in by), -day.toordinal())
 
-    days: Iterable[date] = sorted(found, key=most)[:OFFENDERS]
+    days: Iterable[date] = sorted(found, key=most)[:WORST_DAYS_SHOWN]
     return [{"settlement_date": day.isoformat(), **found[day]} for day in days]

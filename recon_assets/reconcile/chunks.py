@@ -18,7 +18,7 @@ from typing import Generic, TypeVar
 import tenacity
 
 from recon_assets.database.failures import Failure, failure_of
-from recon_assets.database.limits import Pace
+from recon_assets.database.limits import WorkLimits
 from recon_assets.domain.settlement import MOST_PERIODS, Days, periods_in
 
 T = TypeVar("T")
@@ -68,7 +68,7 @@ def part_of(day: date, first: int, last: int, sizes: Sizes) -> Chunk:
 
 
 @dataclass(frozen=True)
-class Done(Generic[T]):
+class ChunkResult(Generic[T]):
     """A chunk that was worked off: the result, or the failure that remained after everything was tried."""
 
     chunk: Chunk
@@ -79,12 +79,12 @@ class Done(Generic[T]):
 def attempt(
     chunk: Chunk,
     do: Callable[[Chunk], T],
-    pace: Pace,
+    limits: WorkLimits,
     tried: Callable[[Chunk, Failure], None] = lambda chunk, failure: None,
     sleep: Callable[[float], None] = time.sleep,
     clock: Callable[[], float] = lambda: time.monotonic(),
-) -> tuple[Done[T], float]:
-    """Tries a chunk as often as the pace says; with the seconds that the last try took.
+) -> tuple[ChunkResult[T], float]:
+    """Tries a chunk as often as the limits says; with the seconds that the last try took.
 
     A failure that no other chunk would escape (no connection, no right to write) is raised.
     """
@@ -104,8 +104,8 @@ def attempt(
 
     retrying = tenacity.Retrying(
         retry=tenacity.retry_if_exception(may_pass),
-        stop=tenacity.stop_after_attempt(pace.attempts),
-        wait=tenacity.wait_exponential(pace.backoff_seconds) + tenacity.wait_random(0, pace.backoff_seconds),
+        stop=tenacity.stop_after_attempt(limits.attempts),
+        wait=tenacity.wait_exponential(limits.backoff_seconds) + tenacity.wait_random(0, limits.backoff_seconds),
         sleep=sleep,
         reraise=True,
     )
@@ -115,39 +115,39 @@ def attempt(
         failure = failure_of(error)
         if failure.is_everywhere:
             raise
-        return Done(chunk, failure=failure), clock() - started
-    return Done(chunk, result), clock() - started
+        return ChunkResult(chunk, failure=failure), clock() - started
+    return ChunkResult(chunk, result), clock() - started
 
 
 @dataclass
-class Course(Generic[T]):
+class ChunkRunner(Generic[T]):
     """The working off of spans of days, in their order."""
 
     spans: Iterable[Days]
     sizes: Sizes
     do: Callable[[Chunk], T]
-    pace: Pace = field(default_factory=Pace)
+    limits: WorkLimits = field(default_factory=WorkLimits)
     periods: tuple[int, int] | None = None
     tried: Callable[[Chunk, Failure], None] = lambda chunk, failure: None
     sleep: Callable[[float], None] = time.sleep
     clock: Callable[[], float] = lambda: time.monotonic()
 
     def __post_init__(self) -> None:
-        self._rows = float(self.pace.batch_size)
+        self._rows = float(self.limits.batch_size)
         self._fruitless = 0
         self._waiting = deque(self._first_chunks())
 
-    def run(self) -> Iterator[Done[T]]:
+    def run(self) -> Iterator[ChunkResult[T]]:
         """Every chunk as it ends. A failure that no smaller chunk would escape (no connection, no right) is raised."""
-        if self.pace.concurrency == 1:
+        if self.limits.concurrency == 1:
             # In this thread, so that Ctrl-C ends the statement that is under way.
             while self._waiting:
                 yield from self._ended(*self._tried(self._next()))
             return
-        with ThreadPoolExecutor(self.pace.concurrency) as pool:
-            working: set[Future[tuple[Done[T], float]]] = set()
+        with ThreadPoolExecutor(self.limits.concurrency) as pool:
+            working: set[Future[tuple[ChunkResult[T], float]]] = set()
             while self._waiting or working:
-                while self._waiting and len(working) < self.pace.concurrency:
+                while self._waiting and len(working) < self.limits.concurrency:
                     working.add(pool.submit(self._tried, self._next()))
                 ended, working = wait(working, return_when=FIRST_COMPLETED)
                 for future in ended:
@@ -155,33 +155,33 @@ class Course(Generic[T]):
 
     def _first_chunks(self) -> Iterator[Chunk]:
         for span in self.spans:
-            whole = self.periods is None and self.pace.periods_at_first is None
+            whole = self.periods is None and self.limits.periods_at_first is None
             for days in span.by_month() if whole else span.cut(1):
                 if whole:
                     yield chunk_of(days, self.sizes)
                     continue
                 first, last = self.periods or (1, MOST_PERIODS)
                 last = min(last, periods_in(days.first))
-                step = self.pace.periods_at_first or MOST_PERIODS
+                step = self.limits.periods_at_first or MOST_PERIODS
                 for low in range(first, last + 1, step):
                     yield part_of(days.first, low, min(last, low + step - 1), self.sizes)
 
     def _next(self) -> Chunk:
         """The next chunk, cut down to what may be done at once."""
         chunk = self._waiting.popleft()
-        limit = min(self._rows, self.pace.batch_size)
+        limit = min(self._rows, self.limits.batch_size)
         while chunk.rows > limit and (parts := chunk.halves(self.sizes)):
             # Only the maximum divides a day: a day's summaries wait for all of it.
-            if len(chunk.days) == 1 and chunk.rows <= self.pace.batch_size:
+            if len(chunk.days) == 1 and chunk.rows <= self.limits.batch_size:
                 break
             chunk = parts[0]
             self._waiting.appendleft(parts[1])
         return chunk
 
-    def _tried(self, chunk: Chunk) -> tuple[Done[T], float]:
-        return attempt(chunk, self.do, self.pace, self.tried, self.sleep, self.clock)
+    def _tried(self, chunk: Chunk) -> tuple[ChunkResult[T], float]:
+        return attempt(chunk, self.do, self.limits, self.tried, self.sleep, self.clock)
 
-    def _ended(self, done: Done[T], seconds: float) -> Iterator[Done[T]]:
+    def _ended(self, done: ChunkResult[T], seconds: float) -> Iterator[ChunkResult[T]]:
         parts = None
         if done.failure is None:
             self._fruitless = 0
@@ -194,16 +194,16 @@ class Course(Generic[T]):
             self._waiting.extendleft(reversed(parts))
         else:
             yield done
-        if self._waiting and self.pace.pause_seconds:
-            self.sleep(self.pace.pause_seconds)
+        if self._waiting and self.limits.pause_seconds:
+            self.sleep(self.limits.pause_seconds)
 
     def _adapt(self, chunk: Chunk, seconds: float) -> None:
         """Fewer rows at once when the last took longer than the target, more when it would have taken more."""
         if not chunk.rows or seconds <= 0:
             return
-        fitting = chunk.rows * self.pace.target_seconds / seconds
-        if seconds > self.pace.target_seconds:
+        fitting = chunk.rows * self.limits.target_seconds / seconds
+        if seconds > self.limits.target_seconds:
             self._rows = max(1.0, fitting)
         else:
             # A chunk of few rows is all start: it says nothing against larger ones.
-            self._rows = min(self.pace.batch_size, max(self._rows, min(fitting, self._rows * 2)))
+            self._rows = min(self.limits.batch_size, max(self._rows, min(fitting, self._rows * 2)))

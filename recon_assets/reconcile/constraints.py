@@ -8,7 +8,7 @@ from sqlalchemy import Connection, bindparam, text
 from recon_assets.database.tables import curtailment_records, historical_bitcoin_calculations
 from recon_assets.domain.curtailment import fingerprint
 
-GUARDED = (curtailment_records.name, historical_bitcoin_calculations.name)
+CONSTRAINED_TABLES = (curtailment_records.name, historical_bitcoin_calculations.name)
 
 _ON_SQLITE = "SELECT type, name, sql FROM sqlite_master WHERE tbl_name IN :tables ORDER BY type, name"
 _ON_POSTGRESQL = """
@@ -23,8 +23,8 @@ ORDER BY 1, 2
 """
 
 
-def guards(connection: Connection) -> str:
+def constraints_fingerprint(connection: Connection) -> str:
     """A fingerprint of everything that the database checks when records or calculations are written."""
     query = text(_ON_SQLITE if connection.dialect.name == "sqlite" else _ON_POSTGRESQL)
-    rows = connection.execute(query.bindparams(bindparam("tables", GUARDED, expanding=True)))
+    rows = connection.execute(query.bindparams(bindparam("tables", CONSTRAINED_TABLES, expanding=True)))
     return fingerprint([str(part) for part in row] for row in rows)

@@ -1,4 +1,4 @@
-"""Evidence: what a partition of a layer holds, for those who want to know whether it is still the same.
+"""Content: what a partition of a layer holds, for those who want to know whether it is still the same.
 
 Belongs here: row count, totals and fingerprint of the stored rows. Does not: whether they are right (audit.py).
 """
@@ -30,7 +30,7 @@ TOTALS = {
 
 
 @dataclass(frozen=True)
-class Evidence:
+class Content:
     """What a partition of a layer holds: rows, totals, and a fingerprint of the content."""
 
     rows: int
@@ -38,30 +38,30 @@ class Evidence:
     fingerprint: str
 
 
-EvidenceKey = tuple[str, str | None, str]
+ContentKey = tuple[str, str | None, str]
 """Layer name, miner model or None, period."""
 
 
-def gather_evidence(engine: Engine, layers: Sequence[Layer], scope: Scope) -> dict[EvidenceKey, Evidence]:
+def read_contents(engine: Engine, layers: Sequence[Layer], scope: Scope) -> dict[ContentKey, Content]:
     """What the layers hold, without changing anything."""
     with reading(engine, scope.days) as connection:
-        return {key: found for layer in layers for key, found in evidence_of(connection, layer, scope)}
+        return {key: found for layer in layers for key, found in contents_of(connection, layer, scope)}
 
 
-def evidence_of(connection: Connection, layer: Layer, scope: Scope) -> Iterator[tuple[EvidenceKey, Evidence]]:
-    """The evidence of every period of a layer, those without a row included."""
+def contents_of(connection: Connection, layer: Layer, scope: Scope) -> Iterator[tuple[ContentKey, Content]]:
+    """The contents of every period of a layer, those without a row included."""
     is_of_model = layer is CALCULATIONS
     key = [name for name in layer.key if not is_of_model or name != "miner_model"]
     names = [*key, *(name for name in layer.compared if name not in key)]
     # Of a generation that nobody has read there is no total, rather than one of 0.
     nothing = {TOTALS[name]: 0.0 for name in names if name in TOTALS and name not in GENERATED}
     found = {
-        (model, str(period)): Evidence(rows, nothing | totals, _fingerprint(content))
+        (model, str(period)): Content(rows, nothing | totals, _fingerprint(content))
         for period, model, rows, content, totals in _written_out(connection, layer, scope, names, is_of_model)
     }
     for period in dict.fromkeys(layer.grain.label(day) for day in scope.days):
         for model in scope.models if is_of_model else [None]:
-            yield (layer.name, model, period), found.get((model, period), Evidence(0, nothing, _fingerprint("")))
+            yield (layer.name, model, period), found.get((model, period), Content(0, nothing, _fingerprint("")))
 
 
 def _written_out(
@@ -72,7 +72,7 @@ def _written_out(
     The database writes the text: half a million rows take 0.9 s, where fetching them one by one took 3.4 s.
     """
     stored, period = layer.table.c, layer.table.c[layer.period]
-    held = in_days(stored.settlement_date, scope) if layer is CURTAILMENT else layer.judged(scope)
+    held = in_days(stored.settlement_date, scope) if layer is CURTAILMENT else layer.owned_rows(scope)
     by = [period.label("of_period"), *([stored.miner_model.label("of_model")] if is_of_model else [])]
     row = reduce(add, (_text(stored[name]) + "|" for name in names if name != layer.period))
     amounts = {TOTALS[name]: stored[name] for name in names if name in TOTALS}

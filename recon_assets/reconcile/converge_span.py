@@ -1,7 +1,7 @@
 """The repair of a span of days, months or years: which layers can be made right, and what was done.
 
 Belongs here: the order of the layers, the days that one layer leaves out because the layer below does not vouch for
-them. Does not: SQL that changes rows (converge.py), and what they hold afterwards (evidence.py).
+them. Does not: SQL that changes rows (converge.py), and what they hold afterwards (contents.py).
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Engine, select
 
 from recon_assets.domain.mining import MODELS
 from recon_assets.reconcile.apply import Changes, converge_by, damaged_days
-from recon_assets.reconcile.content import Evidence, evidence_of
+from recon_assets.reconcile.content import Content, contents_of
 from recon_assets.reconcile.difference import audit, contradicted_days
 from recon_assets.reconcile.layer import DAY, Layer
 from recon_assets.reconcile.layers import CALCULATIONS, CURTAILMENT, ENERGY_DAILY, curtailed_energy
@@ -21,13 +21,13 @@ from recon_assets.reconcile.state import DayState, generated_days, settlement_da
 
 
 @dataclass(frozen=True)
-class Repair:
+class ConvergedSpan:
     """What a repair did. Keys of `changes` and `evidence` are (layer name, miner model or None, period)."""
 
     days: Mapping[date, DayState]
     unfit: Mapping[str, Mapping[date, str]]
     changes: Mapping[tuple[str, str | None, str], Changes] = field(default_factory=dict)
-    evidence: Mapping[tuple[str, str | None, str], Evidence] = field(default_factory=dict)
+    contents: Mapping[tuple[str, str | None, str], Content] = field(default_factory=dict)
 
     def changes_of(self, layer: str, model: str | None = None, period: str | None = None) -> Changes:
         """The changes of a layer, of one miner model and one period where they are named."""
@@ -41,7 +41,7 @@ class Repair:
         )
 
 
-def repair(
+def converge_span(
     engine: Engine,
     layers: Sequence[Layer],
     scope: Scope,
@@ -49,9 +49,9 @@ def repair(
     *,
     only: Collection[str] = MODELS,
     converging: Collection[Layer] | None = None,
-    with_evidence: bool = True,
+    with_contents: bool = True,
     timeout_seconds: float | None = None,
-) -> Repair:
+) -> ConvergedSpan:
     """Makes the layers right, bottom up, in one transaction under the days' locks; calculations of the models `only`.
 
     Days that cannot be made right are left as they are and named in `unfit`, per layer, with the reason. With
@@ -65,7 +65,7 @@ def repair(
         for layer in layers:
             unfit[layer.name] = _unfit_days(connection, layer, scope, states, contradicted)
             left_out = frozenset(unfit[layer.name]) if layer in (CURTAILMENT, CALCULATIONS) else frozenset()
-            fit = _for_layer(layer, scope, only).leaving_out(left_out)
+            fit = _for_layer(layer, scope, only).excluding(left_out)
             if converging is not None and layer not in converging:
                 for (day,), tally in audit(connection, layer, fit, layer.period).items():
                     if tally.faults:
@@ -74,12 +74,12 @@ def repair(
             by = (layer.period, "miner_model") if "miner_model" in layer.key else (layer.period,)
             for (period, *model), made in converge_by(connection, layer, fit, *by).items():
                 changes[layer.name, model[0] if model else None, str(period)] = made
-        evidence = {
+        contents = {
             key: found
-            for layer in (layers if with_evidence else ())
-            for key, found in evidence_of(connection, layer, _for_layer(layer, scope, only))
+            for layer in (layers if with_contents else ())
+            for key, found in contents_of(connection, layer, _for_layer(layer, scope, only))
         }
-    return Repair(states, unfit, changes, evidence)
+    return ConvergedSpan(states, unfit, changes, contents)
 
 
 def _for_layer(layer: Layer, scope: Scope, only: Collection[str]) -> Scope:
@@ -113,7 +113,7 @@ def _unfit_days(
     if layer is CALCULATIONS:
         unfit |= {
             day: f"{day}: curtailment records are missing; calculations wait until curtailment_records is right"
-            for day in damaged_days(connection, scope.leaving_out(contradicted))
+            for day in damaged_days(connection, scope.excluding(contradicted))
         }
         unfit |= _days_of_unknown_difficulty(connection, scope)
     return unfit

@@ -79,7 +79,7 @@ def audit(connection: Connection, layer: Layer, scope: Scope, *by: str) -> dict[
         .group_by(*groups)
     )
     columns = [table.c[name] for name in by]
-    stored = select(*columns, count_if(first), count_if(~first)).where(layer.judged(scope)).group_by(*columns)
+    stored = select(*columns, count_if(first), count_if(~first)).where(layer.owned_rows(scope)).group_by(*columns)
     tallies: dict[tuple[Any, ...], Tally] = {}
     for *key, count, actual, wrong in connection.execute(below):
         tallies[tuple(key)] = Tally(count, actual, -actual, 0, wrong)

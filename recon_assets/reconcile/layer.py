@@ -140,8 +140,8 @@ class Layer:
 
     `period` is the column that says which day, month or year (the grain) a row is of. `compared` columns make a row
     wrong; `carried` ones only follow a correction; `written` says how an expected value is stored when it is not stored
-    as it is compared; of the `kept` ones a stored value stays where none is expected. `judged` are the stored rows that
-    the layer speaks of; those with no expected row are removed where `removable`; `near` narrows the stored rows that
+    as it is compared; of the `preserved` ones a stored value stays where none is expected. `owned_rows` are the stored rows that
+    the layer speaks of; those with no expected row are removed where `removable`; `join_filter` narrows the stored rows that
     an expected one can be, so that a join reads no others.
     """
 
@@ -151,12 +151,12 @@ class Layer:
     key: tuple[str, ...]
     compared: Mapping[str, Differs]
     expected: Callable[[Scope], Select[Any]]
-    judged: Callable[[Scope], ColumnElement[bool]]
-    near: Callable[[Scope], ColumnElement[bool]]
+    owned_rows: Callable[[Scope], ColumnElement[bool]]
+    join_filter: Callable[[Scope], ColumnElement[bool]]
     removable: Callable[[Scope], ColumnElement[bool]] = lambda scope: true()
     carried: tuple[str, ...] = ()
     written: Mapping[str, Written] = field(default_factory=dict)
-    kept: frozenset[str] = frozenset()
+    preserved: frozenset[str] = frozenset()
 
     @property
     def name(self) -> str:
@@ -191,13 +191,13 @@ class Layer:
     def below(self, expected: FromClause, scope: Scope, *only: ColumnElement[bool]) -> Join:
         """Every expected row with its stored row, which is NULL when it is missing."""
         same_key = (self.table.c[name] == expected.c[name] for name in self.key)
-        return expected.outerjoin(self.table, and_(*same_key, self.near(scope), *only))
+        return expected.outerjoin(self.table, and_(*same_key, self.join_filter(scope), *only))
 
 
 def in_days(day: ColumnElement[Any], scope: Scope) -> ColumnElement[bool]:
     """Whether a date lies in the scope's days."""
     within = day.between(scope.days.first, scope.days.last)
-    return and_(within, day.not_in(sorted(scope.without))) if scope.without else within
+    return and_(within, day.not_in(sorted(scope.excluded))) if scope.excluded else within
 
 
 def in_scope(columns: ReadOnlyColumnCollection[str, Column[Any]], scope: Scope) -> ColumnElement[bool]:

@@ -118,7 +118,7 @@ def _records_expected(scope: Scope) -> Select[Any]:
     )
 
 
-def _records_judged(scope: Scope) -> ColumnElement[bool]:
+def _owned_records(scope: Scope) -> ColumnElement[bool]:
     """Records of proven periods. What an old database recorded without proof stays until its day is read again."""
     records, proofs = curtailment_records.c, proof_of_fetch.c
     proven = exists().where(
@@ -150,13 +150,13 @@ def _calculations_expected(scope: Scope) -> Select[Any]:
 
 
 def _calculations_removable(scope: Scope) -> ColumnElement[bool]:
-    """Orphans on days with records or proof; any other day may have lost its records, and they are evidence."""
+    """Orphans on days with records or proof; any other day may have lost its records, and they are contents."""
     records, proofs = curtailment_records.c.settlement_date, proof_of_fetch.c.settlement_date
     vouched = union(select(records).where(in_days(records, scope)), select(proofs).where(in_days(proofs, scope)))
     return historical_bitcoin_calculations.c.settlement_date.in_(vouched)
 
 
-def _calculations_judged(scope: Scope) -> ColumnElement[bool]:
+def _owned_calculations(scope: Scope) -> ColumnElement[bool]:
     calculations = historical_bitcoin_calculations.c
     return and_(in_scope(calculations, scope), calculations.miner_model.in_(scope.models))
 
@@ -194,7 +194,7 @@ def bitcoin_by_day(scope: Scope) -> Select[Any]:
     calculations = historical_bitcoin_calculations.c
     key = (calculations.settlement_date, calculations.miner_model)
     total = func.sum(calculations.bitcoin_mined).label("bitcoin_mined")
-    return select(*key, total).where(_calculations_judged(scope)).group_by(*key)
+    return select(*key, total).where(_owned_calculations(scope)).group_by(*key)
 
 
 def energy_by_day(scope: Scope) -> Select[Any]:
@@ -300,7 +300,7 @@ def _within(table: Table, grain: Grain, scope: Scope) -> ColumnElement[bool]:
 
 
 def _bitcoin_summary(table: Table, grain: Grain) -> Layer:
-    def judged(scope: Scope) -> ColumnElement[bool]:
+    def owned(scope: Scope) -> ColumnElement[bool]:
         return and_(_within(table, grain, scope), table.c.miner_model.in_(scope.models))
 
     return Layer(
@@ -310,13 +310,13 @@ def _bitcoin_summary(table: Table, grain: Grain) -> Layer:
         key=(grain.column, "miner_model"),
         compared={"bitcoin_mined": beyond(relative=1e-9)},
         expected=_bitcoin_expected(grain),
-        judged=judged,
-        near=judged,
+        owned_rows=owned,
+        join_filter=owned,
     )
 
 
 def _energy_summary(table: Table, grain: Grain) -> Layer:
-    judged = partial(_within, table, grain)
+    owned = partial(_within, table, grain)
     sum_differs = beyond(relative=1e-9)
     return Layer(
         table=table,
@@ -325,9 +325,9 @@ def _energy_summary(table: Table, grain: Grain) -> Layer:
         key=(grain.column,),
         compared=dict.fromkeys(CURTAILED, sum_differs) | dict.fromkeys(GENERATED, where_known(sum_differs)),
         expected=_energy_expected(table, grain),
-        judged=judged,
-        near=judged,
-        kept=frozenset(GENERATED),
+        owned_rows=owned,
+        join_filter=owned,
+        preserved=frozenset(GENERATED),
     )
 
 
@@ -343,8 +343,8 @@ CURTAILMENT = Layer(
         "cadl_flag": distinct_from,
     },
     expected=_records_expected,
-    judged=_records_judged,
-    near=lambda scope: in_scope(curtailment_records.c, scope),
+    owned_rows=_owned_records,
+    join_filter=lambda scope: in_scope(curtailment_records.c, scope),
     carried=("lead_party_name", "acceptance_id", "bid_offer_pair_id"),
 )
 CALCULATIONS = Layer(
@@ -357,8 +357,8 @@ CALCULATIONS = Layer(
         "difficulty": beyond(relative=1e-9),
     },
     expected=_calculations_expected,
-    judged=_calculations_judged,
-    near=_calculations_judged,
+    owned_rows=_owned_calculations,
+    join_filter=_owned_calculations,
     written={
         "bitcoin_mined": lambda expected: in_decimals(expected["bitcoin_mined"], BITCOIN_DECIMALS),
         "difficulty": lambda expected: expected["difficulty_amount"],

@@ -75,6 +75,6 @@ def _summaries(state: State, layers: tuple[Layer, ...], days: list[date]) -> lis
     return sorted(stale | {layers[0].grain.label(day) for day in days})
 
 
-def spell_days(days: list[date]) -> str:
+def format_days(days: list[date]) -> str:
     """Days as the fewest spans, for people."""
     return ", ".join(str(span) for span in contiguous(days))

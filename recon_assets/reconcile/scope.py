@@ -34,9 +34,9 @@ from recon_assets.domain.settlement import Days
 
 @dataclass(frozen=True)
 class Scope:
-    """Days that are audited or repaired, under a rule, for some miner models.
+    """Days that are audited or converged, under a rule, for some miner models.
 
-    `without` are days that the layer below does not vouch for: nothing is expected of them and nothing is removed.
+    `excluded` are days that the layer below does not vouch for: nothing is expected of them and nothing is removed.
     `periods` (first and last) and `farm` narrow the half-hourly layers further. With `summed`, summaries are made from
     the sums of days that were loaded (census.py) instead of from every row again.
     """
@@ -44,7 +44,7 @@ class Scope:
     days: Days
     rule: CurtailmentRule
     models: Mapping[str, MinerModel] = field(default_factory=lambda: MODELS)
-    without: frozenset[date] = frozenset()
+    excluded: frozenset[date] = frozenset()
     periods: tuple[int, int] | None = None
     farm: str | None = None
     summed: bool = False
@@ -53,9 +53,9 @@ class Scope:
         """The same definitions for other days."""
         return replace(self, days=days)
 
-    def leaving_out(self, days: frozenset[date]) -> "Scope":
+    def excluding(self, days: frozenset[date]) -> "Scope":
         """The same scope less some days."""
-        return replace(self, without=self.without | days)
+        return replace(self, excluded=self.excluded | days)
 
 
 period_rewards = Table(

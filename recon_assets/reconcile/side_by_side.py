@@ -21,7 +21,7 @@ def audit_calculations(connection: Connection, scope: Scope) -> dict[tuple[date,
     stored = historical_bitcoin_calculations.c
     key = (stored.settlement_date, stored.miner_model)
     for day, model, rows in connection.execute(
-        select(*key, func.count()).where(CALCULATIONS.judged(scope)).group_by(*key)
+        select(*key, func.count()).where(CALCULATIONS.owned_rows(scope)).group_by(*key)
     ):
         tallies[day, model] = tallies.get((day, model), Tally()) + Tally(surplus=rows)
     return tallies
@@ -60,7 +60,7 @@ def compare_calculations(connection: Connection, scope: Scope) -> dict[tuple[dat
             tallies[day, name] = Tally(triples, actual, -actual, 0, wrong)
     if not unique:
         key = (historical_bitcoin_calculations.c.settlement_date, historical_bitcoin_calculations.c.miner_model)
-        duplicates = select(*key, func.count()).where(CALCULATIONS.judged(scope), ~is_first_of_key(CALCULATIONS))
+        duplicates = select(*key, func.count()).where(CALCULATIONS.owned_rows(scope), ~is_first_of_key(CALCULATIONS))
         for *group, count in connection.execute(duplicates.group_by(*key)):
             tallies[group[0], group[1]] = tallies.get((group[0], group[1]), Tally()) + Tally(0, 0, -count, count, 0)
     return tallies

@@ -1,6 +1,6 @@
-"""Converging spans of days chunk by chunk, with a journal: what assets and commands call.
+"""Converging spans of days chunk by chunk, with a work_log: what assets and commands call.
 
-Belongs here: what a chunk does, what becomes of a day that was done in parts, the journal's figures. Does not: how
+Belongs here: what a chunk does, what becomes of a day that was done in parts, the work_log's figures. Does not: how
 chunks are cut and tried (chunks.py), and the repair itself (repair.py).
 """
 
@@ -12,102 +12,102 @@ from sqlalchemy import Engine, func, select
 
 from recon_assets.database import transactions
 from recon_assets.database.failures import Failure
-from recon_assets.database.limits import DEFAULT_PACE, Pace
+from recon_assets.database.limits import DEFAULT_WORK_LIMITS, WorkLimits
 from recon_assets.database.tables import curtailment_records, wind_bids
-from recon_assets.database.work_log import Journal, Phase
+from recon_assets.database.work_log import Phase, WorkLog
 from recon_assets.domain.mining import MODELS
 from recon_assets.domain.settlement import MOST_PERIODS, Days
-from recon_assets.reconcile.chunks import Chunk, Course, Done, Sizes, attempt, chunk_of
-from recon_assets.reconcile.converge_span import Repair, repair
+from recon_assets.reconcile.chunks import Chunk, ChunkResult, ChunkRunner, Sizes, attempt, chunk_of
+from recon_assets.reconcile.converge_span import ConvergedSpan, converge_span
 from recon_assets.reconcile.layer import DAY, MONTH, Layer, in_scope
 from recon_assets.reconcile.layers import CALCULATIONS, CURTAILMENT
 from recon_assets.reconcile.scope import Scope
 
 
 @dataclass(frozen=True)
-class Finished:
-    """Days that were worked off: what was repaired, and per day the reasons of what still failed."""
+class SpanResult:
+    """Days that were worked off: what was converged, and per day the reasons of what still failed."""
 
     days: Days
-    repair: Repair | None
+    converged: ConvergedSpan | None
     failures: Mapping[date, Sequence[str]]
 
 
 @dataclass(frozen=True)
-class Works:
+class SpanRunner:
     """What all chunks of one piece of work share."""
 
     engine: Engine
     layers: Sequence[Layer]
     scope: Callable[[Days], Scope]
     now: Callable[[], datetime]
-    journal: Journal
-    pace: Pace = DEFAULT_PACE
+    work_log: WorkLog
+    limits: WorkLimits = DEFAULT_WORK_LIMITS
     only: Collection[str] = tuple(MODELS)
     periods: tuple[int, int] | None = None
     farm: str | None = None
 
-    def run(self, spans: Sequence[Days]) -> Iterator[Finished]:
+    def run(self, spans: Sequence[Days]) -> Iterator[SpanResult]:
         """Converges the spans in their order; yields what is finished as it is."""
         if self.layers[0].grain is not DAY:
-            # Without the journal: its rows tell of the records and calculations of a month, which came before.
+            # Without the work_log: its rows tell of the records and calculations of a month, which came before.
             for span in spans:
-                yield self._finish(span, [attempt(chunk_of(span, {}), self._do, self.pace)[0]])
+                yield self._finish(span, [attempt(chunk_of(span, {}), self._do, self.limits)[0]])
             return
         months = {MONTH.label(day): 0 for span in spans for day in span}
         sizes = self._sizes(spans)
         for day, periods in sizes.items():
             months[MONTH.label(day)] += sum(periods.values())
-        with self.journal.working(Phase.CONVERGING, months):
+        with self.work_log.working(Phase.CONVERGING, months):
             yield from self._run_chunks(spans, sizes)
 
-    def _run_chunks(self, spans: Sequence[Days], sizes: Sizes) -> Iterator[Finished]:
-        torn: dict[date, list[Done[Repair]]] = {}
+    def _run_chunks(self, spans: Sequence[Days], sizes: Sizes) -> Iterator[SpanResult]:
+        torn: dict[date, list[ChunkResult[ConvergedSpan]]] = {}
         # Work on a farm is narrow too: a chunk of whole days would be about every farm.
         narrow = self.periods or ((1, MOST_PERIODS) if self.farm else None)
-        course = Course(spans, sizes, self._do, self.pace, narrow, self._tried)
-        for done in course.run():
+        runner = ChunkRunner(spans, sizes, self._do, self.limits, narrow, self._tried)
+        for done in runner.run():
             self._advance(done)
             if done.chunk.periods is None and done.failure is None:
-                yield Finished(done.chunk.days, done.result, {})
+                yield SpanResult(done.chunk.days, done.result, {})
             else:
                 torn.setdefault(done.chunk.days.first, []).append(done)
         for day, parts in torn.items():
             yield self._finish(Days(day, day), parts)
 
-    def _do(self, chunk: Chunk) -> Repair:
-        timeout = self.pace.timeout_for(len(chunk.days))
+    def _do(self, chunk: Chunk) -> ConvergedSpan:
+        timeout = self.limits.timeout_for(len(chunk.days))
         scope = self.scope(chunk.days)
         if chunk.periods is None:
-            return repair(self.engine, self.layers, scope, self.now(), only=self.only, timeout_seconds=timeout)
+            return converge_span(self.engine, self.layers, scope, self.now(), only=self.only, timeout_seconds=timeout)
         narrow = replace(scope, periods=chunk.periods, farm=self.farm)
         base = [layer for layer in self.layers if layer in (CURTAILMENT, CALCULATIONS)]
-        return repair(
-            self.engine, base, narrow, self.now(), only=self.only, timeout_seconds=timeout, with_evidence=False
+        return converge_span(
+            self.engine, base, narrow, self.now(), only=self.only, timeout_seconds=timeout, with_contents=False
         )
 
-    def _finish(self, days: Days, parts: Sequence[Done[Repair]]) -> Finished:
+    def _finish(self, days: Days, parts: Sequence[ChunkResult[ConvergedSpan]]) -> SpanResult:
         """Sums a day that was done in parts, and says what it holds; a part that failed is no reason not to sum."""
         failures = [f"{part.chunk}: {part.failure.reason}" for part in parts if part.failure]
         done = [part.result for part in parts if part.result]
         if self.layers[0].grain is not DAY:
-            return Finished(days, done[0] if done else None, {days.first: failures} if failures else {})
+            return SpanResult(days, done[0] if done else None, {days.first: failures} if failures else {})
 
-        def sum_up(chunk: Chunk) -> Repair:
-            return repair(
+        def sum_up(chunk: Chunk) -> ConvergedSpan:
+            return converge_span(
                 self.engine,
                 self.layers,
                 self.scope(chunk.days),
                 self.now(),
                 only=self.only,
-                timeout_seconds=self.pace.timeout_for(1),
+                timeout_seconds=self.limits.timeout_for(1),
                 converging=[layer for layer in self.layers if layer not in (CURTAILMENT, CALCULATIONS)],
             )
 
-        summed, _ = attempt(Chunk(days), sum_up, self.pace, self._tried)
+        summed, _ = attempt(Chunk(days), sum_up, self.limits, self._tried)
         if summed.failure:
             failures.append(f"{days} summaries: {summed.failure.reason}")
-            self.journal.fail(MONTH.label(days.first), 0, failures[-1])
+            self.work_log.fail(MONTH.label(days.first), 0, failures[-1])
         found = summed.result
         if found is not None:
             changes = dict(found.changes)
@@ -115,7 +115,7 @@ class Works:
                 for key, made in part.changes.items():
                     changes[key] = changes[key] + made if key in changes else made
             found = replace(found, changes=changes)
-        return Finished(days, found, {days.first: failures} if failures else {})
+        return SpanResult(days, found, {days.first: failures} if failures else {})
 
     def _sizes(self, spans: Iterable[Days]) -> Sizes:
         """Rows that converging each settlement period may touch: records, and as many calculations for each model."""
@@ -134,11 +134,11 @@ class Works:
 
     def _tried(self, chunk: Chunk, failure: Failure) -> None:
         month = MONTH.label(chunk.days.first)
-        self.journal.trouble(month, f"{chunk}: {failure.reason}", timed_out=failure.is_timeout)
+        self.work_log.trouble(month, f"{chunk}: {failure.reason}", timed_out=failure.is_timeout)
 
-    def _advance(self, done: Done[Repair]) -> None:
+    def _advance(self, done: ChunkResult[ConvergedSpan]) -> None:
         month = MONTH.label(done.chunk.days.first)
         if done.failure is None:
-            self.journal.advance(month, done.chunk.rows)
+            self.work_log.advance(month, done.chunk.rows)
         else:
-            self.journal.fail(month, done.chunk.rows, f"{done.chunk}: {done.failure.reason}")
+            self.work_log.fail(month, done.chunk.rows, f"{done.chunk}: {done.failure.reason}")

@@ -1,4 +1,4 @@
-"""One curtailed triple: a farm in one settlement period, with its calculations beside what they must be.
+"""One curtailed spot: a farm in one settlement period, with its calculations beside what they must be.
 
 Belongs here: looking at it. Does not: mending it (repair.py).
 """
@@ -26,7 +26,7 @@ class Calculation:
 
 
 @dataclass(frozen=True)
-class Triple:
+class Spot:
     """A settlement date, period and farm; energy in MWh."""
 
     day: date
@@ -42,8 +42,8 @@ class Triple:
         return all(calculation.is_right for calculation in self.calculations.values())
 
 
-def look_at(engine: Engine, scope: Scope, day: date, period: int, farm: str) -> Triple:
-    """The triple as it is stored and as it must be; UsageError for a period or a farm that there is not."""
+def read_spot(engine: Engine, scope: Scope, day: date, period: int, farm: str) -> Spot:
+    """The spot as it is stored and as it must be; UsageError for a period or a farm that there is not."""
     period_starts_at(day, period)
     narrow = replace(scope, days=Days(day, day), periods=(period, period), farm=farm)
     with reading(engine, narrow.days) as connection:
@@ -79,4 +79,4 @@ def look_at(engine: Engine, scope: Scope, day: date, period: int, farm: str) -> 
     for model, bitcoin, difficulty, identity, differs in compared:
         right = len(stored[model]) == 1 and identity is not None and not differs
         calculations[model] = Calculation((bitcoin, difficulty), stored[model], right)
-    return Triple(day, period, farm, of_farm, float(mwh), calculations)
+    return Spot(day, period, farm, of_farm, float(mwh), calculations)

@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from recon_assets.domain.settlement import Days, contiguous, spell_periods
+from recon_assets.domain.settlement import Days, contiguous, format_periods
 from recon_assets.reconcile.layers import BITCOIN_DAILY, ENERGY_DAILY, MONTHLY_LAYERS, YEARLY_LAYERS
 from recon_assets.reconcile.state import DayState, State
 
@@ -60,7 +60,7 @@ def _reasons(state: State, day: date) -> Iterator[str]:
     if day in state.contradicted:
         yield "the wind bids are not those that were fetched"
     if day in state.unproven:
-        yield f"not read: settlement periods {spell_periods(state.unproven[day])}"
+        yield f"not read: settlement periods {format_periods(state.unproven[day])}"
     records = state.curtailment.get(day)
     if records and records.faults:
         yield f"records: {_counts(missing=records.missing, surplus=records.superfluous, wrong=records.wrong)}"

@@ -1,6 +1,6 @@
 """The progress report: how far each month and each miner model is, what is under way, and what to run next.
 
-Belongs here: from a state and the journal's rows to facts, and printing them. Does not: queries, Dagster; the reasons
+Belongs here: from a state and the work_log's rows to facts, and printing them. Does not: queries, Dagster; the reasons
 of every single date (analysis.py).
 """
 
@@ -23,7 +23,7 @@ from recon_assets.reconcile.layer import MONTH, YEAR
 from recon_assets.reconcile.state import State, state_counts
 from recon_assets.reports.revisions import print_revisions, revision_facts
 from recon_assets.reports.state import state_facts
-from recon_assets.reports.work_view import spell_seconds, spell_work, style_of, work_facts
+from recon_assets.reports.work_view import format_seconds, format_work, style_of, work_facts
 
 FAULTS = ("missing", "wrong", "orphaned", "duplicated")
 COLUMNS = ("expected", "right", *FAULTS)
@@ -141,11 +141,11 @@ def _next(state: State, now: datetime) -> list[dict[str, str]]:
     does = [f"reads {_count(len(to_read), 'day')} from Elexon"] if to_read else []
     does += [f"mends {mends}"] if mends else []
     only_summaries = not to_read and not state.faulty_days
-    command = f"recon {'summaries' if only_summaries else 'reconcile'} {_spell_options(span)}"
+    command = f"recon {'summaries' if only_summaries else 'reconcile'} {_format_options(span)}"
     return [{"command": command, "does": "; ".join(does)}]
 
 
-def _spell_options(span: Days) -> str:
+def _format_options(span: Days) -> str:
     """The options that name a span of days on the command line."""
     month, year = MONTH.label(span.first), YEAR.label(span.first)
     if span == Days.of_month(month):
@@ -254,8 +254,8 @@ def _print_work(console: Console, work: Sequence[Mapping[str, Any]]) -> None:
     for month in work:
         done = f"{int(month['percentage_complete'])}%"
         if month["remaining_seconds"] is not None:
-            done += f", {spell_seconds(month['remaining_seconds'])} left"
-        said = Text(spell_work(month, console.width - LEFT_OF_WORK), style=style_of(month))
+            done += f", {format_seconds(month['remaining_seconds'])} left"
+        said = Text(format_work(month, console.width - LEFT_OF_WORK), style=style_of(month))
         if month["error_details"]:
             said.append(f"\n{month['error_details']}", style="default")
         grid.add_row(month["month"], done, said)

@@ -15,8 +15,8 @@ from recon_assets.domain.settlement import Days
 from recon_assets.reconcile.apply import Changes
 from recon_assets.reconcile.difference import Tally
 from recon_assets.reconcile.layers import ENERGY
-from recon_assets.reconcile.plan import Plan, spell_days
-from recon_assets.reconcile.spot import Triple
+from recon_assets.reconcile.plan import Plan, format_days
+from recon_assets.reconcile.spot import Spot
 from recon_assets.reconcile.state import State, state_counts
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def brief_facts(state: State) -> dict[str, Any]:
     return {"days": str(state.scope.days), **_calculation_facts(state.total), **{name: facts[name] for name in names}}
 
 
-def triple_facts(before: Triple, after: Triple) -> dict[str, Any]:
+def spot_facts(before: Spot, after: Spot) -> dict[str, Any]:
     """What `recon spot-fix` found and left."""
     return {
         "settlement_date": before.day.isoformat(),
@@ -85,7 +85,7 @@ def triple_facts(before: Triple, after: Triple) -> dict[str, Any]:
     }
 
 
-def print_triple(console: Console, facts: Mapping[str, Any]) -> None:
+def print_spot(console: Console, facts: Mapping[str, Any]) -> None:
     """The triple as a table."""
     where = f"{facts['settlement_date']} period {facts['settlement_period']} {facts['farm_id']}"
     records = _plural(facts["curtailment_records"], "record")
@@ -210,7 +210,7 @@ def print_done(console: Console, done: Mapping[str, Any], before: State, work: P
         console.print(f"Dagster was told of {told} that the database proves right")
     if work.out_of_reach:
         out = _plural(len(work.out_of_reach), "day")
-        console.print(f"[yellow]{out} that the source does not have (yet)[/]: {spell_days(work.out_of_reach)}")
+        console.print(f"[yellow]{out} that the source does not have (yet)[/]: {format_days(work.out_of_reach)}")
     for unit, mwh in done["unlisted_bm_units"].items():
         console.print(f"[yellow]BM unit {unit} is in no list[/]: {-mwh:,.3f} MWh of accepted bids are not counted")
 
@@ -262,7 +262,7 @@ def print_generation(console: Console, facts: Mapping[str, Any]) -> None:
                 console.print(f"[yellow]{day}[/]: {what}: settlement period {', '.join(map(str, found))}")
     if facts["failed_days"]:
         days = [date.fromisoformat(day) for day in facts["failed_days"]]
-        console.print(f"[yellow]{_plural(len(days), 'day')} could not be read[/]: {spell_days(days)}")
+        console.print(f"[yellow]{_plural(len(days), 'day')} could not be read[/]: {format_days(days)}")
     console.print("[green]Everything is right.[/]" if facts["is_right"] else "[red]Not everything is right.[/]")
 
 
@@ -282,10 +282,10 @@ def print_plan(console: Console, work: Plan) -> None:
     """The exact work as a table."""
     days = [day for chunk in work.chunks for day in chunk]
     table = Table.grid(padding=(0, 2))
-    table.add_row("Read from Elexon", f"{len(work.ingest):,} days", spell_days(work.ingest))
+    table.add_row("Read from Elexon", f"{len(work.ingest):,} days", format_days(work.ingest))
     table.add_row("Bid stack requests", f"{work.requests:,}", "")
-    table.add_row("Converge", f"{len(days):,} days", spell_days(days))
+    table.add_row("Converge", f"{len(days):,} days", format_days(days))
     table.add_row("Monthly summaries", f"{len(work.months):,}", ", ".join(work.months))
     table.add_row("Yearly summaries", f"{len(work.years):,}", ", ".join(work.years))
-    table.add_row("Out of reach", f"{len(work.out_of_reach):,} days", spell_days(work.out_of_reach))
+    table.add_row("Out of reach", f"{len(work.out_of_reach):,} days", format_days(work.out_of_reach))
     console.print(table)

@@ -7,7 +7,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from recon_assets.ingest.day_totals import Figures
+from recon_assets.ingest.day_totals import DayTotals
 from recon_assets.ingest.verification import Finding, Verification
 
 SHOWN = 20
@@ -41,7 +41,7 @@ def verification_facts(found: Verification) -> dict[str, Any]:
 def print_verification(console: Console, found: Verification) -> None:
     """What was compared, what differs, and the command that mends it."""
     facts = verification_facts(found)
-    compared = _spell(facts["periods"])
+    compared = _format(facts["periods"])
     colour = COLOURS.get(found.finding, "red")
     console.print(f"[bold]{found.settlement_date}[/] by {found.method}: [{colour}]{found.finding}[/]")
     summary = Table.grid(padding=(0, 2))
@@ -53,8 +53,8 @@ def print_verification(console: Console, found: Verification) -> None:
     summary.add_row("Does not see", facts["does_not_see"])
     for what, text in (
         ("Not comparable", found.not_comparable),
-        ("Not stored", _spell(found.unread) if found.unread else None),
-        ("Not listed by Elexon (yet)", _spell(found.unpublished) if found.unpublished else None),
+        ("Not stored", _format(found.unread) if found.unread else None),
+        ("Not listed by Elexon (yet)", _format(found.unpublished) if found.unpublished else None),
         ("Damaged", "the stored bids are not those that were fetched" if found.is_contradicted else None),
     ):
         if text:
@@ -83,7 +83,7 @@ def _difference_table(differences: Sequence[Mapping[str, Any]]) -> Table:
 
 
 def repair_facts(
-    before: Figures, after: Figures, found: Verification | None, again: Verification | None, done: str
+    before: DayTotals, after: DayTotals, found: Verification | None, again: Verification | None, done: str
 ) -> dict[str, Any]:
     """The facts of `recon repair --format json`; `done` is what was done: nothing, reingested or converged."""
     return {
@@ -95,7 +95,7 @@ def repair_facts(
     }
 
 
-def print_figures(console: Console, before: Figures, after: Figures) -> None:
+def print_day_totals(console: Console, before: DayTotals, after: DayTotals) -> None:
     """The figures of a day before and after, side by side."""
     table = Table("", "before", "after", box=None, padding=(0, 0, 0, 2), pad_edge=False, header_style="bold underline")
     for column in table.columns[1:]:
@@ -113,7 +113,7 @@ def _number(value: float | None, decimals: int) -> str:
     return "-" if value is None else f"{value:,.{decimals}f}"
 
 
-def _spell(periods: Sequence[int]) -> str:
+def _format(periods: Sequence[int]) -> str:
     """Periods as spans, `1-46` or `1, 12, 24`; `none` where there are none."""
     spans: list[list[int]] = []
     for period in sorted(periods):

@@ -1,7 +1,7 @@
-"""The live dashboard of the work on months, as the journal tells of it.
+"""The live dashboard of the work on months, as the work_log tells of it.
 
 Belongs here: the figures of each month's work, a frame of them, and drawing one frame after another. Does not: keeping
-the journal (journal.py), and what of the data is right (progress_report.py).
+the work_log (work_log.py), and what of the data is right (progress_report.py).
 """
 
 import time
@@ -18,7 +18,7 @@ from rich.table import Table
 from rich.text import Text
 from sqlalchemy import Engine, inspect
 
-from recon_assets.database.engine import shown
+from recon_assets.database.engine import display_url
 from recon_assets.database.tables import PROGRESS_TABLES
 from recon_assets.database.transactions import reading
 from recon_assets.database.work_log import MonthProgress, Status, read_progress
@@ -136,10 +136,10 @@ def _seconds(start: datetime | None, end: datetime | None) -> float | None:
     return None if start is None or end is None else max(0.0, (end - start).total_seconds())
 
 
-def spell_seconds(seconds: float | None) -> str:
+def format_seconds(seconds: float | None) -> str:
     """A duration in its two largest units; '-' when it is not known.
 
-    >>> [spell_seconds(seconds) for seconds in (None, 7, 125, 7500, 190_000)]
+    >>> [format_seconds(seconds) for seconds in (None, 7, 125, 7500, 190_000)]
     ['-', '7s', '2m 05s', '2h 05m', '2d 04h']
     """
     if seconds is None:
@@ -151,9 +151,9 @@ def spell_seconds(seconds: float | None) -> str:
     return f"{whole}s"
 
 
-def spell_work(month: Mapping[str, Any], width: int) -> str:
+def format_work(month: Mapping[str, Any], width: int) -> str:
     """What is done to a month, when it was last seen and by whom; in two lines where one is wider than `width`."""
-    age, worker = spell_seconds(month["age_seconds"]), month["worker"]
+    age, worker = format_seconds(month["age_seconds"]), month["worker"]
     if month["is_silent"]:
         words, seen, by = ", no sign of life", f" for {age}", " from"
     else:
@@ -189,7 +189,7 @@ class _Frame:
         if not months:
             yield Text(NOTHING)
             return
-        yield Text(_spell_sums(facts), style="bold")
+        yield Text(_format_sums(facts), style="bold")
         figures = [_figures(month) for month in months]
         widths = [max(map(len, column)) for column in zip(HEADER, *figures, strict=True)]
         others = sum(widths) - widths[BAR]
@@ -212,12 +212,12 @@ class _Frame:
             yield Text(f"and {more:,} more" + (f", of which {failed:,} failed" if failed else ""), style="dim")
 
 
-def _spell_sums(facts: Mapping[str, Any]) -> str:
+def _format_sums(facts: Mapping[str, Any]) -> str:
     sums, silent = facts["in_progress"], facts["silent_months"]
     count = "1 month" if sums["months"] == 1 else f"{sums['months']:,} months"
     words = f"{count} in progress" if sums["months"] else "Nothing is in progress"
     if sums["success_pct"] is not None:
-        words += f": {_rate(sums)}, {_success(sums)} success, {spell_seconds(sums['remaining_seconds'])} left"
+        words += f": {_rate(sums)}, {_success(sums)} success, {format_seconds(sums['remaining_seconds'])} left"
     return words + (f"; {silent:,} silent" if silent else "")
 
 
@@ -232,7 +232,7 @@ def _figures(month: Mapping[str, Any]) -> list[str]:
         _success(month),
         f"{month['failed_records']:,}",
         f"{month['timeouts']:,}",
-        spell_seconds(month["remaining_seconds"]),
+        format_seconds(month["remaining_seconds"]),
     ]
 
 
@@ -252,7 +252,7 @@ def _block(
     bar = ProgressBar(completed=month["percentage_complete"], complete_style=style, finished_style=style)
     row: list[RenderableType] = [Text(cell) for cell in cells]
     row[0], row[BAR] = Text(cells[0], style="bold"), bar
-    below = [Text(spell_work(month, max_width - left), style=style)]
+    below = [Text(format_work(month, max_width - left), style=style)]
     if month["error_details"] and month["status"] != Status.COMPLETED:
         below.append(Text(month["error_details"]))
     return Group(_row(row, widths, gap), *(Padding(line, (0, 0, 0, left)) for line in below))
@@ -287,8 +287,8 @@ def watch(
 
 
 def _read(engine: Engine) -> list[MonthProgress]:
-    """The journal at this moment; SchemaError where there is none."""
+    """The work_log at this moment; SchemaError where there is none."""
     with reading(engine) as connection:
         if not set(PROGRESS_TABLES).intersection(inspect(connection).get_table_names()):
-            raise SchemaError(f"{shown(engine.url)} keeps no progress yet: run 'recon migrate'")
+            raise SchemaError(f"{display_url(engine.url)} keeps no progress yet: run 'recon migrate'")
         return read_progress(connection)

@@ -17,7 +17,7 @@ import pytest
 from sqlalchemy import Engine
 
 from recon_assets.elexon.stand_in import Fault, StandInElexon
-from recon_assets.orchestration.resource import open_workbench
+from recon_assets.orchestration.resource import open_resource
 from recon_assets.settings import Settings
 from recon_assets_tests.orchestration.test_reconciliation import ALL_TABLES
 from recon_assets_tests.reconcile.test_span_runner import drop_trigger, make_endless
@@ -242,11 +242,11 @@ def test_a_killed_command_does_not_keep_the_sensor_from_filling_its_gap(recon: C
     drop_trigger(small_days)
 
     settings = Settings.from_environment(recon.environment, recon.folder)
-    with recon.dagster() as instance, open_workbench(settings) as workbench:
+    with recon.dagster() as instance, open_resource(settings) as resource:
         assert [run.tags["recon/command"].split()[1] for run in started(recon)] == ["reconcile"]
 
         # when the sensor looks
-        gaps = Sensor("calculation_gap_sensor", workbench, instance)
+        gaps = Sensor("calculation_gap_sensor", resource, instance)
         asked = gaps.asked()
 
         # then the run is ended, and what it was to do is asked for

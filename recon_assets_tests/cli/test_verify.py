@@ -52,10 +52,10 @@ def test_a_restated_day_is_found_repaired_and_reported(
     (difference,) = found.facts["differences"]
     assert difference["right_mwh"] - difference["stored_mwh"] == pytest.approx(CHANGED_BY)
 
-    # and repaired, with the day before and after
-    repaired = recon("repair", "2025-06-06", "--format", "json")
-    assert repaired.exit_code == 0
-    facts = repaired.facts
+    # and converged, with the day before and after
+    converged = recon("repair", "2025-06-06", "--format", "json")
+    assert converged.exit_code == 0
+    facts = converged.facts
     assert (facts["done"], facts["verified_again"]["finding"], facts["failures"]) == ("reingested", "agrees", [])
     assert facts["after"]["bids"]["mwh"] - facts["before"]["bids"]["mwh"] == pytest.approx(CHANGED_BY)
     assert facts["after"]["records"]["gbp"] > facts["before"]["records"]["gbp"]

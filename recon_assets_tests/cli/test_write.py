@@ -638,10 +638,10 @@ def test_the_pace_is_in_the_runs_config_and_report_and_watch_show_the_work(recon
     recon.environment |= {"ELEXON_API_URL": NOWHERE, "MEMPOOL_API_URL": "none"}
     right = contents(small_days, *ALL_TABLES)
     execute(small_days, f"DELETE FROM {CALCULATIONS}")
-    pace = ("--batch-size", "50", "--pause", "0.01", "--concurrency", "2")
+    limits = ("--batch-size", "50", "--pause", "0.01", "--concurrency", "2")
 
     # when
-    ended = recon("range", "2025-06-06", "2025-06-07", *pace)
+    ended = recon("range", "2025-06-06", "2025-06-07", *limits)
 
     # then
     assert (ended.exit_code, ended.stderr) == (0, "")

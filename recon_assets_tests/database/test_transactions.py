@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Connection, Engine, event, exc, text
 
-from recon_assets.database.engine import open_engine, shown
+from recon_assets.database.engine import display_url, open_engine
 from recon_assets.database.transactions import reading, snapshots, writing
 from recon_assets.errors import ConfigurationError
 from recon_assets.settings import Settings
@@ -98,7 +98,7 @@ def run_together(*jobs: Callable[[], object]) -> None:
 
 
 def test_a_new_sqlite_file_may_be_busy_when_it_is_opened(tmp_path: Path) -> None:
-    # given: another process that is just writing to a file whose journal mode is still the default
+    # given: another process that is just writing to a file whose work_log mode is still the default
     file = tmp_path / "new.db"
     other = sqlite3.connect(file, isolation_level=None, check_same_thread=False)
     other.execute("CREATE TABLE theirs (n INTEGER)")
@@ -260,7 +260,7 @@ def test_a_file_in_a_folder_that_does_not_exist_is_a_wrong_setting(tmp_path: Pat
 def test_an_address_in_print_has_no_password_and_no_options() -> None:
     url = open_engine("postgresql+psycopg://ann:s3cret@db/wind?password=s3cret&sslmode=require").url
 
-    assert shown(url) == "postgresql+psycopg://ann:***@db/wind"
+    assert display_url(url) == "postgresql+psycopg://ann:***@db/wind"
 
 
 A_WHILE = "WITH RECURSIVE few(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM few WHERE n < {}) SELECT max(n) FROM few"

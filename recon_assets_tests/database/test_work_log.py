@@ -10,7 +10,7 @@ from sqlalchemy import Engine, inspect, text
 from recon_assets.database.engine import open_engine
 from recon_assets.database.schema import migrate
 from recon_assets.database.transactions import reading
-from recon_assets.database.work_log import Journal, MonthProgress, Phase, read_progress, worker_name
+from recon_assets.database.work_log import MonthProgress, Phase, WorkLog, read_progress, worker_name
 from recon_assets.settings import Settings
 from recon_assets_tests.support.steps import NOW, execute, scalar
 
@@ -38,9 +38,9 @@ class Clock:
 
 
 @pytest.fixture
-def journal(engine: Engine) -> Journal:
-    """The journal of the worker 'ann'."""
-    return Journal(engine, "ann", Clock())
+def work_log(engine: Engine) -> WorkLog:
+    """The work_log of the worker 'ann'."""
+    return WorkLog(engine, "ann", Clock())
 
 
 @pytest.fixture
@@ -75,8 +75,8 @@ def test_nothing_is_known_before_work_begins(engine: Engine) -> None:
     assert progress(engine) == {}
 
 
-def test_work_that_begins_is_in_progress(engine: Engine, journal: Journal) -> None:
-    journal.begin(Phase.CONVERGING, {MAY: 40, JUNE: 200})
+def test_work_that_begins_is_in_progress(engine: Engine, work_log: WorkLog) -> None:
+    work_log.begin(Phase.CONVERGING, {MAY: 40, JUNE: 200})
 
     rows = progress(engine)
     assert list(rows) == [JUNE, MAY]
@@ -89,12 +89,12 @@ def test_work_that_begins_is_in_progress(engine: Engine, journal: Journal) -> No
         assert NOW < instant < NOW + timedelta(minutes=10)
 
 
-def test_records_that_are_done_add_up_month_by_month(engine: Engine, journal: Journal) -> None:
-    journal.begin(Phase.READING, {MAY: 40, JUNE: 200})
+def test_records_that_are_done_add_up_month_by_month(engine: Engine, work_log: WorkLog) -> None:
+    work_log.begin(Phase.READING, {MAY: 40, JUNE: 200})
 
-    journal.advance(JUNE, 30)
-    journal.advance(JUNE, 40)
-    journal.advance(MAY, 30)
+    work_log.advance(JUNE, 30)
+    work_log.advance(JUNE, 40)
+    work_log.advance(MAY, 30)
 
     rows = progress(engine)
     assert figures(rows[JUNE]) == ("in_progress", 35, 200, 70, 0, 0)
@@ -106,37 +106,37 @@ def test_records_that_are_done_add_up_month_by_month(engine: Engine, journal: Jo
     assert updated > began
 
 
-def test_a_try_that_failed_is_told_and_counted_when_it_was_a_time_out(engine: Engine, journal: Journal) -> None:
-    journal.begin(Phase.CONVERGING, {JUNE: 200})
+def test_a_try_that_failed_is_told_and_counted_when_it_was_a_time_out(engine: Engine, work_log: WorkLog) -> None:
+    work_log.begin(Phase.CONVERGING, {JUNE: 200})
 
-    journal.trouble(JUNE, "2025-06-01: timed out", timed_out=True)
-    journal.trouble(JUNE, "2025-06-02: timed out", timed_out=True)
-    journal.trouble(JUNE, "2025-06-03: connection lost", timed_out=False)
-    journal.advance(JUNE, 200)
+    work_log.trouble(JUNE, "2025-06-01: timed out", timed_out=True)
+    work_log.trouble(JUNE, "2025-06-02: timed out", timed_out=True)
+    work_log.trouble(JUNE, "2025-06-03: connection lost", timed_out=False)
+    work_log.advance(JUNE, 200)
 
     row = progress(engine)[JUNE]
     assert figures(row) == ("in_progress", 100, 200, 200, 0, 2)
     assert row.error_details == "2025-06-03: connection lost"
 
 
-def test_a_month_of_which_all_was_done_is_completed(engine: Engine, journal: Journal) -> None:
-    journal.begin(Phase.CONVERGING, {MAY: 40, JUNE: 200})
-    journal.trouble(JUNE, "2025-06-01: timed out", timed_out=True)
-    journal.advance(JUNE, 200)
+def test_a_month_of_which_all_was_done_is_completed(engine: Engine, work_log: WorkLog) -> None:
+    work_log.begin(Phase.CONVERGING, {MAY: 40, JUNE: 200})
+    work_log.trouble(JUNE, "2025-06-01: timed out", timed_out=True)
+    work_log.advance(JUNE, 200)
 
-    journal.end([JUNE])
+    work_log.end([JUNE])
 
     assert figures(progress(engine)[JUNE]) == ("completed", 100, 200, 200, 0, 1)
     assert progress(engine)[MAY].status == "in_progress"
 
 
-def test_a_month_of_which_something_failed_is_failed_with_the_reason(engine: Engine, journal: Journal) -> None:
-    journal.begin(Phase.CONVERGING, {MAY: 40, JUNE: 200})
-    journal.fail(JUNE, 20, "2025-06-03 period 7: timed out")
-    journal.advance(JUNE, 100)
+def test_a_month_of_which_something_failed_is_failed_with_the_reason(engine: Engine, work_log: WorkLog) -> None:
+    work_log.begin(Phase.CONVERGING, {MAY: 40, JUNE: 200})
+    work_log.fail(JUNE, 20, "2025-06-03 period 7: timed out")
+    work_log.advance(JUNE, 100)
     assert figures(progress(engine)[JUNE]) == ("in_progress", 60, 200, 100, 20, 0)
 
-    journal.end([MAY, JUNE])
+    work_log.end([MAY, JUNE])
 
     rows = progress(engine)
     assert figures(rows[JUNE]) == ("failed", 60, 200, 100, 20, 0)
@@ -144,14 +144,14 @@ def test_a_month_of_which_something_failed_is_failed_with_the_reason(engine: Eng
     assert (rows[MAY].status, rows[MAY].error_details) == ("completed", None)
 
 
-def test_work_that_begins_again_begins_at_nothing(engine: Engine, journal: Journal) -> None:
-    journal.begin(Phase.READING, {JUNE: 48})
-    journal.fail(JUNE, 48, "2025-06-03: no answer")
-    journal.trouble(JUNE, "2025-06-03: no answer", timed_out=True)
-    journal.end([JUNE])
+def test_work_that_begins_again_begins_at_nothing(engine: Engine, work_log: WorkLog) -> None:
+    work_log.begin(Phase.READING, {JUNE: 48})
+    work_log.fail(JUNE, 48, "2025-06-03: no answer")
+    work_log.trouble(JUNE, "2025-06-03: no answer", timed_out=True)
+    work_log.end([JUNE])
     before = progress(engine)[JUNE].started_at
 
-    journal.begin(Phase.CONVERGING, {JUNE: 200})
+    work_log.begin(Phase.CONVERGING, {JUNE: 200})
 
     row = progress(engine)[JUNE]
     assert figures(row) == ("in_progress", 0, 200, 0, 0, 0)
@@ -160,21 +160,21 @@ def test_work_that_begins_again_begins_at_nothing(engine: Engine, journal: Journ
     assert before is not None
     assert row.started_at > before
     # and: what failed the first time is not held against the second
-    journal.end([JUNE])
+    work_log.end([JUNE])
     assert progress(engine)[JUNE].status == "completed"
 
 
-def test_a_worker_that_was_overtaken_no_longer_writes(engine: Engine, journal: Journal) -> None:
-    other = Journal(engine, "bob", Clock())
-    journal.begin(Phase.CONVERGING, {MAY: 40, JUNE: 200})
+def test_a_worker_that_was_overtaken_no_longer_writes(engine: Engine, work_log: WorkLog) -> None:
+    other = WorkLog(engine, "bob", Clock())
+    work_log.begin(Phase.CONVERGING, {MAY: 40, JUNE: 200})
     other.begin(Phase.CONVERGING, {JUNE: 100})
     before = progress(engine)[JUNE]
 
-    journal.advance(JUNE, 50)
-    journal.trouble(JUNE, "timed out", timed_out=True)
-    journal.fail(JUNE, 50, "timed out")
-    journal.advance(MAY, 40)
-    journal.end([MAY, JUNE])
+    work_log.advance(JUNE, 50)
+    work_log.trouble(JUNE, "timed out", timed_out=True)
+    work_log.fail(JUNE, 50, "timed out")
+    work_log.advance(MAY, 40)
+    work_log.end([MAY, JUNE])
 
     assert progress(engine)[JUNE] == before
     assert before.worker == "bob"
@@ -183,26 +183,26 @@ def test_a_worker_that_was_overtaken_no_longer_writes(engine: Engine, journal: J
     assert progress(engine)[JUNE].percentage_complete == 25
 
 
-def test_a_month_without_records_is_begun_and_ended_like_any_other(engine: Engine, journal: Journal) -> None:
-    journal.begin(Phase.CONVERGING, {JUNE: 0})
-    journal.advance(JUNE, 0)
+def test_a_month_without_records_is_begun_and_ended_like_any_other(engine: Engine, work_log: WorkLog) -> None:
+    work_log.begin(Phase.CONVERGING, {JUNE: 0})
+    work_log.advance(JUNE, 0)
     assert figures(progress(engine)[JUNE]) == ("in_progress", 0, 0, 0, 0, 0)
 
-    journal.end([JUNE])
+    work_log.end([JUNE])
 
     assert figures(progress(engine)[JUNE]) == ("completed", 100, 0, 0, 0, 0)
 
 
-def test_work_on_no_month_leaves_no_row(engine: Engine, journal: Journal) -> None:
-    journal.begin(Phase.CONVERGING, {})
-    journal.end([])
+def test_work_on_no_month_leaves_no_row(engine: Engine, work_log: WorkLog) -> None:
+    work_log.begin(Phase.CONVERGING, {})
+    work_log.end([])
 
     assert progress(engine) == {}
 
 
-def test_a_month_that_was_not_begun_has_no_row(engine: Engine, journal: Journal) -> None:
-    journal.advance(JUNE, 10)
-    journal.end([JUNE])
+def test_a_month_that_was_not_begun_has_no_row(engine: Engine, work_log: WorkLog) -> None:
+    work_log.advance(JUNE, 10)
+    work_log.end([JUNE])
 
     assert progress(engine) == {}
 
@@ -214,13 +214,13 @@ def test_workers_side_by_side_neither_fail_nor_lose_a_record(engine: Engine) -> 
 
     def work() -> None:
         try:
-            journal = Journal(engine, "ann")
+            work_log = WorkLog(engine, "ann")
             met.wait(10)
-            journal.begin(Phase.CONVERGING, {MAY: 40, JUNE: 300})
+            work_log.begin(Phase.CONVERGING, {MAY: 40, JUNE: 300})
             met.wait(10)
             for _ in range(20):
-                journal.advance(JUNE, 4)
-                journal.trouble(JUNE, "timed out", timed_out=True)
+                work_log.advance(JUNE, 4)
+                work_log.trouble(JUNE, "timed out", timed_out=True)
         except BaseException as error:
             failures.append(error)
 
@@ -252,15 +252,15 @@ def test_the_table_of_the_user_is_adopted_with_its_rows(theirs: Engine) -> None:
 
 def test_the_table_of_the_user_takes_what_a_worker_writes_and_keeps_the_other_months(theirs: Engine) -> None:
     before = progress(theirs)["2024-12"]
-    journal = Journal(theirs, "ann", Clock())
+    work_log = WorkLog(theirs, "ann", Clock())
 
-    journal.begin(Phase.CONVERGING, {MAY: 0, JUNE: 300})
-    journal.advance(MAY, 0)
-    journal.advance(JUNE, 100)
-    journal.fail(JUNE, 100, "2025-06-03 period 7: timed out")
-    journal.trouble(JUNE, "2025-06-04: timed out", timed_out=True)
+    work_log.begin(Phase.CONVERGING, {MAY: 0, JUNE: 300})
+    work_log.advance(MAY, 0)
+    work_log.advance(JUNE, 100)
+    work_log.fail(JUNE, 100, "2025-06-03 period 7: timed out")
+    work_log.trouble(JUNE, "2025-06-04: timed out", timed_out=True)
     halfway = progress(theirs)[JUNE]
-    journal.end([MAY, JUNE])
+    work_log.end([MAY, JUNE])
 
     assert figures(halfway) == ("in_progress", 67, 300, 100, 100, 1)
     rows = progress(theirs)
@@ -280,10 +280,10 @@ def test_a_table_of_that_name_and_another_shape_is_left_alone(settings: Settings
         f"INSERT INTO reconciliation_progress VALUES ('{JUNE}', 'theirs', true)",
     )
     migrate(engine)
-    journal = Journal(engine, "ann", Clock())
+    work_log = WorkLog(engine, "ann", Clock())
 
-    journal.begin(Phase.CONVERGING, {JUNE: 10})
-    journal.advance(JUNE, 5)
+    work_log.begin(Phase.CONVERGING, {JUNE: 10})
+    work_log.advance(JUNE, 5)
 
     assert figures(progress(engine)[JUNE]) == ("in_progress", 50, 10, 5, 0, 0)
     with reading(engine) as connection:

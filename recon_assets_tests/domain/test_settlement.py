@@ -11,11 +11,11 @@ from recon_assets.domain.settlement import (
     contiguous,
     day_starts_at,
     due_periods,
+    format_periods,
     london_day,
     parse_day,
     period_starts_at,
     periods_in,
-    spell_periods,
 )
 from recon_assets.errors import UsageError
 
@@ -170,4 +170,4 @@ def test_an_impossible_year_is_an_error_that_repeats_it(text: str) -> None:
 
 @pytest.mark.parametrize(("periods", "words"), [([], ""), ([7], "7"), ([49, 50], "49-50"), ([4, 1, 3], "1, 3-4")])
 def test_periods_are_spelled_as_spans(periods: list[int], words: str) -> None:
-    assert spell_periods(periods) == words
+    assert format_periods(periods) == words

@@ -609,7 +609,7 @@ def test_a_transaction_that_was_left_open_is_named_and_stays_open(small_days: En
     with session(settings, "SELECT\n 1", name="forgotten") as forgotten:
         time.sleep(0.3)
         health = examine(small_days, settings, NOW, Limits(idle_in_transaction_seconds=0.2))
-        patient = examine(small_days, settings, NOW)
+        database = examine(small_days, settings, NOW)
         state = forgotten.connection.info.transaction_status.name
         forgotten.execute("SELECT 1")
 
@@ -618,7 +618,7 @@ def test_a_transaction_that_was_left_open_is_named_and_stays_open(small_days: En
     assert (found.pid, found.state, found.query) == (forgotten.pid, "idle in transaction", "SELECT 1")
     assert 0.2 < (found.age_seconds or 0) < 30
     assert advice_of(health)[0].startswith(f"pid {found.pid} (forgotten, postgres) has left a transaction open for ")
-    assert advice_of(patient) == []
+    assert advice_of(database) == []
     assert state == "INTRANS"
 
 

@@ -16,7 +16,7 @@ from sqlalchemy import Engine
 from recon_assets.domain.difficulty import packaged_retargets
 from recon_assets.domain.mining import MODELS
 from recon_assets.elexon.stand_in import Fault, StandInElexon
-from recon_assets.orchestration.resource import Workbench
+from recon_assets.orchestration.resource import ReconResource
 from recon_assets.orchestration.specs import (
     LAYER_ASSETS,
     NETWORK_DIFFICULTY,
@@ -62,13 +62,13 @@ def mempool(tmp_path: Path) -> Iterator[str]:
 
 
 def test_all_daily_assets_of_a_range_in_one_run_and_their_figures(
-    workbench: Workbench, instance: dg.DagsterInstance, stand_in: StandInElexon
+    resource: ReconResource, instance: dg.DagsterInstance, stand_in: StandInElexon
 ) -> None:
     # given
-    assert launch(workbench, instance, [WIND_BM_UNITS, NETWORK_DIFFICULTY]).success
+    assert launch(resource, instance, [WIND_BM_UNITS, NETWORK_DIFFICULTY]).success
 
     # when: as a backfill of the UI puts it
-    result = launch(workbench, instance, DAILY_ASSETS, "2025-06-06", "2025-06-07")
+    result = launch(resource, instance, DAILY_ASSETS, "2025-06-06", "2025-06-07")
 
     # then
     assert result.success
@@ -77,7 +77,7 @@ def test_all_daily_assets_of_a_range_in_one_run_and_their_figures(
         name: held if name in daily else set() for name, held in all_hold(["2025-06-06", "2025-06-07"]).items()
     }
     assert stacks_asked(stand_in.requests) == {"2025-06-06": 48, "2025-06-07": 48}
-    assert scalar(workbench.engine, "SELECT count(*) FROM curtailment_records") == 80 + 14
+    assert scalar(resource.engine, "SELECT count(*) FROM curtailment_records") == 80 + 14
 
     # and the figures of each partition are right
     for day in ("2025-06-06", "2025-06-07"):
@@ -99,7 +99,7 @@ def test_all_daily_assets_of_a_range_in_one_run_and_their_figures(
             shown = figures(instance, f"historical_bitcoin_calculations/{model}", day)
             stored = f"FROM historical_bitcoin_calculations WHERE settlement_date = '{day}' AND miner_model = '{model}'"
             assert shown["dagster/partition_row_count"] == shown["inserted"] == flagged["pairs"]
-            mined = float(scalar(workbench.engine, f"SELECT sum(bitcoin_mined) {stored}"))
+            mined = float(scalar(resource.engine, f"SELECT sum(bitcoin_mined) {stored}"))
             assert shown["bitcoin_mined"] == pytest.approx(mined)
 
         shown = figures(instance, "daily_summaries", day)
@@ -107,7 +107,7 @@ def test_all_daily_assets_of_a_range_in_one_run_and_their_figures(
         assert shown["payment_gbp"] == pytest.approx(flagged["gbp"])
 
 
-def test_one_partition_of_every_asset_up_to_the_year(workbench: Workbench, instance: dg.DagsterInstance) -> None:
+def test_one_partition_of_every_asset_up_to_the_year(resource: ReconResource, instance: dg.DagsterInstance) -> None:
     # when
     for assets, partition in (
         ([WIND_BM_UNITS, NETWORK_DIFFICULTY], ""),
@@ -115,12 +115,12 @@ def test_one_partition_of_every_asset_up_to_the_year(workbench: Workbench, insta
         ([asset.key for asset in layer_assets(MONTH)], "2025-06"),
         ([asset.key for asset in layer_assets(YEAR)], "2025"),
     ):
-        assert launch(workbench, instance, assets, partition).success
+        assert launch(resource, instance, assets, partition).success
 
     # then
     assert partitions(instance) == all_hold(["2025-06-07"])
     sums = {
-        float(scalar(workbench.engine, f"SELECT sum(bitcoin_mined) FROM {table}"))
+        float(scalar(resource.engine, f"SELECT sum(bitcoin_mined) FROM {table}"))
         for table in (
             "historical_bitcoin_calculations", "bitcoin_daily_summaries", "bitcoin_monthly_summaries",
             "bitcoin_yearly_summaries",
@@ -130,13 +130,15 @@ def test_one_partition_of_every_asset_up_to_the_year(workbench: Workbench, insta
     assert min(sums) > 0
 
 
-def test_a_range_of_months_and_of_years(workbench: Workbench, small_days: Engine, instance: dg.DagsterInstance) -> None:
+def test_a_range_of_months_and_of_years(
+    resource: ReconResource, small_days: Engine, instance: dg.DagsterInstance
+) -> None:
     # given
     execute(small_days, "DELETE FROM monthly_summaries", "DELETE FROM bitcoin_yearly_summaries")
 
     # when
-    assert launch(workbench, instance, [dg.AssetKey("monthly_summaries")], "2025-05", "2025-07").success
-    assert launch(workbench, instance, [dg.AssetKey("bitcoin_yearly_summaries")], "2024", "2025").success
+    assert launch(resource, instance, [dg.AssetKey("monthly_summaries")], "2025-05", "2025-07").success
+    assert launch(resource, instance, [dg.AssetKey("bitcoin_yearly_summaries")], "2024", "2025").success
 
     # then: a month without an ingested day has no row
     assert scalar(small_days, "SELECT min(year_month) || max(year_month) FROM monthly_summaries") == "2025-062025-06"
@@ -150,12 +152,12 @@ def test_a_range_of_months_and_of_years(workbench: Workbench, small_days: Engine
 
 
 @ON_SQLITE
-def test_one_calculation_model_alone(workbench: Workbench, small_days: Engine, instance: dg.DagsterInstance) -> None:
+def test_one_calculation_model_alone(resource: ReconResource, small_days: Engine, instance: dg.DagsterInstance) -> None:
     # given
     execute(small_days, "DELETE FROM historical_bitcoin_calculations")
 
     # when
-    assert launch(workbench, instance, [calculations_key("S9")], "2025-06-06", "2025-06-07").success
+    assert launch(resource, instance, [calculations_key("S9")], "2025-06-06", "2025-06-07").success
 
     # then
     assert scalar(small_days, "SELECT count(DISTINCT miner_model) FROM historical_bitcoin_calculations") == 1
@@ -164,7 +166,7 @@ def test_one_calculation_model_alone(workbench: Workbench, small_days: Engine, i
 
 
 def test_the_figures_tell_what_was_mended(
-    workbench: Workbench, small_days: Engine, instance: dg.DagsterInstance
+    resource: ReconResource, small_days: Engine, instance: dg.DagsterInstance
 ) -> None:
     # given one row lost, one wrong and one that must not be there
     calculations = "historical_bitcoin_calculations"
@@ -178,7 +180,7 @@ def test_the_figures_tell_what_was_mended(
     )
 
     # when
-    launch(workbench, instance, [calculations_key("S9")], "2025-06-06", "2025-06-07")
+    launch(resource, instance, [calculations_key("S9")], "2025-06-06", "2025-06-07")
 
     # then
     mended, untouched = (figures(instance, S9, day) for day in ("2025-06-06", "2025-06-07"))
@@ -187,13 +189,13 @@ def test_the_figures_tell_what_was_mended(
 
 
 def test_a_day_that_was_never_ingested_fails_with_its_reason_and_the_others_are_done(
-    workbench: Workbench, engine: Engine, instance: dg.DagsterInstance
+    resource: ReconResource, engine: Engine, instance: dg.DagsterInstance
 ) -> None:
     # given
     ingest(engine, [SMALL_DAYS.last])
 
     # when
-    result = launch(workbench, instance, DAILY_LAYERS, "2025-06-06", "2025-06-07")
+    result = launch(resource, instance, DAILY_LAYERS, "2025-06-06", "2025-06-07")
 
     # then
     (reason,) = reasons(result)
@@ -205,13 +207,13 @@ def test_a_day_that_was_never_ingested_fails_with_its_reason_and_the_others_are_
 
 
 def test_days_that_are_read_stay_when_another_day_of_the_run_fails(
-    workbench: Workbench, engine: Engine, instance: dg.DagsterInstance, stand_in: StandInElexon
+    resource: ReconResource, engine: Engine, instance: dg.DagsterInstance, stand_in: StandInElexon
 ) -> None:
     # given
     stand_in.faults = [Fault("html", "/stack/all/bid/2025-06-06/31/")]
 
     # when
-    result = launch(workbench, instance, DAILY_ASSETS, "2025-06-06", "2025-06-07")
+    result = launch(resource, instance, DAILY_ASSETS, "2025-06-06", "2025-06-07")
 
     # then
     (reason,) = reasons(result)
@@ -222,9 +224,9 @@ def test_days_that_are_read_stay_when_another_day_of_the_run_fails(
 
 @ON_SQLITE
 def test_bids_are_not_read_before_the_wind_units_are_known(
-    workbench: Workbench, instance: dg.DagsterInstance, stand_in: StandInElexon
+    resource: ReconResource, instance: dg.DagsterInstance, stand_in: StandInElexon
 ) -> None:
-    result = launch(workbench, instance, [WIND_BIDS], "2025-06-06")
+    result = launch(resource, instance, [WIND_BIDS], "2025-06-06")
 
     assert "no wind unit is known: materialize wind_bm_units first" in reasons(result)[0]
     assert stacks_asked(stand_in.requests) == {}
@@ -232,7 +234,7 @@ def test_bids_are_not_read_before_the_wind_units_are_known(
 
 @ON_SQLITE
 def test_a_unit_in_no_list_is_named(
-    workbench: Workbench, engine: Engine, instance: dg.DagsterInstance, stand_in: StandInElexon
+    resource: ReconResource, engine: Engine, instance: dg.DagsterInstance, stand_in: StandInElexon
 ) -> None:
     # given
     path = "/balancing/settlement/stack/all/bid/2025-06-07/8"
@@ -242,7 +244,7 @@ def test_a_unit_in_no_list_is_named(
     stand_in.overrides[path] = json.dumps(body | {"data": [*body["data"], new]}).encode()
 
     # when
-    assert launch(workbench, instance, [WIND_BIDS], "2025-06-07").success
+    assert launch(resource, instance, [WIND_BIDS], "2025-06-07").success
 
     # then
     shown = figures(instance, "wind_bids", "2025-06-07")
@@ -251,13 +253,13 @@ def test_a_unit_in_no_list_is_named(
 
 
 def test_the_wind_generation_of_a_day_has_its_figures_and_the_day_above_it_its_mwh(
-    workbench: Workbench, engine: Engine, instance: dg.DagsterInstance, recordings: Path
+    resource: ReconResource, engine: Engine, instance: dg.DagsterInstance, recordings: Path
 ) -> None:
     # given
     publish(recordings, JUNE_6, without(body_of(JUNE_6), 48))
 
     # when
-    assert launch(workbench, instance, [WIND_GENERATION, DAILY_SUMMARIES], "2025-06-06").success
+    assert launch(resource, instance, [WIND_GENERATION, DAILY_SUMMARIES], "2025-06-06").success
 
     # then
     shown = figures(instance, "wind_generation_data", "2025-06-06")
@@ -273,21 +275,21 @@ def test_the_wind_generation_of_a_day_has_its_figures_and_the_day_above_it_its_m
 
 @ON_SQLITE
 def test_the_figures_of_a_summary_say_nothing_of_a_generation_that_nobody_has_read(
-    workbench: Workbench, small_days: Engine, instance: dg.DagsterInstance
+    resource: ReconResource, small_days: Engine, instance: dg.DagsterInstance
 ) -> None:
-    assert launch(workbench, instance, [DAILY_SUMMARIES], "2025-06-06").success
+    assert launch(resource, instance, [DAILY_SUMMARIES], "2025-06-06").success
 
     assert "generated_mwh" not in figures(instance, "daily_summaries", "2025-06-06")
 
 
 def test_wind_generation_of_a_range_has_an_event_for_each_day_and_names_the_day_that_elexon_does_not_have(
-    workbench: Workbench, engine: Engine, instance: dg.DagsterInstance, recordings: Path
+    resource: ReconResource, engine: Engine, instance: dg.DagsterInstance, recordings: Path
 ) -> None:
     # given: 2025-06-06 is not published
     publish(recordings, JUNE_7, body_of(JUNE_7))
 
     # when
-    result = launch(workbench, instance, [WIND_GENERATION], "2025-06-06", "2025-06-07")
+    result = launch(resource, instance, [WIND_GENERATION], "2025-06-06", "2025-06-07")
 
     # then
     (reason,) = reasons(result)
@@ -299,7 +301,7 @@ def test_wind_generation_of_a_range_has_an_event_for_each_day_and_names_the_day_
 
     # when it is published
     publish(recordings, JUNE_6, body_of(JUNE_6, mw=1))
-    assert launch(workbench, instance, [WIND_GENERATION], "2025-06-06", "2025-06-07").success
+    assert launch(resource, instance, [WIND_GENERATION], "2025-06-06", "2025-06-07").success
 
     # then
     found = events(instance, "wind_generation_data")
@@ -310,14 +312,14 @@ def test_wind_generation_of_a_range_has_an_event_for_each_day_and_names_the_day_
 
 @ON_SQLITE
 def test_all_assets_of_a_range_are_made_where_elexon_has_no_wind_generation(
-    workbench: Workbench, engine: Engine, instance: dg.DagsterInstance, recordings: Path
+    resource: ReconResource, engine: Engine, instance: dg.DagsterInstance, recordings: Path
 ) -> None:
     # given: none of 2025-06-06
     publish(recordings, JUNE_7, body_of(JUNE_7))
-    assert launch(workbench, instance, [WIND_BM_UNITS, NETWORK_DIFFICULTY]).success
+    assert launch(resource, instance, [WIND_BM_UNITS, NETWORK_DIFFICULTY]).success
 
     # when: as a backfill of the UI puts it
-    result = launch(workbench, instance, [WIND_GENERATION, *DAILY_ASSETS], "2025-06-06", "2025-06-07")
+    result = launch(resource, instance, [WIND_GENERATION, *DAILY_ASSETS], "2025-06-06", "2025-06-07")
 
     # then nothing failed, and what is missing is missing
     assert result.success
@@ -331,16 +333,16 @@ def test_all_assets_of_a_range_are_made_where_elexon_has_no_wind_generation(
 
 @ON_SQLITE
 def test_wind_generation_that_cannot_be_read_fails_its_day_and_keeps_no_layer_from_being_made(
-    workbench: Workbench, engine: Engine, instance: dg.DagsterInstance, recordings: Path, stand_in: StandInElexon
+    resource: ReconResource, engine: Engine, instance: dg.DagsterInstance, recordings: Path, stand_in: StandInElexon
 ) -> None:
     # given
     for day in SMALL_DAYS:
         publish(recordings, day, body_of(day))
     stand_in.faults = [Fault("server_error", f"{PATH}?from=2025-06-05T23:00Z")]
-    assert launch(workbench, instance, [WIND_BM_UNITS, NETWORK_DIFFICULTY]).success
+    assert launch(resource, instance, [WIND_BM_UNITS, NETWORK_DIFFICULTY]).success
 
     # when
-    result = launch(workbench, instance, [WIND_GENERATION, *DAILY_ASSETS], "2025-06-06", "2025-06-07")
+    result = launch(resource, instance, [WIND_GENERATION, *DAILY_ASSETS], "2025-06-06", "2025-06-07")
 
     # then
     (reason,) = reasons(result)
@@ -352,11 +354,11 @@ def test_wind_generation_that_cannot_be_read_fails_its_day_and_keeps_no_layer_fr
 
 
 def test_a_day_of_which_only_wind_generation_is_stored_has_a_summary(
-    workbench: Workbench, engine: Engine, instance: dg.DagsterInstance
+    resource: ReconResource, engine: Engine, instance: dg.DagsterInstance
 ) -> None:
     store(engine, JUNE_6, (10, 20))
 
-    assert launch(workbench, instance, [DAILY_SUMMARIES], "2025-06-06").success
+    assert launch(resource, instance, [DAILY_SUMMARIES], "2025-06-06").success
 
     shown = figures(instance, "daily_summaries", "2025-06-06")
     assert (shown["dagster/partition_row_count"], shown["generated_mwh"]) == (1, 15)
@@ -365,9 +367,9 @@ def test_a_day_of_which_only_wind_generation_is_stored_has_a_summary(
 
 @ON_SQLITE
 def test_a_run_names_the_process_that_does_it(
-    workbench: Workbench, small_days: Engine, instance: dg.DagsterInstance
+    resource: ReconResource, small_days: Engine, instance: dg.DagsterInstance
 ) -> None:
-    result = launch(workbench, instance, [dg.AssetKey("daily_summaries")], "2025-06-06")
+    result = launch(resource, instance, [dg.AssetKey("daily_summaries")], "2025-06-06")
 
     run = instance.get_run_by_id(result.run_id)
     assert run is not None
@@ -375,17 +377,17 @@ def test_a_run_names_the_process_that_does_it(
 
 
 def test_the_wind_units_are_the_packaged_ones_and_those_of_elexon(
-    workbench: Workbench, instance: dg.DagsterInstance, recordings: Path
+    resource: ReconResource, instance: dg.DagsterInstance, recordings: Path
 ) -> None:
     # given
-    assert launch(workbench, instance, [WIND_BM_UNITS]).success
+    assert launch(resource, instance, [WIND_BM_UNITS]).success
     (packaged,) = events(instance, "wind_bm_units")
     assert packaged.metadata["source"].value == "packaged list alone"
 
     # when
     unit = {"elexonBmUnit": "T_NEWWF-1", "fuelType": "WIND", "leadPartyName": "New Wind", "generationCapacity": "12"}
     (recordings / "bmunits_all.json").write_text(json.dumps([unit]))
-    assert launch(workbench, instance, [WIND_BM_UNITS]).success
+    assert launch(resource, instance, [WIND_BM_UNITS]).success
 
     # then
     joined = events(instance, "wind_bm_units")[-1]
@@ -395,32 +397,32 @@ def test_the_wind_units_are_the_packaged_ones_and_those_of_elexon(
 
 
 def test_the_difficulty_is_the_packaged_one_and_the_tail_of_mempool(
-    workbench: Workbench, instance: dg.DagsterInstance, mempool: str
+    resource: ReconResource, instance: dg.DagsterInstance, mempool: str
 ) -> None:
     # given
-    workbench.settings = replace(workbench.settings, mempool_api_url=mempool)
+    resource.settings = replace(resource.settings, mempool_api_url=mempool)
 
     # when
-    assert launch(workbench, instance, [NETWORK_DIFFICULTY]).success
+    assert launch(resource, instance, [NETWORK_DIFFICULTY]).success
 
     # then
     (event,) = events(instance, "network_difficulty")
     assert mempool in str(event.metadata["source"].value)
-    assert scalar(workbench.engine, "SELECT count(*) FROM network_difficulty WHERE source = 'mempool'") == 1
+    assert scalar(resource.engine, "SELECT count(*) FROM network_difficulty WHERE source = 'mempool'") == 1
 
 
 def test_without_mempool_the_packaged_difficulty_is_stored_and_the_run_fails_with_its_reason(
-    workbench: Workbench, instance: dg.DagsterInstance
+    resource: ReconResource, instance: dg.DagsterInstance
 ) -> None:
     # given
-    workbench.settings = replace(workbench.settings, mempool_api_url="http://127.0.0.1:9")
+    resource.settings = replace(resource.settings, mempool_api_url="http://127.0.0.1:9")
 
     # when
-    result = launch(workbench, instance, [NETWORK_DIFFICULTY])
+    result = launch(resource, instance, [NETWORK_DIFFICULTY])
 
     # then
     assert reasons(result)[0].startswith("MEMPOOL_API_URL: no difficulty from http://127.0.0.1:9/")
-    assert scalar(workbench.engine, "SELECT count(*) FROM network_difficulty") == len(packaged_retargets())
+    assert scalar(resource.engine, "SELECT count(*) FROM network_difficulty") == len(packaged_retargets())
 
 
 def test_every_layer_is_an_asset() -> None:

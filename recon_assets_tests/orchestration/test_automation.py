@@ -10,9 +10,9 @@ from sqlalchemy import Engine
 
 from recon_assets.orchestration.automation import SUMMARY_KEYS
 from recon_assets.orchestration.build import build_defs
-from recon_assets.orchestration.instance import tell_what_is_right
+from recon_assets.orchestration.instance import report_right_partitions
 from recon_assets.orchestration.reconciliation import read_state
-from recon_assets.orchestration.resource import Workbench
+from recon_assets.orchestration.resource import ReconResource
 from recon_assets.orchestration.specs import WIND_GENERATION
 from recon_assets_tests.support.generation import store
 from recon_assets_tests.support.steps import JUNE_6, JUNE_7, SMALL_DAYS, execute, state_of
@@ -31,10 +31,10 @@ S9_GONE = "DELETE FROM historical_bitcoin_calculations WHERE miner_model = 'S9' 
 class Automation:
     """The automation, evaluated as its sensor does; remembers its cursor from tick to tick."""
 
-    def __init__(self, workbench: Workbench, instance: dg.DagsterInstance) -> None:
-        self.workbench = workbench
+    def __init__(self, resource: ReconResource, instance: dg.DagsterInstance) -> None:
+        self.resource = resource
         self.instance = instance
-        self.defs = build_defs(workbench)
+        self.defs = build_defs(resource)
         self.cursor: AssetDaemonCursor | None = None
 
     def asked(self, at: datetime | None = None) -> dict[str, set[str]]:
@@ -52,7 +52,7 @@ class Automation:
             names = [name for name, periods in asked.items() if {len(period) for period in periods} == {length}]
             for period in {period for name in names for period in asked[name]}:
                 keys = [dg.AssetKey(name) for name in names if period in asked[name]]
-                assert launch(self.workbench, self.instance, keys, period).success
+                assert launch(self.resource, self.instance, keys, period).success
 
 
 @pytest.fixture
@@ -62,14 +62,14 @@ def instance(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
 
 
 @pytest.fixture
-def bench(workbench: Workbench, small_days: Engine) -> WorkbenchAt:
+def resource(resource: ReconResource, small_days: Engine) -> WorkbenchAt:
     """Two days that are right, at noon."""
-    return at_noon(workbench)
+    return at_noon(resource)
 
 
 @pytest.fixture
-def automation(bench: WorkbenchAt, instance: dg.DagsterInstance) -> Automation:
-    return Automation(bench, instance)
+def automation(resource: WorkbenchAt, instance: dg.DagsterInstance) -> Automation:
+    return Automation(resource, instance)
 
 
 def each(names: list[str], periods: tuple[str, ...] = PERIODS) -> dict[str, set[str]]:
@@ -79,15 +79,15 @@ def each(names: list[str], periods: tuple[str, ...] = PERIODS) -> dict[str, set[
 
 def let_give_up(automation: Automation, status: InstigatorStatus = InstigatorStatus.RUNNING) -> None:
     """Has the gap sensor give up the days that are not right, and the daemon keep its cursor."""
-    sensor = Sensor("calculation_gap_sensor", automation.workbench, automation.instance)
+    sensor = Sensor("calculation_gap_sensor", automation.resource, automation.instance)
     for _ in range(4):
         sensor.tick()
     assert sensor.given_up
     sensor.keep(status)
 
 
-def test_of_an_empty_database_nothing_is_refreshed(workbench: Workbench, instance: dg.DagsterInstance) -> None:
-    assert Automation(workbench, instance).asked() == {}
+def test_of_an_empty_database_nothing_is_refreshed(resource: ReconResource, instance: dg.DagsterInstance) -> None:
+    assert Automation(resource, instance).asked() == {}
 
 
 def test_where_every_sum_is_right_nothing_is_refreshed(automation: Automation) -> None:
@@ -99,7 +99,7 @@ def test_where_every_sum_is_right_nothing_is_refreshed(automation: Automation) -
 def test_a_changed_day_refreshes_exactly_its_day_month_and_year(automation: Automation) -> None:
     # given work that was done before the first tick: rows were corrected, the sums were not
     execute(
-        automation.workbench.engine,
+        automation.resource.engine,
         "UPDATE bitcoin_daily_summaries SET bitcoin_mined = 1 WHERE summary_date = '2025-06-06'",
         "UPDATE bitcoin_monthly_summaries SET bitcoin_mined = 1",
         "UPDATE bitcoin_yearly_summaries SET bitcoin_mined = 1",
@@ -111,12 +111,12 @@ def test_a_changed_day_refreshes_exactly_its_day_month_and_year(automation: Auto
     # then, and after it was done nothing any more
     assert asked == each(BITCOIN)
     automation.refresh(asked)
-    assert state_of(automation.workbench.engine, SMALL_DAYS).summary_faults == 0
+    assert state_of(automation.resource.engine, SMALL_DAYS).summary_faults == 0
     assert automation.asked() == {}
 
 
 def test_new_wind_generation_refreshes_the_energy_alone(automation: Automation) -> None:
-    store(automation.workbench.engine, JUNE_7, (10, 20))
+    store(automation.resource.engine, JUNE_7, (10, 20))
 
     asked = automation.asked()
 
@@ -126,14 +126,14 @@ def test_new_wind_generation_refreshes_the_energy_alone(automation: Automation) 
 
 
 def test_a_day_that_has_nothing_but_wind_generation_is_summed(automation: Automation) -> None:
-    store(automation.workbench.engine, JUNE_6.replace(day=1), (10, 20))
+    store(automation.resource.engine, JUNE_6.replace(day=1), (10, 20))
 
     assert automation.asked() == each(ENERGY, ("2025-06-01", "2025-06", "2025"))
 
 
 def test_what_is_about_to_be_filled_waits_until_it_is_right(automation: Automation) -> None:
     # given calculations that are missing, and sums that differ for that
-    execute(automation.workbench.engine, S9_GONE, "DELETE FROM daily_summaries WHERE summary_date = '2025-06-06'")
+    execute(automation.resource.engine, S9_GONE, "DELETE FROM daily_summaries WHERE summary_date = '2025-06-06'")
 
     # then what does not hang on them is refreshed
     energy = {"daily_summaries": {"2025-06-06"}}
@@ -141,8 +141,8 @@ def test_what_is_about_to_be_filled_waits_until_it_is_right(automation: Automati
     automation.refresh(energy)
 
     # and when the gap sensor's run has made other values of them, the sums follow
-    execute(automation.workbench.engine, "UPDATE bitcoin_daily_summaries SET bitcoin_mined = 1")
-    sensor = Sensor("calculation_gap_sensor", automation.workbench, automation.instance)
+    execute(automation.resource.engine, "UPDATE bitcoin_daily_summaries SET bitcoin_mined = 1")
+    sensor = Sensor("calculation_gap_sensor", automation.resource, automation.instance)
     (request,) = sensor.tick().run_requests or []
     assert automation.asked() == {"bitcoin_daily_summaries": {"2025-06-07"}}
     assert sensor.make(request).success
@@ -150,14 +150,14 @@ def test_what_is_about_to_be_filled_waits_until_it_is_right(automation: Automati
 
 
 def test_records_that_are_about_to_be_restored_keep_the_energy_waiting_too(automation: Automation) -> None:
-    execute(automation.workbench.engine, "DELETE FROM curtailment_records WHERE settlement_date = '2025-06-06'")
+    execute(automation.resource.engine, "DELETE FROM curtailment_records WHERE settlement_date = '2025-06-06'")
 
     assert automation.asked() == {}
 
 
 @pytest.mark.parametrize("status", [InstigatorStatus.RUNNING, InstigatorStatus.DECLARED_IN_CODE])
 def test_what_the_gap_sensor_gave_up_is_summed_all_the_same(automation: Automation, status: InstigatorStatus) -> None:
-    execute(automation.workbench.engine, S9_GONE)
+    execute(automation.resource.engine, S9_GONE)
     assert automation.asked() == {}
 
     let_give_up(automation, status)
@@ -166,8 +166,8 @@ def test_what_the_gap_sensor_gave_up_is_summed_all_the_same(automation: Automati
 
 
 def test_where_the_gap_sensor_was_switched_off_nothing_waits_for_it(automation: Automation) -> None:
-    execute(automation.workbench.engine, S9_GONE)
-    Sensor("calculation_gap_sensor", automation.workbench, automation.instance).keep(InstigatorStatus.STOPPED)
+    execute(automation.resource.engine, S9_GONE)
+    Sensor("calculation_gap_sensor", automation.resource, automation.instance).keep(InstigatorStatus.STOPPED)
 
     assert automation.asked() == each(BITCOIN)
 
@@ -175,7 +175,7 @@ def test_where_the_gap_sensor_was_switched_off_nothing_waits_for_it(automation: 
 def test_what_lacks_its_difficulty_is_not_waited_for(automation: Automation) -> None:
     # given calculations that no sensor can fill
     execute(
-        automation.workbench.engine,
+        automation.resource.engine,
         S9_GONE,
         "DELETE FROM network_difficulty WHERE starts_at > '2025-06-01'",
         "UPDATE network_difficulty SET observed_at = '2025-06-02 00:00:00'",
@@ -184,10 +184,10 @@ def test_what_lacks_its_difficulty_is_not_waited_for(automation: Automation) -> 
     assert automation.asked() == each(BITCOIN)
 
 
-def test_of_several_years_one_has_its_turn(automation: Automation, bench: WorkbenchAt) -> None:
+def test_of_several_years_one_has_its_turn(automation: Automation, resource: WorkbenchAt) -> None:
     # given
-    execute(automation.workbench.engine, "UPDATE daily_summaries SET total_curtailed_energy = 1")
-    store(bench.engine, JUNE_6.replace(year=2023), (10, 20))
+    execute(automation.resource.engine, "UPDATE daily_summaries SET total_curtailed_energy = 1")
+    store(resource.engine, JUNE_6.replace(year=2023), (10, 20))
     everything = [
         {"daily_summaries": {"2025-06-06", "2025-06-07"}},
         each(ENERGY, ("2023-06-06", "2023-06", "2023")),
@@ -195,7 +195,7 @@ def test_of_several_years_one_has_its_turn(automation: Automation, bench: Workbe
 
     # when
     first = automation.asked()
-    bench.wait(minutes=1)
+    resource.wait(minutes=1)
     second = automation.asked()
 
     # then: in two minutes each had one
@@ -207,7 +207,7 @@ def test_of_several_years_one_has_its_turn(automation: Automation, bench: Workbe
 @pytest.mark.parametrize("key", [dg.AssetKey("bitcoin_monthly_summaries"), dg.AssetKey("bitcoin_daily_summaries")])
 def test_what_is_being_made_or_follows_from_it_waits(automation: Automation, key: dg.AssetKey) -> None:
     # given
-    execute(automation.workbench.engine, "UPDATE bitcoin_monthly_summaries SET bitcoin_mined = 1")
+    execute(automation.resource.engine, "UPDATE bitcoin_monthly_summaries SET bitcoin_mined = 1")
     assert automation.asked() == {"bitcoin_monthly_summaries": {"2025-06"}}
     partition = "2025-06" if "monthly" in key.to_user_string() else "2025-06-07"
     run = automation.instance.create_run_for_job(
@@ -224,17 +224,17 @@ def test_what_is_being_made_or_follows_from_it_waits(automation: Automation, key
 
 
 def test_a_summary_that_failed_is_asked_for_again_at_the_next_full_hour(
-    automation: Automation, bench: WorkbenchAt
+    automation: Automation, resource: WorkbenchAt
 ) -> None:
     # given a month that the database does not take
     execute(
-        bench.engine,
+        resource.engine,
         "UPDATE monthly_summaries SET total_curtailed_energy = 1",
         "CREATE TRIGGER poison BEFORE UPDATE ON monthly_summaries BEGIN SELECT RAISE(ABORT, 'poisoned'); END",
     )
     month = {"monthly_summaries": {"2025-06"}}
     assert automation.asked(datetime(2026, 1, 15, 12, 10, tzinfo=UTC)) == month
-    assert not launch(bench, automation.instance, [dg.AssetKey("monthly_summaries")], "2025-06").success
+    assert not launch(resource, automation.instance, [dg.AssetKey("monthly_summaries")], "2025-06").success
 
     # then
     hours = {
@@ -244,19 +244,19 @@ def test_a_summary_that_failed_is_asked_for_again_at_the_next_full_hour(
     assert hours == {"12:11": {}, "12:59": {}, "13:0": month, "13:1": {}, "13:59": {}, "14:0": month}
 
     # and other summaries do not wait for it
-    execute(bench.engine, "UPDATE yearly_summaries SET total_curtailed_energy = 1")
+    execute(resource.engine, "UPDATE yearly_summaries SET total_curtailed_energy = 1")
     assert automation.asked(datetime(2026, 1, 15, 14, 2, tzinfo=UTC)) == {"yearly_summaries": {"2025"}}
 
 
 def test_summaries_that_dagster_knows_and_that_are_right_are_not_made_again_when_their_rows_are(
-    automation: Automation, bench: WorkbenchAt
+    automation: Automation, resource: WorkbenchAt
 ) -> None:
     # given
-    tell_what_is_right(automation.instance, bench, read_state(bench, SMALL_DAYS))
+    report_right_partitions(automation.instance, resource, read_state(resource, SMALL_DAYS))
     assert automation.asked() == {}
 
     # when the rows below are made again, unchanged
-    assert launch(bench, automation.instance, [dg.AssetKey("curtailment_records")], "2025-06-06").success
+    assert launch(resource, automation.instance, [dg.AssetKey("curtailment_records")], "2025-06-06").success
 
     # then
     assert automation.asked() == {}

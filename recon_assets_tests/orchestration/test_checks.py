@@ -9,7 +9,7 @@ from recon_assets.orchestration.active_runs import RANGE_TAGS
 from recon_assets.orchestration.build import build_defs
 from recon_assets.orchestration.checks import CHECKS, evaluate
 from recon_assets.orchestration.reconciliation import QUIET
-from recon_assets.orchestration.resource import Workbench
+from recon_assets.orchestration.resource import ReconResource
 from recon_assets.orchestration.specs import WIND_BIDS
 from recon_assets_tests.support.steps import execute
 
@@ -18,9 +18,9 @@ ONE_ENGINE = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 S9 = dg.AssetKey(["historical_bitcoin_calculations", "S9"])
 
 
-def audit(workbench: Workbench, instance: dg.DagsterInstance) -> dict[dg.AssetCheckKey, dg.AssetCheckEvaluation]:
+def audit(resource: ReconResource, instance: dg.DagsterInstance) -> dict[dg.AssetCheckKey, dg.AssetCheckEvaluation]:
     """Every check, as the job `audit_history` has them evaluated."""
-    job = build_defs(workbench).resolve_job_def("audit_history")
+    job = build_defs(resource).resolve_job_def("audit_history")
     ended = job.execute_in_process(instance=instance, run_config=QUIET)
     assert ended.success
     found = ended.get_asset_check_evaluations()
@@ -29,10 +29,10 @@ def audit(workbench: Workbench, instance: dg.DagsterInstance) -> dict[dg.AssetCh
 
 @ONE_ENGINE
 def test_the_job_evaluates_every_check_and_changes_nothing(
-    workbench: Workbench, small_days: Engine, instance: dg.DagsterInstance
+    resource: ReconResource, small_days: Engine, instance: dg.DagsterInstance
 ) -> None:
     # when
-    found = audit(workbench, instance)
+    found = audit(resource, instance)
 
     # then: yesterday is not ingested, which is to come and not wrong
     assert set(found) == set(CHECKS)
@@ -56,14 +56,14 @@ def readings_of_bids(engine: Engine) -> Iterator[list[str]]:
 
 @ONE_ENGINE
 def test_the_state_is_read_once_for_the_checks_of_many_assets_and_in_part_for_those_of_one(
-    workbench: Workbench, small_days: Engine, instance: dg.DagsterInstance
+    resource: ReconResource, small_days: Engine, instance: dg.DagsterInstance
 ) -> None:
-    with readings_of_bids(workbench.engine) as of_model:
-        assert len(list(evaluate(workbench, [check for check in CHECKS if check.asset_key == S9]))) == 3
-    with readings_of_bids(workbench.engine) as of_all:
-        audit(workbench, instance)
-    with readings_of_bids(workbench.engine) as of_many:
-        list(evaluate(workbench, list(CHECKS)))
+    with readings_of_bids(resource.engine) as of_model:
+        assert len(list(evaluate(resource, [check for check in CHECKS if check.asset_key == S9]))) == 3
+    with readings_of_bids(resource.engine) as of_all:
+        audit(resource, instance)
+    with readings_of_bids(resource.engine) as of_many:
+        list(evaluate(resource, list(CHECKS)))
 
     assert of_model == []
     assert len(of_all) == len(of_many) > 0
@@ -71,13 +71,13 @@ def test_the_state_is_read_once_for_the_checks_of_many_assets_and_in_part_for_th
 
 @ONE_ENGINE
 def test_a_check_names_dates_counts_and_thresholds(
-    workbench: Workbench, small_days: Engine, instance: dg.DagsterInstance
+    resource: ReconResource, small_days: Engine, instance: dg.DagsterInstance
 ) -> None:
     # given
     execute(small_days, "DELETE FROM historical_bitcoin_calculations WHERE miner_model = 'S9'")
 
     # when
-    check = audit(workbench, instance)[dg.AssetCheckKey(S9, "every_expected_row_exists")]
+    check = audit(resource, instance)[dg.AssetCheckKey(S9, "every_expected_row_exists")]
 
     # then
     assert not check.passed
@@ -95,19 +95,19 @@ def test_a_check_names_dates_counts_and_thresholds(
 
 
 @ONE_ENGINE
-def test_of_an_empty_database_nothing_can_be_told(workbench: Workbench, instance: dg.DagsterInstance) -> None:
-    found = audit(workbench, instance)
+def test_of_an_empty_database_nothing_can_be_told(resource: ReconResource, instance: dg.DagsterInstance) -> None:
+    found = audit(resource, instance)
 
     assert {(check.passed, check.severity) for check in found.values()} == {(False, dg.AssetCheckSeverity.WARN)}
 
 
 @ONE_ENGINE
 def test_a_run_of_an_asset_evaluates_its_checks_on_the_whole_history(
-    workbench: Workbench, small_days: Engine, instance: dg.DagsterInstance
+    resource: ReconResource, small_days: Engine, instance: dg.DagsterInstance
 ) -> None:
     # given: both days are damaged, one is materialized
     execute(small_days, "DELETE FROM historical_bitcoin_calculations WHERE miner_model = 'S9'")
-    defs = build_defs(workbench)
+    defs = build_defs(resource)
     job = dg.define_asset_job("one", selection=dg.AssetSelection.assets(S9))
 
     # when
@@ -128,10 +128,10 @@ def test_a_run_of_an_asset_evaluates_its_checks_on_the_whole_history(
 
 @ONE_ENGINE
 def test_a_run_of_a_backfill_leaves_its_checks_to_the_audit(
-    workbench: Workbench, small_days: Engine, instance: dg.DagsterInstance
+    resource: ReconResource, small_days: Engine, instance: dg.DagsterInstance
 ) -> None:
     # when
-    job = build_defs(workbench).resolve_implicit_global_asset_job_def()
+    job = build_defs(resource).resolve_implicit_global_asset_job_def()
     ended = job.execute_in_process(
         instance=instance,
         asset_selection=[S9],

@@ -16,9 +16,9 @@ from recon_assets.domain.difficulty import RETARGET_BLOCKS
 from recon_assets.elexon.stand_in import StandInElexon
 from recon_assets.ingest.reference import store_retargets, stored_retargets
 from recon_assets.orchestration import events
-from recon_assets.orchestration.instance import tell_what_is_right
+from recon_assets.orchestration.instance import report_right_partitions
 from recon_assets.orchestration.reconciliation import read_state
-from recon_assets.orchestration.resource import Workbench
+from recon_assets.orchestration.resource import ReconResource
 from recon_assets.orchestration.specs import (
     LAYER_ASSETS,
     NETWORK_DIFFICULTY,
@@ -40,21 +40,21 @@ YEARLY = [asset.key for asset in LAYER_ASSETS if asset.layer.grain.length == 4]
 
 
 @pytest.fixture
-def done(workbench: Workbench, instance: dg.DagsterInstance) -> Workbench:
+def done(resource: ReconResource, instance: dg.DagsterInstance) -> ReconResource:
     """Everything of two days materialized from the UI, upstream first."""
-    assert launch(workbench, instance, [WIND_BM_UNITS, NETWORK_DIFFICULTY]).success
-    assert launch(workbench, instance, DAILY_ASSETS, "2025-06-06", "2025-06-07").success
-    assert launch(workbench, instance, MONTHLY, "2025-06").success
-    assert launch(workbench, instance, YEARLY, "2025").success
-    return workbench
+    assert launch(resource, instance, [WIND_BM_UNITS, NETWORK_DIFFICULTY]).success
+    assert launch(resource, instance, DAILY_ASSETS, "2025-06-06", "2025-06-07").success
+    assert launch(resource, instance, MONTHLY, "2025-06").success
+    assert launch(resource, instance, YEARLY, "2025").success
+    return resource
 
 
 @pytest.fixture
-def told(workbench: Workbench, small_days: Engine, instance: dg.DagsterInstance) -> Workbench:
+def told(resource: ReconResource, small_days: Engine, instance: dg.DagsterInstance) -> ReconResource:
     """The same two days, in a database that was full before Dagster came to know of it."""
-    tell_what_is_right(instance, workbench, read_state(workbench, SMALL_DAYS))
+    report_right_partitions(instance, resource, read_state(resource, SMALL_DAYS))
     assert out_of_date(instance) == set()
-    return workbench
+    return resource
 
 
 def restate(stand_in: StandInElexon, **changes: Any) -> None:
@@ -65,7 +65,7 @@ def restate(stand_in: StandInElexon, **changes: Any) -> None:
 
 
 def test_doing_everything_again_changes_no_row_no_data_version_and_makes_nothing_stale(
-    done: Workbench, instance: dg.DagsterInstance, stand_in: StandInElexon
+    done: ReconResource, instance: dg.DagsterInstance, stand_in: StandInElexon
 ) -> None:
     # given what was just materialized: it is in step, and each day has a version of its own
     before, versions = rows(done.engine), data_versions(instance)
@@ -98,7 +98,7 @@ def test_doing_everything_again_changes_no_row_no_data_version_and_makes_nothing
 
 @ON_SQLITE
 def test_a_changed_day_makes_its_own_children_stale_and_no_others(
-    done: Workbench, instance: dg.DagsterInstance, stand_in: StandInElexon
+    done: ReconResource, instance: dg.DagsterInstance, stand_in: StandInElexon
 ) -> None:
     # given
     restate(stand_in, originalPrice=-100.0, volume=-7.0)
@@ -119,7 +119,7 @@ def test_a_changed_day_makes_its_own_children_stale_and_no_others(
 
 @ON_SQLITE
 def test_wind_generation_goes_up_to_the_year_and_reading_it_again_unchanged_nowhere(
-    done: Workbench, instance: dg.DagsterInstance, recordings: Path
+    done: ReconResource, instance: dg.DagsterInstance, recordings: Path
 ) -> None:
     # given days without it, which are not out of date for that
     assert out_of_date(instance) == set()
@@ -152,7 +152,7 @@ def test_wind_generation_goes_up_to_the_year_and_reading_it_again_unchanged_nowh
 
 
 def test_a_change_that_the_rule_does_not_count_goes_no_further_than_the_records(
-    told: Workbench, instance: dg.DagsterInstance, stand_in: StandInElexon
+    told: ReconResource, instance: dg.DagsterInstance, stand_in: StandInElexon
 ) -> None:
     # given: only the transmission loss multiplier changes, which no payment is made of
     restate(stand_in, transmissionLossMultiplier=0.5)
@@ -171,7 +171,7 @@ def test_a_change_that_the_rule_does_not_count_goes_no_further_than_the_records(
 
 
 def test_another_rule_has_other_data_versions_and_the_old_rule_the_old_ones(
-    told: Workbench, instance: dg.DagsterInstance
+    told: ReconResource, instance: dg.DagsterInstance
 ) -> None:
     # given
     versions = data_versions(instance)

@@ -5,24 +5,26 @@ from datetime import UTC, date, datetime, timedelta
 import pytest
 
 from recon_assets.domain.settlement import Days
-from recon_assets.orchestration.incidents import Incident, Message, Problem, closing, compare, opening, unite
+from recon_assets.orchestration.incidents import AlertCondition, Incident, Message, closing, compare, opening, unite
 
 NOW = datetime(2026, 1, 15, 12, 0, 30, tzinfo=UTC)
 EARLIER = NOW - timedelta(days=1, hours=2)
 
 
-def of_days(first: int | None, last: int | None = None, asset: str = "wind_bids", kind: str = "given up") -> Problem:
-    """A problem of days of June 2025, or of none."""
+def of_days(
+    first: int | None, last: int | None = None, asset: str = "wind_bids", kind: str = "given up"
+) -> AlertCondition:
+    """A condition of days of June 2025, or of none."""
     days = None if first is None else Days(date(2025, 6, first), date(2025, 6, last or first))
-    return Problem(asset, kind, days, f"why {first}", f"recon date {days}")
+    return AlertCondition(asset, kind, days, f"why {first}", f"recon date {days}")
 
 
-def known(*problems: Problem, since: datetime = EARLIER) -> list[Incident]:
-    return [Incident(problem, since) for problem in problems]
+def known(*conditions: AlertCondition, since: datetime = EARLIER) -> list[Incident]:
+    return [Incident(condition, since) for condition in conditions]
 
 
 def spans(incidents: list[Incident]) -> list[str]:
-    return [str(incident.problem.days) for incident in incidents]
+    return [str(incident.condition.days) for incident in incidents]
 
 
 def test_a_problem_begins_goes_on_and_is_over() -> None:
@@ -56,7 +58,7 @@ def test_a_problem_whose_days_touch_is_the_same_one_with_its_first_reason(
     [of_days(8), of_days(6, asset="network_difficulty"), of_days(6, kind="a run failed"), of_days(None)],
     ids=["days apart", "asset", "kind", "no days"],
 )
-def test_another_problem_is_another_incident(other: Problem) -> None:
+def test_another_problem_is_another_incident(other: AlertCondition) -> None:
     assert compare(known(of_days(6)), [other], NOW) == ([], known(other, since=NOW), known(of_days(6)))
     assert compare(known(other), [of_days(6)], NOW) == ([], known(of_days(6), since=NOW), known(other))
 
@@ -70,7 +72,7 @@ def test_a_problem_without_days_is_one_incident_however_often_it_is_found() -> N
 def test_days_that_touch_are_one_problem_whatever_their_order() -> None:
     united = unite([of_days(9), of_days(2, 3), of_days(1), of_days(4), of_days(2), of_days(1, asset="a")])
 
-    assert [(problem.asset, str(problem.days)) for problem in united] == [
+    assert [(condition.asset, str(condition.days)) for condition in united] == [
         ("a", "2025-06-01"),
         ("wind_bids", "2025-06-01..2025-06-04"),
         ("wind_bids", "2025-06-09"),
@@ -83,7 +85,7 @@ def test_incidents_that_grow_together_are_one_since_the_older_began() -> None:
     on, begun, over = compare(before, [of_days(3), of_days(4, 5), of_days(6, 7)], NOW)
 
     assert (spans(on), begun, over) == (["2025-06-03..2025-06-07"], [], [])
-    assert (on[0].since, on[0].problem.reason) == (EARLIER, "why 3")
+    assert (on[0].since, on[0].condition.reason) == (EARLIER, "why 3")
 
 
 def test_what_comes_back_begins_anew() -> None:
@@ -94,9 +96,9 @@ def test_what_comes_back_begins_anew() -> None:
     assert begun[0].since == NOW + timedelta(hours=1)
 
 
-@pytest.mark.parametrize("problem", [of_days(6), of_days(1, 30), of_days(None)])
-def test_a_cursor_keeps_everything(problem: Problem) -> None:
-    incident = Incident(replace(problem, reason='said "no",\nand £'), EARLIER)
+@pytest.mark.parametrize("condition", [of_days(6), of_days(1, 30), of_days(None)])
+def test_a_cursor_keeps_everything(condition: AlertCondition) -> None:
+    incident = Incident(replace(condition, reason='said "no",\nand £'), EARLIER)
 
     assert Incident.load(json.loads(json.dumps(incident.dump()))) == incident
 

@@ -21,14 +21,14 @@ from recon_assets.domain.settlement import Days
 from recon_assets.errors import ConfigurationError
 from recon_assets.orchestration.instance import (
     end_dead_runs,
-    keep_house,
+    housekeeping,
     limit_pools,
     open_instance,
     prepare_home,
-    tell_what_is_right,
+    report_right_partitions,
 )
 from recon_assets.orchestration.reconciliation import read_state
-from recon_assets.orchestration.resource import Workbench
+from recon_assets.orchestration.resource import ReconResource
 from recon_assets.orchestration.specs import WIND_GENERATION
 from recon_assets.orchestration.steps import process_tags
 from recon_assets_tests.support.content import all_hold, figures, out_of_date, partitions, rows
@@ -209,7 +209,7 @@ def test_a_dead_run_that_is_ended_makes_room_for_the_next(tmp_path: Path, exited
         assert is_held_back(instance, waiting)
 
         # when
-        keep_house(instance)
+        housekeeping(instance)
 
         # then
         assert status(instance, dead.run_id) is dg.DagsterRunStatus.FAILURE
@@ -244,7 +244,7 @@ def test_pools_are_limited_before_the_first_run_and_limits_that_somebody_set_sta
 
         # when
         instance.event_log_storage.set_concurrency_slots("database", 7)
-        keep_house(instance)
+        housekeeping(instance)
 
         # then
         assert limits(instance) == {"elexon": (1, False), "database": (7, False)}
@@ -271,24 +271,24 @@ def test_a_default_limit_is_none_that_somebody_set(tmp_path: Path) -> None:
 def test_an_instance_without_pools_is_kept_all_the_same(instance: dg.DagsterInstance) -> None:
     assert not instance.event_log_storage.supports_global_concurrency_limits
 
-    keep_house(instance)
+    housekeeping(instance)
 
 
 def test_dagster_is_told_of_what_the_database_proves(
-    workbench: Workbench, small_days: Engine, instance: dg.DagsterInstance
+    resource: ReconResource, small_days: Engine, instance: dg.DagsterInstance
 ) -> None:
     # given a database that was filled without Dagster
     before = rows(small_days)
 
     # when
-    told = tell_what_is_right(instance, workbench, read_state(workbench, SMALL_DAYS))
+    told = report_right_partitions(instance, resource, read_state(resource, SMALL_DAYS))
 
     # then: 7 daily assets, 2 monthly, 2 yearly, and the two reference tables
     assert told == 7 * 2 + 2 + 2 + 2
     assert partitions(instance) == all_hold(["2025-06-06", "2025-06-07"])
     assert figures(instance, "curtailment_records", "2025-06-06")["dagster/partition_row_count"] == 80
     assert rows(small_days) == before
-    assert tell_what_is_right(instance, workbench, read_state(workbench, SMALL_DAYS)) == 0
+    assert report_right_partitions(instance, resource, read_state(resource, SMALL_DAYS)) == 0
 
 
 @pytest.mark.parametrize(
@@ -307,13 +307,13 @@ def test_dagster_is_told_of_what_the_database_proves(
     ids=["calculations", "a summary", "bids"],
 )  # fmt: skip
 def test_what_is_not_right_is_not_told(
-    workbench: Workbench, small_days: Engine, instance: dg.DagsterInstance, damage: str, untold: set[str] | None
+    resource: ReconResource, small_days: Engine, instance: dg.DagsterInstance, damage: str, untold: set[str] | None
 ) -> None:
     # given
     execute(small_days, damage)
 
     # when
-    tell_what_is_right(instance, workbench, read_state(workbench, SMALL_DAYS))
+    report_right_partitions(instance, resource, read_state(resource, SMALL_DAYS))
 
     # then: None says everything
     held = partitions(instance)
@@ -324,16 +324,16 @@ def test_what_is_not_right_is_not_told(
 
 
 def test_a_day_that_was_never_ingested_is_not_told(
-    workbench: Workbench, small_days: Engine, instance: dg.DagsterInstance
+    resource: ReconResource, small_days: Engine, instance: dg.DagsterInstance
 ) -> None:
-    tell_what_is_right(instance, workbench, read_state(workbench, Days(JUNE_6.replace(day=1), JUNE_6)))
+    report_right_partitions(instance, resource, read_state(resource, Days(JUNE_6.replace(day=1), JUNE_6)))
 
     assert partitions(instance)["wind_bids"] == {"2025-06-06"}
     assert partitions(instance)["daily_summaries"] == {"2025-06-06"}
 
 
 def test_days_with_wind_generation_are_told_with_the_sums_above_them(
-    workbench: Workbench, small_days: Engine, instance: dg.DagsterInstance
+    resource: ReconResource, small_days: Engine, instance: dg.DagsterInstance
 ) -> None:
     # given: of 2025-06-05 nothing but wind generation is stored
     before = JUNE_6.replace(day=5)
@@ -343,7 +343,7 @@ def test_days_with_wind_generation_are_told_with_the_sums_above_them(
     converge_layers(small_days, days)
 
     # when
-    told = tell_what_is_right(instance, workbench, read_state(workbench, days))
+    told = report_right_partitions(instance, resource, read_state(resource, days))
 
     # then
     assert told == 7 * 2 + 2 + 2 + 2 + 3
@@ -353,4 +353,4 @@ def test_days_with_wind_generation_are_told_with_the_sums_above_them(
     assert held["bitcoin_daily_summaries"] == {"2025-06-06", "2025-06-07"}
     assert figures(instance, "daily_summaries", "2025-06-05")["generated_mwh"] == 15
     assert out_of_date(instance) == set()
-    assert tell_what_is_right(instance, workbench, read_state(workbench, days)) == 0
+    assert report_right_partitions(instance, resource, read_state(resource, days)) == 0

@@ -10,7 +10,7 @@ from recon_assets.orchestration.log_observer import LogObserver
 from recon_assets.orchestration.logs import open_log
 from recon_assets.orchestration.resource import Observer
 from recon_assets.reconcile.apply import Changes
-from recon_assets.reconcile.converge_span import Repair
+from recon_assets.reconcile.converge_span import ConvergedSpan
 from recon_assets.reconcile.plan import Plan
 from recon_assets_tests.support.steps import JUNE_6, JUNE_7, SMALL_DAYS
 
@@ -34,8 +34,8 @@ class Heard(Observer):
     def generation_read(self, day: GenerationDay) -> None:
         self.names.append("generation_read")
 
-    def repaired(self, days: object, repair: Repair) -> None:
-        self.names.append("repaired")
+    def converged(self, days: object, span: ConvergedSpan) -> None:
+        self.names.append("converged")
 
     def failed(self, day: date, reason: str) -> None:
         self.names.append("failed")
@@ -47,7 +47,7 @@ class Heard(Observer):
 def test_what_is_done_is_written_down_line_by_line_and_told_on(tmp_path: Path) -> None:
     # given
     heard = Heard()
-    repair = Repair(
+    repair = ConvergedSpan(
         days={},
         unfit={},
         changes={
@@ -62,13 +62,13 @@ def test_what_is_done_is_written_down_line_by_line_and_told_on(tmp_path: Path) -
         observer = LogObserver(log, heard)
         observer.planned(Plan([[JUNE_6, JUNE_7]], [JUNE_6], ["2025-06"], ["2025"], [date(2025, 6, 9)], 48))
         observer.generation_read(GenerationDay(JUNE_6, Changes(46), 46, 12.5, 2.5, 10.0, pending=(47, 48)))
-        observer.repaired(SMALL_DAYS, repair)
+        observer.converged(SMALL_DAYS, repair)
         observer.failed(JUNE_7, 'not "read"\nat all: é')
         observer.run_failed("ingest_days", "no answer")
 
     # then
     planned, generated, converged, failed, run_failed = lines_of(tmp_path / "logs" / "auto.jsonl")
-    assert heard.names == ["planned", "generation_read", "repaired", "failed", "run_failed"]
+    assert heard.names == ["planned", "generation_read", "converged", "failed", "run_failed"]
     for line in (planned, generated, converged, failed, run_failed):
         datetime.fromisoformat(line.pop("time"))
     assert planned == {

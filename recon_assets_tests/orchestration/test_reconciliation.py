@@ -15,7 +15,7 @@ from recon_assets.domain.curtailment import CurtailmentRule
 from recon_assets.domain.settlement import Days
 from recon_assets.elexon.stand_in import Fault, StandInElexon
 from recon_assets.orchestration.reconciliation import Options, Outcome, Reconciliation
-from recon_assets.orchestration.resource import Observer, Workbench
+from recon_assets.orchestration.resource import Observer, ReconResource
 from recon_assets.reconcile.layers import LAYERS
 from recon_assets.reconcile.state import DayState
 from recon_assets.settings import Settings
@@ -82,10 +82,10 @@ OF_DAYS, OF_SUMS = (
 
 
 def reconcile(
-    workbench: Workbench, instance: dg.DagsterInstance, days: Days = SMALL_DAYS, options: Options | None = None
+    resource: ReconResource, instance: dg.DagsterInstance, days: Days = SMALL_DAYS, options: Options | None = None
 ) -> Outcome:
     """Reconciles as a new process of the command would."""
-    return Reconciliation(workbench, instance, "the test").reconcile(days, options or Options())
+    return Reconciliation(resource, instance, "the test").reconcile(days, options or Options())
 
 
 class Notes(Observer):
@@ -105,10 +105,10 @@ class Notes(Observer):
 
 
 def test_an_empty_database_is_filled_once_and_dagster_knows_every_partition(
-    workbench: Workbench, instance: dg.DagsterInstance, stand_in: StandInElexon
+    resource: ReconResource, instance: dg.DagsterInstance, stand_in: StandInElexon
 ) -> None:
     # when
-    outcome = reconcile(workbench, instance)
+    outcome = reconcile(resource, instance)
 
     # then everything is there
     assert outcome.before.days_in(DayState.NOT_INGESTED) == [JUNE_6, JUNE_7]
@@ -116,7 +116,7 @@ def test_an_empty_database_is_filled_once_and_dagster_knows_every_partition(
     assert outcome.after.curtailment_records == 80 + 14
     assert partitions(instance) == all_hold(["2025-06-06", "2025-06-07"])
     assert stacks_asked(stand_in.requests) == {"2025-06-06": 48, "2025-06-07": 48}
-    assert outcome.told == 0
+    assert outcome.reported == 0
 
     # and the runs say who asked for them and which process did them
     found = [record.dagster_run for record in runs(instance)]
@@ -131,26 +131,26 @@ def test_an_empty_database_is_filled_once_and_dagster_knows_every_partition(
         assert {"recon/host", "recon/pid", "recon/process_started"} <= set(run.tags)
 
     # when it is done a second time
-    before, versions, asked = rows(workbench.engine), data_versions(instance), len(stand_in.requests)
-    outcome = reconcile(workbench, instance)
+    before, versions, asked = rows(resource.engine), data_versions(instance), len(stand_in.requests)
+    outcome = reconcile(resource, instance)
 
     # then no row and no data version changes, and nothing is asked
     assert outcome.plan.is_empty
-    assert (outcome.runs, outcome.told) == (0, 0)
-    assert rows(workbench.engine) == before
+    assert (outcome.runs, outcome.reported) == (0, 0)
+    assert rows(resource.engine) == before
     assert data_versions(instance) == versions
     assert len(stand_in.requests) == asked
 
     # when a Dagster that knows nothing of it meets a database that is right
     with dg.DagsterInstance.ephemeral() as new:
-        outcome = reconcile(workbench, new)
+        outcome = reconcile(resource, new)
 
         # then it is told what the runs said, nothing is computed, and none of it is out of date
         assert outcome.runs == 0
-        assert outcome.told == len(versions) + 2  # and the two reference tables
+        assert outcome.reported == len(versions) + 2  # and the two reference tables
         assert data_versions(new) == versions
         assert out_of_date(new) == set()
-    assert rows(workbench.engine) == before
+    assert rows(resource.engine) == before
     assert len(stand_in.requests) == asked
 
 
@@ -163,7 +163,7 @@ def test_another_rule_rebuilds_from_the_stored_bids_without_a_request(
     for rule, counted in ((CurtailmentRule.ALL_BIDS, "all_bids"), (CurtailmentRule.SO_FLAGGED, "flagged")):
         # when
         changed = replace(settings, elexon_api_url=NOWHERE, curtailment_rule=rule)
-        outcome = reconcile(Workbench(changed, small_days), instance)
+        outcome = reconcile(ReconResource(changed, small_days), instance)
 
         # then
         assert outcome.after.is_right
@@ -183,7 +183,7 @@ def test_each_damage_alone_is_found_and_work_is_planned_for_it(
 ) -> None:
     # given
     right = contents(small_days, *ALL_TABLES)
-    work = Reconciliation(Workbench(replace(settings, elexon_api_url=NOWHERE), small_days), instance, "the test")
+    work = Reconciliation(ReconResource(replace(settings, elexon_api_url=NOWHERE), small_days), instance, "the test")
 
     for damage, faulty in (OF_DAYS | OF_SUMS).items():
         # when
@@ -206,12 +206,12 @@ def test_damage_is_mended_without_a_request(
     settings: Settings, small_days: Engine, instance: dg.DagsterInstance, damage: dict[str, list[str]]
 ) -> None:
     # given
-    workbench = Workbench(replace(settings, elexon_api_url=NOWHERE), small_days)
+    resource = ReconResource(replace(settings, elexon_api_url=NOWHERE), small_days)
     right = contents(small_days, *ALL_TABLES)
     execute(small_days, *damage)
 
     # when
-    outcome = reconcile(workbench, instance, JUNE_DAYS, Options(ingest=False))
+    outcome = reconcile(resource, instance, JUNE_DAYS, Options(ingest=False))
 
     # then
     before, after = outcome.before, outcome.after
@@ -222,22 +222,22 @@ def test_damage_is_mended_without_a_request(
 
 
 def test_a_day_with_a_period_that_cannot_be_read_is_left_out_whole(
-    workbench: Workbench, instance: dg.DagsterInstance, stand_in: StandInElexon
+    resource: ReconResource, instance: dg.DagsterInstance, stand_in: StandInElexon
 ) -> None:
     # given
     stand_in.faults = [Fault("server_error", "/stack/all/bid/2025-06-06/7/")]
-    workbench.observer = notes = Notes()
+    resource.observer = notes = Notes()
 
     # when
-    outcome = reconcile(workbench, instance)
+    outcome = reconcile(resource, instance)
 
     # then: one reason, which names the period; nothing of the day; the other day done in database and Dagster
     assert list(notes.days) == [JUNE_6]
     assert notes.days[JUNE_6].startswith("2025-06-06 settlement period 7: ")
     assert "HTTP 503" in notes.days[JUNE_6]
     assert outcome.after.days == {JUNE_6: DayState.NOT_INGESTED, JUNE_7: DayState.INGESTED}
-    assert days_in_table(workbench, wind_bids.name) == days_in_table(workbench, proof_of_fetch.name) == {"2025-06-07"}
-    assert days_in_table(workbench, "historical_bitcoin_calculations") == {"2025-06-07"}
+    assert days_in_table(resource, wind_bids.name) == days_in_table(resource, proof_of_fetch.name) == {"2025-06-07"}
+    assert days_in_table(resource, "historical_bitcoin_calculations") == {"2025-06-07"}
     assert partitions(instance) == all_hold(["2025-06-07"])
     assert [record.dagster_run.status for record in runs(instance) if record.dagster_run.job_name == "ingest_days"] == [
         dg.DagsterRunStatus.FAILURE
@@ -245,7 +245,7 @@ def test_a_day_with_a_period_that_cannot_be_read_is_left_out_whole(
 
     # when the fault is gone
     stand_in.faults, asked = [], len(stand_in.requests)
-    outcome = reconcile(workbench, instance)
+    outcome = reconcile(resource, instance)
 
     # then only the rest is done
     assert outcome.after.is_right
@@ -254,17 +254,17 @@ def test_a_day_with_a_period_that_cannot_be_read_is_left_out_whole(
 
 
 def test_a_re_read_that_fails_leaves_what_was_there(
-    workbench: Workbench, small_days: Engine, instance: dg.DagsterInstance, stand_in: StandInElexon
+    resource: ReconResource, small_days: Engine, instance: dg.DagsterInstance, stand_in: StandInElexon
 ) -> None:
     # given a day whose stored bids are not those that were fetched, so that it must be read again
     right = contents(small_days, *ALL_TABLES)
     execute(small_days, "UPDATE wind_bids SET volume = volume - 1 WHERE settlement_date = '2025-06-06'")
     spoiled = rows(small_days)
     stand_in.faults = [Fault("reset", "/stack/all/bid/2025-06-06/48/")]
-    workbench.observer = notes = Notes()
+    resource.observer = notes = Notes()
 
     # when
-    outcome = reconcile(workbench, instance)
+    outcome = reconcile(resource, instance)
 
     # then
     assert ["settlement period 48" in reason for reason in notes.days.values()] == [True]
@@ -273,7 +273,7 @@ def test_a_re_read_that_fails_leaves_what_was_there(
 
     # when the fault is gone
     stand_in.faults = []
-    outcome = reconcile(workbench, instance)
+    outcome = reconcile(resource, instance)
 
     # then
     assert outcome.after.is_right
@@ -283,10 +283,10 @@ def test_a_re_read_that_fails_leaves_what_was_there(
 
 @ON_SQLITE
 def test_a_limit_takes_the_newest_day_first(
-    workbench: Workbench, instance: dg.DagsterInstance, stand_in: StandInElexon
+    resource: ReconResource, instance: dg.DagsterInstance, stand_in: StandInElexon
 ) -> None:
     # when
-    outcome = reconcile(workbench, instance, options=Options(limit=1))
+    outcome = reconcile(resource, instance, options=Options(limit=1))
 
     # then
     assert stacks_asked(stand_in.requests) == {"2025-06-07": 48}
@@ -294,12 +294,14 @@ def test_a_limit_takes_the_newest_day_first(
 
 
 @ON_SQLITE
-def test_the_worst_day_can_come_first(workbench: Workbench, small_days: Engine, instance: dg.DagsterInstance) -> None:
+def test_the_worst_day_can_come_first(
+    resource: ReconResource, small_days: Engine, instance: dg.DagsterInstance
+) -> None:
     # given: more calculations are missing on the older day
     execute(small_days, "DELETE FROM historical_bitcoin_calculations")
 
     # when
-    reconcile(workbench, instance, options=Options(worst_first=True))
+    reconcile(resource, instance, options=Options(worst_first=True))
 
     # then
     tags = [record.dagster_run.tags for record in runs(instance)]
@@ -309,10 +311,10 @@ def test_the_worst_day_can_come_first(workbench: Workbench, small_days: Engine, 
 
 @ON_SQLITE
 def test_without_reading_nothing_is_asked_and_the_days_are_out_of_reach(
-    workbench: Workbench, instance: dg.DagsterInstance, stand_in: StandInElexon
+    resource: ReconResource, instance: dg.DagsterInstance, stand_in: StandInElexon
 ) -> None:
     # when
-    outcome = reconcile(workbench, instance, options=Options(ingest=False))
+    outcome = reconcile(resource, instance, options=Options(ingest=False))
 
     # then
     assert outcome.plan.out_of_reach == [JUNE_6, JUNE_7]
@@ -322,23 +324,23 @@ def test_without_reading_nothing_is_asked_and_the_days_are_out_of_reach(
 
 @ON_SQLITE
 def test_history_is_filled_newest_month_first_over_clock_changes(
-    workbench: Workbench, instance: dg.DagsterInstance, recordings: Path
+    resource: ReconResource, instance: dg.DagsterInstance, recordings: Path
 ) -> None:
     # given recordings of days with 46, 48 and 50 periods in three months
     for day in ("2025-03-30", "2025-10-26"):
         shutil.copy(CLOCK_CHANGES / f"{day}.json.gz", recordings)
-    workbench.settings = replace(workbench.settings, elexon_api_url=recordings.as_uri())
+    resource.settings = replace(resource.settings, elexon_api_url=recordings.as_uri())
     days = Days(date(2025, 3, 30), date(2025, 10, 26))
 
     # when
-    outcome = reconcile(workbench, instance, days)
+    outcome = reconcile(resource, instance, days)
 
     # then
     recorded = ["2025-03-30", "2025-06-06", "2025-06-07", "2025-10-26"]
     assert [str(day) for day in outcome.after.days_in(DayState.INGESTED)] == recorded
     assert len(outcome.plan.out_of_reach) == len(days) - 4
     assert outcome.plan.requests == 46 + 48 + 48 + 50
-    assert scalar(workbench.engine, "SELECT count(*) FROM proof_of_fetch") == 46 + 48 + 48 + 50
+    assert scalar(resource.engine, "SELECT count(*) FROM proof_of_fetch") == 46 + 48 + 48 + 50
     assert outcome.after.total.faults == outcome.after.summary_faults == 0
     assert partitions(instance) == all_hold(recorded)
     ingested = [record.dagster_run.tags for record in runs(instance) if record.dagster_run.job_name == "ingest_days"]
@@ -348,35 +350,35 @@ def test_history_is_filled_newest_month_first_over_clock_changes(
 
 
 def test_the_running_day_is_read_again_when_more_of_it_is_due(
-    workbench: Workbench, instance: dg.DagsterInstance, stand_in: StandInElexon
+    resource: ReconResource, instance: dg.DagsterInstance, stand_in: StandInElexon
 ) -> None:
     # given noon of the day: 23 of its periods are due
     day = Days(JUNE_6, JUNE_6)
-    noon = WorkbenchAt(workbench.settings, workbench.engine, moment=datetime(2025, 6, 6, 11, tzinfo=UTC))
+    noon = WorkbenchAt(resource.settings, resource.engine, moment=datetime(2025, 6, 6, 11, tzinfo=UTC))
     assert reconcile(noon, instance, day).after.days == {JUNE_6: DayState.INGESTED}
     assert stacks_asked(stand_in.requests) == {"2025-06-06": 23}
     partial = data_versions(instance)
 
     # when the day is over
-    next_day = WorkbenchAt(workbench.settings, workbench.engine)
+    next_day = WorkbenchAt(resource.settings, resource.engine)
     outcome = reconcile(next_day, instance, day)
 
     # then
     assert outcome.before.days == {JUNE_6: DayState.INCOMPLETE}
     assert outcome.after.is_right
-    assert scalar(workbench.engine, "SELECT count(*) FROM proof_of_fetch") == 48
+    assert scalar(resource.engine, "SELECT count(*) FROM proof_of_fetch") == 48
     assert data_versions(instance)["wind_bids", "2025-06-06"] != partial["wind_bids", "2025-06-06"]
 
 
 def test_a_lost_difficulty_table_is_restored_before_anything_is_calculated(
-    workbench: Workbench, small_days: Engine, instance: dg.DagsterInstance
+    resource: ReconResource, small_days: Engine, instance: dg.DagsterInstance
 ) -> None:
     # given
     right = contents(small_days, *ALL_TABLES)
     execute(small_days, "DELETE FROM network_difficulty", "DELETE FROM historical_bitcoin_calculations")
 
     # when
-    outcome = reconcile(workbench, instance, options=Options(ingest=False))
+    outcome = reconcile(resource, instance, options=Options(ingest=False))
 
     # then
     assert outcome.after.is_right
@@ -384,15 +386,15 @@ def test_a_lost_difficulty_table_is_restored_before_anything_is_calculated(
 
 
 def test_a_failure_of_another_kind_is_one_line_and_rolls_back(
-    workbench: Workbench, small_days: Engine, instance: dg.DagsterInstance
+    resource: ReconResource, small_days: Engine, instance: dg.DagsterInstance
 ) -> None:
     # given a database that refuses to correct a summary
     execute(small_days, "UPDATE bitcoin_monthly_summaries SET bitcoin_mined = 0", *REFUSAL[small_days.name])
     spoiled = rows(small_days)
-    workbench.observer = notes = Notes()
+    resource.observer = notes = Notes()
 
     # when
-    outcome = reconcile(workbench, instance)
+    outcome = reconcile(resource, instance)
 
     # then
     (reason,) = notes.runs.values()
@@ -407,9 +409,9 @@ def test_a_failure_of_another_kind_is_one_line_and_rolls_back(
     assert rows(small_days) == spoiled
 
 
-def days_in_table(workbench: Workbench, table: str) -> set[str]:
+def days_in_table(resource: ReconResource, table: str) -> set[str]:
     """The days that a table has rows of, as text on both engines."""
     listed = "group_concat(DISTINCT settlement_date)"
-    if workbench.engine.dialect.name == "postgresql":
+    if resource.engine.dialect.name == "postgresql":
         listed = "string_agg(DISTINCT settlement_date::text, ',')"
-    return set((scalar(workbench.engine, f"SELECT {listed} FROM {table}") or "").split(",")) - {""}
+    return set((scalar(resource.engine, f"SELECT {listed} FROM {table}") or "").split(",")) - {""}

@@ -10,7 +10,7 @@ from recon_assets.domain.settlement import Days
 from recon_assets.elexon.stand_in import Fault, StandInElexon
 from recon_assets.orchestration.build import build_defs
 from recon_assets.orchestration.jobs import BM_UNITS_JOB, DIFFICULTY_JOB
-from recon_assets.orchestration.resource import Workbench
+from recon_assets.orchestration.resource import ReconResource
 from recon_assets_tests.support.steps import JUNE_6, SMALL_DAYS, change_recording, contents, execute, state_of
 
 DAY = Days(JUNE_6, JUNE_6)
@@ -18,20 +18,20 @@ ON_SQLITE = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
 
 def reingest(
-    workbench: Workbench, instance: dg.DagsterInstance, *, day: str = "2025-06-06", **config: Any
+    resource: ReconResource, instance: dg.DagsterInstance, *, day: str = "2025-06-06", **config: Any
 ) -> dg.ExecuteInProcessResult:
     """Runs the job as the launchpad does."""
     form: Mapping[str, Any] = {"ops": {"reingest": {"config": {"settlement_date": day, **config}}}}
-    job = build_defs(workbench).resolve_job_def("reingest_day")
+    job = build_defs(resource).resolve_job_def("reingest_day")
     return job.execute_in_process(instance=instance, run_config=form, raise_on_error=False)
 
 
 @pytest.fixture
-def prepared(workbench: Workbench, instance: dg.DagsterInstance) -> Workbench:
+def prepared(resource: ReconResource, instance: dg.DagsterInstance) -> ReconResource:
     """A database with BM units and difficulty."""
     for job in (BM_UNITS_JOB, DIFFICULTY_JOB):
-        assert build_defs(workbench).resolve_job_def(job.name).execute_in_process(instance=instance).success
-    return workbench
+        assert build_defs(resource).resolve_job_def(job.name).execute_in_process(instance=instance).success
+    return resource
 
 
 def failure_of(result: dg.ExecuteInProcessResult) -> str:
@@ -48,7 +48,7 @@ def changed(
 
 
 def test_a_day_is_read_and_everything_up_to_its_year_follows_in_one_run(
-    prepared: Workbench, instance: dg.DagsterInstance
+    prepared: ReconResource, instance: dg.DagsterInstance
 ) -> None:
     result = reingest(prepared, instance)
 
@@ -74,7 +74,7 @@ def test_a_day_is_read_and_everything_up_to_its_year_follows_in_one_run(
 
 
 def test_a_restated_day_changes_only_what_follows_from_it(
-    prepared: Workbench, instance: dg.DagsterInstance, recordings: Path
+    prepared: ReconResource, instance: dg.DagsterInstance, recordings: Path
 ) -> None:
     for day in SMALL_DAYS:
         assert reingest(prepared, instance, day=str(day)).success
@@ -101,7 +101,7 @@ def test_a_restated_day_changes_only_what_follows_from_it(
 
 @ON_SQLITE
 def test_named_periods_alone_are_read(
-    prepared: Workbench, instance: dg.DagsterInstance, stand_in: StandInElexon
+    prepared: ReconResource, instance: dg.DagsterInstance, stand_in: StandInElexon
 ) -> None:
     reingest(prepared, instance)
     stand_in.requests.clear()
@@ -113,7 +113,7 @@ def test_named_periods_alone_are_read(
 
 @ON_SQLITE
 def test_without_bitcoin_the_calculations_stay(
-    prepared: Workbench, instance: dg.DagsterInstance, recordings: Path
+    prepared: ReconResource, instance: dg.DagsterInstance, recordings: Path
 ) -> None:
     reingest(prepared, instance)
     before = contents(prepared.engine, historical_bitcoin_calculations)
@@ -128,7 +128,7 @@ def test_without_bitcoin_the_calculations_stay(
 
 
 def test_a_day_that_cannot_be_read_fails_with_the_reason_and_changes_nothing(
-    prepared: Workbench, instance: dg.DagsterInstance, stand_in: StandInElexon
+    prepared: ReconResource, instance: dg.DagsterInstance, stand_in: StandInElexon
 ) -> None:
     reingest(prepared, instance)
     execute(prepared.engine, "DELETE FROM daily_summaries")
@@ -152,7 +152,7 @@ def test_a_day_that_cannot_be_read_fails_with_the_reason_and_changes_nothing(
     ],
 )
 def test_a_form_that_makes_no_sense_is_refused(
-    prepared: Workbench, instance: dg.DagsterInstance, stand_in: StandInElexon, config: dict[str, str], reason: str
+    prepared: ReconResource, instance: dg.DagsterInstance, stand_in: StandInElexon, config: dict[str, str], reason: str
 ) -> None:
     stand_in.requests.clear()
 

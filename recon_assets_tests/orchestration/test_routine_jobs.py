@@ -11,7 +11,7 @@ from recon_assets.orchestration.build import build_defs
 from recon_assets.orchestration.checks import CHECKS
 from recon_assets.orchestration.failed_runs import reasons_of
 from recon_assets.orchestration.reconciliation import QUIET
-from recon_assets.orchestration.resource import Workbench
+from recon_assets.orchestration.resource import ReconResource
 from recon_assets.reports.daily import write_report
 from recon_assets_tests.support.content import runs, stacks_asked
 from recon_assets_tests.support.steps import JUNE_6, SMALL_DAYS, execute, state_of
@@ -30,20 +30,20 @@ POISON = (
 
 
 @pytest.fixture
-def bench(workbench: Workbench, small_days: Engine) -> WorkbenchAt:
+def resource(resource: ReconResource, small_days: Engine) -> WorkbenchAt:
     """Two days that are right, at noon of the day after."""
-    bench = at_noon(workbench)
-    bench.moment = datetime(2025, 6, 8, 12, tzinfo=UTC)
-    return bench
+    resource = at_noon(resource)
+    resource.moment = datetime(2025, 6, 8, 12, tzinfo=UTC)
+    return resource
 
 
 def execute_job(
-    workbench: Workbench, instance: dg.DagsterInstance, name: str, **config: Any
+    resource: ReconResource, instance: dg.DagsterInstance, name: str, **config: Any
 ) -> dg.ExecuteInProcessResult:
     """Runs a job as a schedule does, or the launchpad with a form that was filled in."""
     step = {"daily_check": "check_days", "reconcile_range": "reconcile_days"}[name]
     return (
-        build_defs(workbench)
+        build_defs(resource)
         .resolve_job_def(name)
         .execute_in_process(
             instance=instance, run_config={**QUIET, "ops": {step: {"config": config}}}, raise_on_error=False
@@ -52,20 +52,20 @@ def execute_job(
 
 
 def test_the_daily_check_mends_the_newest_days_has_all_checked_and_writes_the_report(
-    bench: WorkbenchAt, instance: dg.DagsterInstance, stand_in: StandInElexon
+    resource: WorkbenchAt, instance: dg.DagsterInstance, stand_in: StandInElexon
 ) -> None:
     # given
-    execute(bench.engine, S9_GONE)
-    folder = bench.settings.report_folder
+    execute(resource.engine, S9_GONE)
+    folder = resource.settings.report_folder
     for n in range(1, 5):
         write_report(folder, date(2025, 6, n), {})
 
     # when
-    ended = execute_job(bench, instance, "daily_check", reports_kept=2)
+    ended = execute_job(resource, instance, "daily_check", reports_kept=2)
 
     # then
     assert ended.success
-    assert state_of(bench.engine, SMALL_DAYS).total.faults == 0
+    assert state_of(resource.engine, SMALL_DAYS).total.faults == 0
     assert stand_in.requests == []
     jobs = [record.dagster_run.job_name for record in runs(instance)]
     assert jobs[0] == "daily_check"
@@ -76,7 +76,7 @@ def test_the_daily_check_mends_the_newest_days_has_all_checked_and_writes_the_re
     assert [path.name for path in sorted(folder.iterdir())] == ["2025-06-04.json", "2025-06-08.json"]
     report = json.loads((folder / "2025-06-08.json").read_text())
     assert (report["done"]["runs"], report["failures"]) == (2, [])
-    logged = (bench.settings.log_folder / "daily-check.jsonl").read_text().splitlines()
+    logged = (resource.settings.log_folder / "daily-check.jsonl").read_text().splitlines()
     assert json.loads(logged[-1])["event"] == "finished"
 
 
@@ -84,59 +84,63 @@ def test_the_daily_check_mends_the_newest_days_has_all_checked_and_writes_the_re
     ("job", "config"), [("daily_check", {"days": 1}), ("reconcile_range", {"first": "2025-06-07"})]
 )
 def test_right_days_are_read_again_when_that_is_asked_for(
-    bench: WorkbenchAt, instance: dg.DagsterInstance, stand_in: StandInElexon, job: str, config: dict[str, Any]
+    resource: WorkbenchAt, instance: dg.DagsterInstance, stand_in: StandInElexon, job: str, config: dict[str, Any]
 ) -> None:
-    assert execute_job(bench, instance, job, force=True, **config).success
+    assert execute_job(resource, instance, job, force=True, **config).success
 
     assert stacks_asked(stand_in.requests) == {"2025-06-07": 48}
 
 
-def test_a_range_is_reconciled_and_no_other_day(bench: WorkbenchAt, instance: dg.DagsterInstance) -> None:
+def test_a_range_is_reconciled_and_no_other_day(resource: WorkbenchAt, instance: dg.DagsterInstance) -> None:
     # given
-    execute(bench.engine, "DELETE FROM historical_bitcoin_calculations")
+    execute(resource.engine, "DELETE FROM historical_bitcoin_calculations")
 
     # when
-    ended = execute_job(bench, instance, "reconcile_range", first="2025-06-06", last="2025-06-06")
+    ended = execute_job(resource, instance, "reconcile_range", first="2025-06-06", last="2025-06-06")
 
     # then
     assert ended.success
-    faults = {str(day): tally.faults > 0 for (day, _), tally in state_of(bench.engine, SMALL_DAYS).calculations.items()}
+    faults = {
+        str(day): tally.faults > 0 for (day, _), tally in state_of(resource.engine, SMALL_DAYS).calculations.items()
+    }
     assert faults == {"2025-06-06": False, "2025-06-07": True}
-    assert not bench.settings.report_folder.exists()
+    assert not resource.settings.report_folder.exists()
     commands = {record.dagster_run.tags.get("recon/command") for record in runs(instance)[1:]}
     assert commands == {f"reconcile_range {ended.run_id[:8]}"}
 
 
 def test_without_a_range_it_is_everything_and_at_most_as_many_days_as_allowed_the_newest_first(
-    bench: WorkbenchAt, instance: dg.DagsterInstance, stand_in: StandInElexon
+    resource: WorkbenchAt, instance: dg.DagsterInstance, stand_in: StandInElexon
 ) -> None:
     # given calculations that are missing, and a period that was never read
     execute(
-        bench.engine,
+        resource.engine,
         "DELETE FROM historical_bitcoin_calculations",
         "DELETE FROM proof_of_fetch WHERE settlement_date = '2025-06-07' AND settlement_period = 1",
     )
 
     # when
-    assert execute_job(bench, instance, "reconcile_range", limit=1, ingest=False).success
+    assert execute_job(resource, instance, "reconcile_range", limit=1, ingest=False).success
 
     # then
-    faults = {str(day): tally.faults > 0 for (day, _), tally in state_of(bench.engine, SMALL_DAYS).calculations.items()}
+    faults = {
+        str(day): tally.faults > 0 for (day, _), tally in state_of(resource.engine, SMALL_DAYS).calculations.items()
+    }
     assert faults == {"2025-06-06": True, "2025-06-07": False}
     assert stand_in.requests == []
 
     # and when it may read, and do everything
-    assert execute_job(bench, instance, "reconcile_range").success
-    assert state_of(bench.engine, SMALL_DAYS).is_right
+    assert execute_job(resource, instance, "reconcile_range").success
+    assert state_of(resource.engine, SMALL_DAYS).is_right
     assert stacks_asked(stand_in.requests) == {"2025-06-07": 48}
 
 
 def test_a_day_that_cannot_be_mended_fails_the_job_with_its_reason(
-    bench: WorkbenchAt, instance: dg.DagsterInstance
+    resource: WorkbenchAt, instance: dg.DagsterInstance
 ) -> None:
-    execute(bench.engine, S9_GONE, POISON)
+    execute(resource.engine, S9_GONE, POISON)
 
-    ended = execute_job(bench, instance, "reconcile_range", first="2025-06-06")
+    ended = execute_job(resource, instance, "reconcile_range", first="2025-06-06")
 
     (reason,) = reasons(ended)
     assert "poisoned" in reason
@@ -157,9 +161,9 @@ def test_a_day_that_cannot_be_mended_fails_the_job_with_its_reason(
     ],
 )
 def test_a_range_that_makes_no_sense_is_one_line(
-    bench: WorkbenchAt, instance: dg.DagsterInstance, config: dict[str, str], reason: str
+    resource: WorkbenchAt, instance: dg.DagsterInstance, config: dict[str, str], reason: str
 ) -> None:
-    (said,) = reasons(execute_job(bench, instance, "reconcile_range", **config))
+    (said,) = reasons(execute_job(resource, instance, "reconcile_range", **config))
 
     assert said.startswith(reason)
     assert "\n" not in said
@@ -167,9 +171,9 @@ def test_a_range_that_makes_no_sense_is_one_line(
 
 
 def test_before_anything_is_stored_a_range_needs_its_first_day(
-    workbench: Workbench, instance: dg.DagsterInstance
+    resource: ReconResource, instance: dg.DagsterInstance
 ) -> None:
-    (said,) = reasons(execute_job(workbench, instance, "reconcile_range"))
+    (said,) = reasons(execute_job(resource, instance, "reconcile_range"))
 
     assert said == "nothing is stored yet: say which day is the first"
 
@@ -184,9 +188,9 @@ def test_before_anything_is_stored_a_range_needs_its_first_day(
     ],
 )
 def test_a_number_that_makes_no_sense_is_one_line_and_no_work(
-    bench: WorkbenchAt, instance: dg.DagsterInstance, job: str, config: dict[str, Any], reason: str
+    resource: WorkbenchAt, instance: dg.DagsterInstance, job: str, config: dict[str, Any], reason: str
 ) -> None:
-    ended = execute_job(bench, instance, job, **config)
+    ended = execute_job(resource, instance, job, **config)
 
     said, _ = reasons_of(instance, ended.dagster_run)
     assert reason in said
@@ -194,6 +198,6 @@ def test_a_number_that_makes_no_sense_is_one_line_and_no_work(
     assert len(runs(instance)) == 1
 
 
-def test_a_field_that_does_not_exist_never_becomes_a_run(workbench: Workbench, instance: dg.DagsterInstance) -> None:
+def test_a_field_that_does_not_exist_never_becomes_a_run(resource: ReconResource, instance: dg.DagsterInstance) -> None:
     with pytest.raises(dg.DagsterInvalidConfigError, match="frist"):
-        execute_job(workbench, instance, "reconcile_range", frist="2025-06-06")
+        execute_job(resource, instance, "reconcile_range", frist="2025-06-06")

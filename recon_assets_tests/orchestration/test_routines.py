@@ -7,7 +7,7 @@ import pytest
 from recon_assets.database.schema import migrate
 from recon_assets.domain.settlement import Days
 from recon_assets.orchestration.reconciliation import Reconciliation
-from recon_assets.orchestration.resource import Workbench
+from recon_assets.orchestration.resource import ReconResource
 from recon_assets.orchestration.routines import days_to_check
 from recon_assets.settings import Settings
 from recon_assets_tests.support.steps import JUNE, note_proofs
@@ -20,14 +20,14 @@ only_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
 
 @pytest.fixture
-def at_six(workbench: Workbench) -> WorkbenchAt:
+def at_six(resource: ReconResource) -> WorkbenchAt:
     """An empty database in the morning of 2026-01-15, and the live source's calendar."""
-    migrate(workbench.engine)
-    return WorkbenchAt(workbench.settings, workbench.engine, moment=TODAY)
+    migrate(resource.engine)
+    return WorkbenchAt(resource.settings, resource.engine, moment=TODAY)
 
 
-def checked(workbench: Workbench, instance: dg.DagsterInstance, at_least: int) -> Days:
-    return days_to_check(Reconciliation(workbench, instance, "the test"), at_least)
+def checked(resource: ReconResource, instance: dg.DagsterInstance, at_least: int) -> Days:
+    return days_to_check(Reconciliation(resource, instance, "the test"), at_least)
 
 
 @only_sqlite

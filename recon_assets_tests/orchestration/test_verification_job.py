@@ -12,7 +12,7 @@ from recon_assets.elexon.stand_in import Fault, StandInElexon
 from recon_assets.orchestration.build import build_defs
 from recon_assets.orchestration.failed_runs import reasons_of
 from recon_assets.orchestration.reconciliation import QUIET
-from recon_assets.orchestration.resource import Workbench
+from recon_assets.orchestration.resource import ReconResource
 from recon_assets.orchestration.specs import WIND_BIDS
 from recon_assets_tests.support.steps import (
     CHANGED_BY,
@@ -30,10 +30,10 @@ pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 """No query of its own: test_verify.py has both engines."""
 
 
-def verify(workbench: Workbench, instance: dg.DagsterInstance, **config: Any) -> dg.ExecuteInProcessResult:
+def verify(resource: ReconResource, instance: dg.DagsterInstance, **config: Any) -> dg.ExecuteInProcessResult:
     """Runs the job as the launchpad does."""
     return (
-        build_defs(workbench)
+        build_defs(resource)
         .resolve_job_def("verify_days")
         .execute_in_process(
             instance=instance,
@@ -56,30 +56,30 @@ def observed(instance: dg.DagsterInstance) -> list[tuple[str | None, Any, Any]]:
 
 
 def test_days_are_compared_and_the_ui_shows_it_on_their_partitions(
-    workbench: Workbench, small_days: Engine, instance: dg.DagsterInstance, stand_in: StandInElexon
+    resource: ReconResource, small_days: Engine, instance: dg.DagsterInstance, stand_in: StandInElexon
 ) -> None:
     # when
-    ended = verify(workbench, instance, settlement_dates=["2025-06-07", "2025-06-06"], seed=7)
+    ended = verify(resource, instance, settlement_dates=["2025-06-07", "2025-06-06"], seed=7)
 
     # then: one request each, and nothing is changed
     assert ended.success
     assert observed(instance) == [("2025-06-07", "agrees", 7), ("2025-06-06", "agrees", 7)]
     assert len(stand_in.requests) == 2
     assert ended.get_asset_materialization_events() == []
-    logged = (workbench.settings.log_folder / "verify.jsonl").read_text().splitlines()
+    logged = (resource.settings.log_folder / "verify.jsonl").read_text().splitlines()
     assert [json.loads(line)["finding"] for line in logged] == ["agrees", "agrees"]
 
 
 def test_a_restated_day_is_found_and_with_repair_read_again_up_to_its_year(
-    workbench: Workbench, small_days: Engine, instance: dg.DagsterInstance, recordings: Path
+    resource: ReconResource, small_days: Engine, instance: dg.DagsterInstance, recordings: Path
 ) -> None:
     # given
     mwh = "SELECT sum(volume) FROM wind_bids WHERE settlement_date = '2025-06-06'"
     before = scalar(small_days, mwh)
     change_recording(recordings, JUNE_6, restate)
 
-    # when it may not be repaired
-    found = verify(workbench, instance, settlement_dates=["2025-06-06"])
+    # when it may not be converged
+    found = verify(resource, instance, settlement_dates=["2025-06-06"])
 
     # then it fails with the command that mends it
     (reason,) = reasons(found)
@@ -88,7 +88,7 @@ def test_a_restated_day_is_found_and_with_repair_read_again_up_to_its_year(
     assert scalar(small_days, mwh) == before
 
     # and when it may
-    mended = verify(workbench, instance, settlement_dates=["2025-06-06", "2025-06-07"], repair=True)
+    mended = verify(resource, instance, settlement_dates=["2025-06-06", "2025-06-07"], repair=True)
     assert mended.success
     assert scalar(small_days, mwh) - before == pytest.approx(CHANGED_BY)
     state = state_of(small_days, Days(JUNE_6, JUNE_7))
@@ -106,11 +106,11 @@ def test_a_restated_day_is_found_and_with_repair_read_again_up_to_its_year(
 
 
 def test_a_day_that_cannot_be_compared_does_not_stop_the_others(
-    workbench: Workbench, small_days: Engine, instance: dg.DagsterInstance, stand_in: StandInElexon
+    resource: ReconResource, small_days: Engine, instance: dg.DagsterInstance, stand_in: StandInElexon
 ) -> None:
     stand_in.faults.append(Fault("server_error", "2025-06-07"))
 
-    ended = verify(workbench, instance, settlement_dates=["2025-06-07", "2025-06-06"], repair=True)
+    ended = verify(resource, instance, settlement_dates=["2025-06-07", "2025-06-06"], repair=True)
 
     assert not ended.success
     assert [(day, finding) for day, finding, _ in observed(instance)] == [("2025-06-06", "agrees")]
@@ -120,13 +120,13 @@ def test_a_day_that_cannot_be_compared_does_not_stop_the_others(
 
 
 def test_random_days_are_drawn_from_those_that_were_ingested_the_same_with_the_same_seed(
-    workbench: Workbench, engine: Engine, instance: dg.DagsterInstance, stand_in: StandInElexon
+    resource: ReconResource, engine: Engine, instance: dg.DagsterInstance, stand_in: StandInElexon
 ) -> None:
     # given a source that is down: what was drawn is what failed
     note_proofs(engine, Days.of_month("2025-06"))
 
     def drawn(**config: Any) -> list[date]:
-        return sorted(reasons_of(instance, verify(workbench, instance, **config).dagster_run)[1])
+        return sorted(reasons_of(instance, verify(resource, instance, **config).dagster_run)[1])
 
     stand_in.faults.append(Fault("server_error"))
 
@@ -156,14 +156,14 @@ def test_random_days_are_drawn_from_those_that_were_ingested_the_same_with_the_s
     ],
 )
 def test_a_form_that_makes_no_sense_is_one_line_and_no_request(
-    workbench: Workbench,
+    resource: ReconResource,
     small_days: Engine,
     instance: dg.DagsterInstance,
     stand_in: StandInElexon,
     config: dict[str, Any],
     reason: str,
 ) -> None:
-    said, _ = reasons_of(instance, verify(workbench, instance, **config).dagster_run)
+    said, _ = reasons_of(instance, verify(resource, instance, **config).dagster_run)
 
     assert reason in said
     assert "\n" not in said

@@ -17,7 +17,7 @@ from recon_assets.domain.curtailment import CurtailmentRule
 from recon_assets.domain.settlement import Days
 from recon_assets.ingest.reference import store_retargets
 from recon_assets.reconcile.apply import Changes, converge, converge_by, damaged_days
-from recon_assets.reconcile.converge_span import repair
+from recon_assets.reconcile.converge_span import converge_span
 from recon_assets.reconcile.difference import Tally
 from recon_assets.reconcile.layer import Layer
 from recon_assets.reconcile.layers import CALCULATIONS, CURTAILMENT, DAILY_LAYERS, LAYERS, SUMMARIES
@@ -324,7 +324,7 @@ def test_days_left_out_are_neither_filled_nor_emptied(small_days: Engine) -> Non
     execute(small_days, "DELETE FROM wind_bids WHERE settlement_date = '2025-06-06'")
     execute(small_days, "DELETE FROM curtailment_records WHERE settlement_date = '2025-06-07'")
     with writing(small_days, SMALL_DAYS) as connection:
-        made = converge(connection, CURTAILMENT, Scope(SMALL_DAYS, RULE).leaving_out(frozenset([JUNE_6])))
+        made = converge(connection, CURTAILMENT, Scope(SMALL_DAYS, RULE).excluding(frozenset([JUNE_6])))
 
     assert made == Changes(inserted=14)
     assert scalar(small_days, "SELECT count(*) FROM curtailment_records WHERE settlement_date = '2025-06-06'") == 80
@@ -338,7 +338,7 @@ def test_a_repair_leaves_days_of_contradicted_bids_as_they_are_and_says_so(small
     before = rows_of(small_days)
     execute(small_days, "DELETE FROM wind_bids WHERE settlement_date = '2025-06-06'")
 
-    made = repair(small_days, DAILY_LAYERS, Scope(SMALL_DAYS, RULE), NOW)
+    made = converge_span(small_days, DAILY_LAYERS, Scope(SMALL_DAYS, RULE), NOW)
 
     assert rows_of(small_days) == before
     assert list(made.unfit["curtailment_records"]) == [JUNE_6]
@@ -349,11 +349,11 @@ def test_a_repair_restores_records_before_it_judges_calculations(small_days: Eng
     before = rows_of(small_days)
     execute(small_days, "DELETE FROM curtailment_records WHERE settlement_date = '2025-06-06'")
 
-    waiting = repair(small_days, [CALCULATIONS], Scope(SMALL_DAYS, RULE), NOW)
+    waiting = converge_span(small_days, [CALCULATIONS], Scope(SMALL_DAYS, RULE), NOW)
     assert list(waiting.unfit[TABLE]) == [JUNE_6]
     assert waiting.changes_of(TABLE).total == 0
 
-    repair(small_days, DAILY_LAYERS, Scope(SMALL_DAYS, RULE), NOW)
+    converge_span(small_days, DAILY_LAYERS, Scope(SMALL_DAYS, RULE), NOW)
     assert rows_of(small_days) == before
 
 
@@ -365,7 +365,7 @@ def test_a_repair_without_a_known_difficulty_writes_nothing_of_the_day_and_names
         connection.execute(update(table).where(table.c.height == 899_136).values(observed_at=known_until))
     execute(small_days, f"DELETE FROM {TABLE}")
 
-    made = repair(small_days, DAILY_LAYERS, Scope(SMALL_DAYS, RULE), NOW)
+    made = converge_span(small_days, DAILY_LAYERS, Scope(SMALL_DAYS, RULE), NOW)
 
     assert list(made.unfit[TABLE]) == [JUNE_7]
     assert "the network difficulty of 2025-06-07 is not known" in made.unfit[TABLE][JUNE_7]

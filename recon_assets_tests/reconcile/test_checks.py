@@ -6,8 +6,8 @@ from sqlalchemy import Engine
 from recon_assets.domain.curtailment import CurtailmentRule
 from recon_assets.domain.settlement import Days, day_starts_at
 from recon_assets.orchestration.checks import CHECKS
-from recon_assets.reconcile.check_inputs import Stock
-from recon_assets.reconcile.checks import OFFENDERS, Verdict
+from recon_assets.reconcile.check_inputs import CheckInputs
+from recon_assets.reconcile.checks import WORST_DAYS_SHOWN, CheckResult
 from recon_assets.reconcile.scope import Scope
 from recon_assets_tests.support.steps import JUNE_6, JUNE_7, NOW, SMALL_DAYS, execute, ingest, scalar
 
@@ -21,17 +21,17 @@ OF_S9_AMONG_OTHERS = (
 COLUMNS = "settlement_date, settlement_period, farm_id, miner_model, bitcoin_mined, difficulty"
 
 
-def verdicts(engine: Engine, days: Days = SMALL_DAYS, now: datetime = NOW) -> dict[str, Verdict]:
-    """Every verdict, under 'asset:check'; the same whether the state is read at once or in parts."""
+def results(engine: Engine, days: Days = SMALL_DAYS, now: datetime = NOW) -> dict[str, CheckResult]:
+    """Every result, under 'asset:check'; the same whether the state is read at once or in parts."""
     scope = Scope(days, CurtailmentRule.SO_FLAGGED)
-    at_once, in_parts = Stock(engine, scope, now), Stock(engine, scope, now, whole=False)
-    found = {f"{check.asset_key.to_user_string()}:{check.name}": judge(at_once) for check, judge in CHECKS.items()}
-    assert [judge(in_parts) for judge in CHECKS.values()] == list(found.values())
+    at_once, in_parts = CheckInputs(engine, scope, now), CheckInputs(engine, scope, now, whole=False)
+    found = {f"{key.asset_key.to_user_string()}:{key.name}": check(at_once) for key, check in CHECKS.items()}
+    assert [check(in_parts) for check in CHECKS.values()] == list(found.values())
     return found
 
 
 def failing(engine: Engine) -> set[str]:
-    return {name for name, verdict in verdicts(engine).items() if not verdict.holds}
+    return {name for name, result in results(engine).items() if not result.holds}
 
 
 def one(table: str, where: str) -> str:
@@ -39,9 +39,9 @@ def one(table: str, where: str) -> str:
 
 
 def test_of_right_days_every_verdict_holds(small_days: Engine) -> None:
-    found = verdicts(small_days)
+    found = results(small_days)
 
-    assert {name for name, verdict in found.items() if not verdict.holds} == set()
+    assert {name for name, result in found.items() if not result.holds} == set()
     assert found[f"{S9}:every_expected_row_exists"].counts["expected"] > 0
     assert found["curtailment_records:records_equal_bids"].counts["records"] > 0
 
@@ -149,14 +149,14 @@ def test_a_proof_that_is_missing_or_contradicted_is_an_error_when_it_is_old(smal
     )
 
     # when
-    verdict = verdicts(small_days)["wind_bids:every_period_has_proof"]
+    result = results(small_days)["wind_bids:every_period_has_proof"]
 
     # then
-    assert (verdict.holds, verdict.is_warning) == (False, False)
-    assert verdict.counts["contradicted_days"] >= 1
-    assert {offender["settlement_date"] for offender in verdict.offenders} == {"2025-06-06", "2025-06-07"}
+    assert (result.holds, result.is_warning) == (False, False)
+    assert result.counts["contradicted_days"] >= 1
+    assert {worst_day["settlement_date"] for worst_day in result.worst_days} == {"2025-06-06", "2025-06-07"}
     # Dagster shows them as one table, and refuses rows of different columns.
-    assert len({frozenset(offender) for offender in verdict.offenders}) == 1
+    assert len({frozenset(worst_day) for worst_day in result.worst_days}) == 1
 
 
 def test_a_day_that_is_published_as_it_goes_is_only_a_warning(engine: Engine) -> None:
@@ -165,7 +165,7 @@ def test_a_day_that_is_published_as_it_goes_is_only_a_warning(engine: Engine) ->
     ingest(engine, [JUNE_6], now=morning)
 
     # when
-    noon = verdicts(engine, Days(JUNE_6, JUNE_6), morning + timedelta(hours=4))["wind_bids:every_period_has_proof"]
+    noon = results(engine, Days(JUNE_6, JUNE_6), morning + timedelta(hours=4))["wind_bids:every_period_has_proof"]
 
     # then
     assert (noon.holds, noon.is_warning) == (False, True)
@@ -173,10 +173,10 @@ def test_a_day_that_is_published_as_it_goes_is_only_a_warning(engine: Engine) ->
 
 
 def test_a_day_that_was_never_read_between_others_is_a_warning(small_days: Engine) -> None:
-    verdict = verdicts(small_days, Days(JUNE_6 - timedelta(days=1), JUNE_7))["wind_bids:every_period_has_proof"]
+    result = results(small_days, Days(JUNE_6 - timedelta(days=1), JUNE_7))["wind_bids:every_period_has_proof"]
 
-    assert (verdict.holds, verdict.is_warning) == (False, True)
-    assert verdict.counts["not_ingested_days"] == 1
+    assert (result.holds, result.is_warning) == (False, True)
+    assert result.counts["not_ingested_days"] == 1
 
 
 def test_signs_of_an_old_database_are_counted_and_no_error(engine: Engine) -> None:
@@ -188,16 +188,16 @@ def test_signs_of_an_old_database_are_counted_and_no_error(engine: Engine) -> No
     )
 
     # when
-    verdict = verdicts(engine)["curtailment_records:payments_follow_volume_and_price"]
+    result = results(engine)["curtailment_records:payments_follow_volume_and_price"]
 
     # then
-    assert verdict.holds
-    assert verdict.counts == {"dates": 0, "records": 0, "adopted_records": 1}
+    assert result.holds
+    assert result.counts == {"dates": 0, "records": 0, "adopted_records": 1}
 
 
 def test_the_worst_dates_come_first_and_are_not_too_many(small_days: Engine) -> None:
     # given more days than are named, each with some of the records of one and no calculation
-    later = [JUNE_7 + timedelta(days=n) for n in range(1, OFFENDERS + 6)]
+    later = [JUNE_7 + timedelta(days=n) for n in range(1, WORST_DAYS_SHOWN + 6)]
     columns = "settlement_period, farm_id, sequence_number, volume, payment, original_price"
     execute(
         small_days,
@@ -210,15 +210,15 @@ def test_the_worst_dates_come_first_and_are_not_too_many(small_days: Engine) -> 
     triples = "SELECT DISTINCT settlement_date, settlement_period, farm_id FROM curtailment_records"
 
     # when
-    verdict = verdicts(small_days, Days(JUNE_6, later[-1]), datetime(2026, 1, 1, tzinfo=UTC))[
+    result = results(small_days, Days(JUNE_6, later[-1]), datetime(2026, 1, 1, tzinfo=UTC))[
         f"{S9}:every_expected_row_exists"
     ]
 
     # then
-    missing = [int(offender["missing"]) for offender in verdict.offenders]
+    missing = [int(worst_day["missing"]) for worst_day in result.worst_days]
     assert missing == sorted(missing, reverse=True)
     assert min(missing) < max(missing)
-    assert len(missing) == OFFENDERS
-    assert verdict.counts["missing"] == scalar(
+    assert len(missing) == WORST_DAYS_SHOWN
+    assert result.counts["missing"] == scalar(
         small_days, f"SELECT COUNT(*) FROM ({triples} WHERE settlement_date > '2025-06-07') AS of_later_days"
     )

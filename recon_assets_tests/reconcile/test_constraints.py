@@ -4,7 +4,7 @@ import pytest
 from sqlalchemy import Engine
 
 from recon_assets.database import transactions
-from recon_assets.reconcile.constraints import guards
+from recon_assets.reconcile.constraints import constraints_fingerprint
 from recon_assets_tests.support.steps import execute
 
 TABLE = "historical_bitcoin_calculations"
@@ -35,7 +35,7 @@ def seen(engine: Engine) -> Callable[[], str]:
 
     def look() -> str:
         with transactions.reading(engine) as connection:
-            return guards(connection)
+            return constraints_fingerprint(connection)
 
     return look
 

@@ -6,7 +6,7 @@ from sqlalchemy import Engine
 from recon_assets.domain.curtailment import CurtailmentRule
 from recon_assets.domain.mining import MODELS
 from recon_assets.domain.settlement import Days
-from recon_assets.reconcile.content import Evidence, EvidenceKey, gather_evidence
+from recon_assets.reconcile.content import Content, ContentKey, read_contents
 from recon_assets.reconcile.layers import BITCOIN_DAILY, CALCULATIONS, CURTAILMENT, ENERGY_DAILY
 from recon_assets.reconcile.scope import Scope
 from recon_assets_tests.support.steps import JUNE_6, JUNE_7, SMALL_DAYS, execute, scalar
@@ -15,11 +15,11 @@ LAYERS = (CURTAILMENT, CALCULATIONS, BITCOIN_DAILY, ENERGY_DAILY)
 OF_6 = "settlement_date = '2025-06-06'"
 
 
-def gathered(engine: Engine, days: Days = SMALL_DAYS) -> dict[EvidenceKey, Evidence]:
-    return gather_evidence(engine, LAYERS, Scope(days, CurtailmentRule.SO_FLAGGED))
+def gathered(engine: Engine, days: Days = SMALL_DAYS) -> dict[ContentKey, Content]:
+    return read_contents(engine, LAYERS, Scope(days, CurtailmentRule.SO_FLAGGED))
 
 
-def changed(engine: Engine, statement: str) -> set[EvidenceKey]:
+def changed(engine: Engine, statement: str) -> set[ContentKey]:
     """The partitions whose fingerprint is another one after a statement."""
     before = gathered(engine)
     execute(engine, statement)

@@ -14,7 +14,7 @@ from sqlalchemy import Engine
 from recon_assets.database.tables import metadata
 from recon_assets.orchestration.build import build_defs
 from recon_assets.orchestration.reconciliation import QUIET
-from recon_assets.orchestration.resource import open_workbench
+from recon_assets.orchestration.resource import open_resource
 from recon_assets.settings import Settings
 from recon_assets_tests.support.command import Command
 from recon_assets_tests.support.steps import BUSY_DAYS, JUNE, contents, execute, scalar
@@ -223,9 +223,9 @@ def test_all_damage_is_counted_and_mended_exactly(
 def evaluated(settings: Settings) -> dict[tuple[str, str], dict[str, Any]]:
     """Every check's counts, from a run of the job `audit_history`."""
     quiet = replace(settings, elexon_api_url=JUNE.as_uri(), mempool_api_url=None)
-    with open_workbench(quiet) as workbench, dg.DagsterInstance.ephemeral() as instance:
+    with open_resource(quiet) as resource, dg.DagsterInstance.ephemeral() as instance:
         ended = (
-            build_defs(workbench)
+            build_defs(resource)
             .resolve_job_def("audit_history")
             .execute_in_process(instance=instance, run_config=QUIET)
         )

@@ -344,7 +344,7 @@ def test_a_number_is_wrong_beyond_both_tolerances(engine: Engine) -> None:
     }
     rule = beyond(relative=1e-7, absolute=5e-9)
 
-    assert {pair: judged(engine, rule, Double(), *pair) for pair in wrong} == wrong
+    assert {pair: owned(engine, rule, Double(), *pair) for pair in wrong} == wrong
 
 
 def test_a_value_half_way_between_two_satoshis_is_right_in_a_column_of_8_decimals(engine: Engine) -> None:
@@ -353,8 +353,8 @@ def test_a_value_half_way_between_two_satoshis_is_right_in_a_column_of_8_decimal
     assert any(rounded - exact > 5e-9 for exact, rounded in half_way.items())
     rule = CALCULATIONS.compared["bitcoin_mined"]
 
-    assert not any(judged(engine, rule, Double(), rounded, exact) for exact, rounded in half_way.items())
-    assert judged(engine, rule, Double(), 0.00100001, 0.001)
+    assert not any(owned(engine, rule, Double(), rounded, exact) for exact, rounded in half_way.items())
+    assert owned(engine, rule, Double(), 0.00100001, 0.001)
 
 
 def test_a_text_is_wrong_when_it_is_another(engine: Engine) -> None:
@@ -366,10 +366,10 @@ def test_a_text_is_wrong_when_it_is_another(engine: Engine) -> None:
         (None, None): False,
     }
 
-    assert {pair: judged(engine, distinct_from, Text(), *pair) for pair in wrong} == wrong
+    assert {pair: owned(engine, distinct_from, Text(), *pair) for pair in wrong} == wrong
 
 
-def judged(engine: Engine, rule: Differs, kind: TypeEngine[Any], stored: object, expected: object) -> bool:
+def owned(engine: Engine, rule: Differs, kind: TypeEngine[Any], stored: object, expected: object) -> bool:
     with transactions.reading(engine) as connection:
         verdict = select(rule(cast(literal(stored), kind), cast(literal(expected), kind)))
         return bool(connection.execute(verdict).scalar_one())

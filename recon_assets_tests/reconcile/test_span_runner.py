@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, Engine, event, exc
 
-from recon_assets.database.limits import Pace
+from recon_assets.database.limits import WorkLimits
 from recon_assets.database.tables import historical_bitcoin_calculations
 from recon_assets.database.transactions import reading
-from recon_assets.database.work_log import Journal, MonthProgress, read_progress
+from recon_assets.database.work_log import MonthProgress, WorkLog, read_progress
 from recon_assets.domain.curtailment import CurtailmentRule
 from recon_assets.domain.mining import MODELS
 from recon_assets.domain.settlement import Days
@@ -18,7 +18,7 @@ from recon_assets.reconcile.apply import Changes
 from recon_assets.reconcile.layer import DAY
 from recon_assets.reconcile.layers import CALCULATIONS, DAILY_LAYERS, LAYERS, MONTHLY_LAYERS, YEARLY_LAYERS
 from recon_assets.reconcile.scope import Scope
-from recon_assets.reconcile.span_runner import Finished, Works
+from recon_assets.reconcile.span_runner import SpanResult, SpanRunner
 from recon_assets_tests.support.steps import (
     ENDLESS,
     JUNE_6,
@@ -41,23 +41,23 @@ TOTAL = 97 * 4
 """Rows of the small days that converging may touch: a record for every wind bid, and a calculation per model."""
 BAD_PERIOD, BIDS_OF_BAD_PERIOD, RECORDS_OF_BAD_PERIOD, FARMS_OF_BAD_PERIOD = 11, 27, 24, 12
 """Of 2025-06-06: its largest settlement period."""
-HASTY = Pace(statement_timeout_seconds=0.4, attempts=1, backoff_seconds=0)
+HASTY = WorkLimits(statement_timeout_seconds=0.4, attempts=1, backoff_seconds=0)
 """Converging the small days takes 0.04 s on SQLite, whose statements share the time; less for each on PostgreSQL."""
 only_postgres = pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
 
 
-def works(engine: Engine, **more: Any) -> Works:
+def works(engine: Engine, **more: Any) -> SpanRunner:
     """The work on all layers of days, as a run does it."""
     given: dict[str, Any] = {
         "layers": DAILY_LAYERS,
         "scope": lambda days: Scope(days, CurtailmentRule.SO_FLAGGED),
-        "journal": Journal(engine, "ann"),
-        "pace": Pace(backoff_seconds=0),
+        "work_log": WorkLog(engine, "ann"),
+        "limits": WorkLimits(backoff_seconds=0),
     }
-    return Works(engine=engine, now=lambda: NOW, **{**given, **more})
+    return SpanRunner(engine=engine, now=lambda: NOW, **{**given, **more})
 
 
-def run(engine: Engine, *spans: Days, **more: Any) -> list[Finished]:
+def run(engine: Engine, *spans: Days, **more: Any) -> list[SpanResult]:
     return list(works(engine, **more).run(spans or (SMALL_DAYS,)))
 
 
@@ -107,9 +107,9 @@ def calculations(engine: Engine) -> Counter[tuple[Any, ...]]:
     return contents(engine, historical_bitcoin_calculations)[TABLE]
 
 
-def changes_of(finished: Sequence[Finished]) -> Changes:
+def changes_of(finished: Sequence[SpanResult]) -> Changes:
     """What was done to calculations."""
-    return sum((end.repair.changes_of(TABLE) for end in finished if end.repair), Changes())
+    return sum((end.converged.changes_of(TABLE) for end in finished if end.converged), Changes())
 
 
 def daily_sums_are_those_of_the_calculations(engine: Engine) -> bool:
@@ -149,7 +149,7 @@ def test_a_settlement_period_that_never_ends_is_named_and_done_when_the_fault_is
     before = contents(small_days, *TABLES)
     empty_layers(small_days)
     make_endless(small_days, JUNE_6, BAD_PERIOD)
-    work = works(small_days, pace=HASTY)
+    work = works(small_days, limits=HASTY)
 
     # when
     finished = list(work.run([SMALL_DAYS]))
@@ -166,14 +166,14 @@ def test_a_settlement_period_that_never_ends_is_named_and_done_when_the_fault_is
     assert list(sixth.failures) == [JUNE_6]
     (reason,) = sixth.failures[JUNE_6]
     assert reason.startswith(f"2025-06-06 period {BAD_PERIOD}: timed out: ")
-    assert sixth.repair is not None
-    assert list(sixth.repair.unfit[TABLE]) == [JUNE_6]
+    assert sixth.converged is not None
+    assert list(sixth.converged.unfit[TABLE]) == [JUNE_6]
     unfit = {JUNE_6: "2025-06-06: not all settlement periods of curtailment_records are right"}
-    assert sixth.repair.unfit["curtailment_records"] == unfit
+    assert sixth.converged.unfit["curtailment_records"] == unfit
     assert changes_of(finished).inserted == sum(good.values())
     assert scalar(small_days, "SELECT count(*) FROM bitcoin_daily_summaries") == 2 * len(MODELS)
     assert daily_sums_are_those_of_the_calculations(small_days)
-    # the journal says the same: at least eight time-outs, from two days down to one period
+    # the work_log says the same: at least eight time-outs, from two days down to one period
     june = progress(small_days)["2025-06"]
     failed = BIDS_OF_BAD_PERIOD * 4
     assert figures(june) == ("failed", TOTAL, TOTAL - failed, failed)
@@ -198,7 +198,7 @@ def test_rows_that_the_database_refuses_are_tried_again_then_named(small_days: E
     empty_layers(small_days)
     forbid(small_days, TABLE, f"NEW.settlement_date = '{JUNE_6}' AND NEW.settlement_period = {BAD_PERIOD}")
 
-    finished = run(small_days, pace=Pace(attempts=2, backoff_seconds=0))
+    finished = run(small_days, limits=WorkLimits(attempts=2, backoff_seconds=0))
 
     (reason,) = finished[-1].failures[JUNE_6]
     assert reason.startswith(f"2025-06-06 period {BAD_PERIOD}: ")
@@ -213,13 +213,13 @@ def test_summaries_that_fail_are_named_though_every_calculation_is_made(small_da
     empty_layers(small_days)
     forbid(small_days, "daily_summaries", f"NEW.summary_date = '{JUNE_6}'")
 
-    finished = run(small_days, pace=Pace(attempts=1))
+    finished = run(small_days, limits=WorkLimits(attempts=1))
 
     assert calculations(small_days) == before[TABLE]
     assert [list(end.failures) for end in finished] == [[], [JUNE_6]]
     (reason,) = finished[-1].failures[JUNE_6]
     assert reason.startswith("2025-06-06 summaries: ")
-    assert finished[-1].repair is None
+    assert finished[-1].converged is None
     assert scalar(small_days, "SELECT count(*) FROM daily_summaries") == 1
     june = progress(small_days)["2025-06"]
     assert (june.status, june.error_details) == ("failed", reason)
@@ -277,7 +277,7 @@ def test_small_batches_do_the_same(small_days: Engine) -> None:
             )
 
     event.listen(small_days, "after_cursor_execute", note)
-    finished = run(small_days, pace=Pace(batch_size=10))
+    finished = run(small_days, limits=WorkLimits(batch_size=10))
 
     # Every period with bids has more than 10 rows, so that each is a transaction of its own.
     periods = scalar(
@@ -294,27 +294,27 @@ def test_difficult_days_that_begin_with_few_periods_end_the_same(small_days: Eng
     before = contents(small_days, *TABLES)
     empty_layers(small_days)
 
-    finished = run(small_days, pace=Pace(periods_at_first=5))
+    finished = run(small_days, limits=WorkLimits(periods_at_first=5))
 
     assert [(end.days.first, end.failures) for end in finished] == [(JUNE_6, {}), (JUNE_7, {})]
     assert changes_of(finished).inserted == sum(before[TABLE].values())
     for end in finished:
-        assert end.repair is not None
-        assert not any(end.repair.unfit.values())
-        assert end.repair.evidence[TABLE, "S9", str(end.days)].rows > 0
+        assert end.converged is not None
+        assert not any(end.converged.unfit.values())
+        assert end.converged.contents[TABLE, "S9", str(end.days)].rows > 0
     assert contents(small_days, *TABLES) == before
 
 
 @only_postgres
 def test_faults_beside_work_that_goes_on_do_not_disturb_it(small_days: Engine) -> None:
-    """Three at once, which all note their time-outs of the same month in the journal."""
+    """Three at once, which all note their time-outs of the same month in the work_log."""
     before = contents(small_days, *TABLES)
     empty_layers(small_days)
     bad = {(JUNE_6, 5), (JUNE_6, BAD_PERIOD), (JUNE_7, 36)}
     where = " OR ".join(f"NEW.settlement_date = '{day}' AND NEW.settlement_period = {period}" for day, period in bad)
     add_trigger(small_days, TABLE, "PERFORM pg_sleep(600)", "", where)
 
-    finished = run(small_days, pace=replace(HASTY, concurrency=3, periods_at_first=4))
+    finished = run(small_days, limits=replace(HASTY, concurrency=3, periods_at_first=4))
 
     good = {row: n for row, n in before[TABLE].items() if row[:2] not in bad}
     assert calculations(small_days) == Counter(good)
@@ -332,7 +332,7 @@ def test_several_days_are_done_three_chunks_at_once(small_days: Engine) -> None:
     days = Days(date(2025, 6, 4), date(2025, 6, 9))
     ingest(small_days, [day for day in days if day not in SMALL_DAYS])
 
-    finished = run(small_days, days, pace=Pace(batch_size=3000, concurrency=3))
+    finished = run(small_days, days, limits=WorkLimits(batch_size=3000, concurrency=3))
 
     assert {day for end in finished for day in end.days} == set(days)
     assert len(finished) > 3
@@ -368,8 +368,8 @@ def test_work_on_some_periods_leaves_the_others_alone(small_days: Engine) -> Non
     assert changes_of(finished) == Changes(inserted=22 * len(MODELS), removed=1)
     assert daily_sums_are_those_of_the_calculations(small_days)
     # The day as a whole is not right, and is not said to be.
-    assert sixth.repair is not None
-    assert list(sixth.repair.unfit[TABLE]) == [JUNE_6]
+    assert sixth.converged is not None
+    assert list(sixth.converged.unfit[TABLE]) == [JUNE_6]
     assert figures(progress(small_days)["2025-06"]) == ("completed", (27 + 18) * 4, (27 + 18) * 4, 0)
 
 
@@ -395,9 +395,9 @@ def test_work_on_one_triple_mends_it_and_says_that_the_day_is_right(small_days: 
 
     (finished,) = run(small_days, Days(JUNE_6, JUNE_6), periods=(11, 11), farm="T_PNYCW-1")
 
-    assert finished.repair is not None
+    assert finished.converged is not None
     assert finished.failures == {}
-    assert not any(finished.repair.unfit.values())
+    assert not any(finished.converged.unfit.values())
     assert contents(small_days, *TABLES) == before
 
 
@@ -405,7 +405,7 @@ def test_only_the_calculations_of_the_chosen_models_are_made(small_days: Engine)
     before = calculations(small_days)
     execute(small_days, f"DELETE FROM {TABLE}")
 
-    run(small_days, only={"S9"}, pace=Pace(periods_at_first=10))
+    run(small_days, only={"S9"}, limits=WorkLimits(periods_at_first=10))
 
     assert calculations(small_days) == Counter({row: n for row, n in before.items() if row[3] == "S9"})
     assert figures(progress(small_days)["2025-06"]) == ("completed", 97 * 2, 97 * 2, 0)
@@ -415,7 +415,7 @@ def test_work_on_a_layer_alone_touches_no_other(small_days: Engine) -> None:
     before = contents(small_days, *TABLES)
     execute(small_days, f"DELETE FROM {TABLE}", "DELETE FROM daily_summaries")
 
-    run(small_days, layers=[CALCULATIONS], pace=Pace(batch_size=10))
+    run(small_days, layers=[CALCULATIONS], limits=WorkLimits(batch_size=10))
 
     assert contents(small_days, *TABLES) == {**before, "daily_summaries": Counter()}
 
@@ -425,18 +425,18 @@ def test_summaries_of_months_and_years_are_made_right_and_the_journal_of_the_day
     small_days: Engine, layers: Sequence[Any]
 ) -> None:
     before = contents(small_days, *TABLES)
-    journal = Journal(small_days, "ann")
-    run(small_days, Days(JUNE_6, JUNE_6), journal=journal)
+    work_log = WorkLog(small_days, "ann")
+    run(small_days, Days(JUNE_6, JUNE_6), work_log=work_log)
     noted = progress(small_days)
     execute(small_days, *(f"DELETE FROM {layer.name}" for layer in layers))
     assert all(layer.grain is not DAY for layer in layers)
     span = layers[0].grain.whole(SMALL_DAYS)
 
-    finished = run(small_days, span, layers=layers, journal=journal)
+    finished = run(small_days, span, layers=layers, work_log=work_log)
 
     assert [(end.days, end.failures) for end in finished] == [(span, {})]
-    assert finished[0].repair is not None
-    assert sum(made.inserted for made in finished[0].repair.changes.values()) == len(MODELS) + 1
+    assert finished[0].converged is not None
+    assert sum(made.inserted for made in finished[0].converged.changes.values()) == len(MODELS) + 1
     assert contents(small_days, *TABLES) == before
     assert progress(small_days) == noted
 
@@ -448,9 +448,9 @@ def test_summaries_of_a_month_that_fail_are_named_and_the_next_month_is_done(sma
 
     failed, done = run(small_days, *months, layers=MONTHLY_LAYERS)
 
-    assert failed.repair is None
+    assert failed.converged is None
     assert list(failed.failures) == [JUNE_DAYS.first]
     (reason,) = failed.failures[JUNE_DAYS.first]
     assert reason.startswith("2025-06-01..2025-06-30: ")
     assert (done.days, done.failures) == (months[1], {})
-    assert done.repair is not None
+    assert done.converged is not None

@@ -9,7 +9,7 @@ from rich.console import Console
 from sqlalchemy import Engine
 
 from recon_assets.database.engine import open_engine
-from recon_assets.database.work_log import Journal, MonthProgress, Phase
+from recon_assets.database.work_log import MonthProgress, Phase, WorkLog
 from recon_assets.errors import SchemaError
 from recon_assets.reports.work_view import FINISHED_SHOWN, render, watch, watch_facts
 from recon_assets_tests.support.steps import NOW
@@ -29,7 +29,7 @@ def month(
     worker: str | None = WORKER,
     error: str | None = None,
 ) -> MonthProgress:
-    """A row of the journal; `started` and `seen` are seconds before NOW."""
+    """A row of the work_log; `started` and `seen` are seconds before NOW."""
 
     def ago(seconds: float | None) -> datetime | None:
         return None if seconds is None else NOW - timedelta(seconds=seconds)
@@ -222,7 +222,7 @@ def drawn(
 def test_a_single_frame_is_drawn_when_asked_for_or_without_a_terminal(
     engine: Engine, once: bool, is_terminal: bool
 ) -> None:
-    Journal(engine, WORKER, lambda: NOW).begin(Phase.READING, {"2025-06": 1_440})
+    WorkLog(engine, WORKER, lambda: NOW).begin(Phase.READING, {"2025-06": 1_440})
 
     said = drawn(engine, once=once, is_terminal=is_terminal)
 
@@ -233,15 +233,15 @@ def test_a_single_frame_is_drawn_when_asked_for_or_without_a_terminal(
 
 def test_every_frame_is_of_the_journal_as_it_is_until_ctrl_c(engine: Engine) -> None:
     # given somebody who works on a month between two frames
-    journal = Journal(engine, WORKER, lambda: NOW - timedelta(seconds=10))
-    journal.begin(Phase.CONVERGING, {"2025-06": 100})
+    work_log = WorkLog(engine, WORKER, lambda: NOW - timedelta(seconds=10))
+    work_log.begin(Phase.CONVERGING, {"2025-06": 100})
     pauses = []
 
     def work(seconds: float) -> None:
         pauses.append(seconds)
         if len(pauses) == 3:
             raise KeyboardInterrupt
-        journal.advance("2025-06", 25)
+        work_log.advance("2025-06", 25)
 
     # when
     said = drawn(engine, once=False, is_terminal=True, sleep=work)

@@ -44,7 +44,7 @@ ENDLESS = "WITH RECURSIVE endless(n) AS (SELECT 1 UNION ALL SELECT n % 7 + 1 FRO
 """A query that never ends, on either engine."""
 
 INVISIBLE = {"id", "created_at", "updated_at", "last_updated", "calculated_at"}
-"""Columns in which a repaired row may differ from the one that was lost."""
+"""Columns in which a converged row may differ from the one that was lost."""
 
 
 def ingest(engine: Engine, days: Iterable[date], folder: Path = JUNE, now: datetime = NOW) -> list[IngestedDay]:

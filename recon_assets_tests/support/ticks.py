@@ -29,10 +29,10 @@ from dagster._core.storage.root import LocalArtifactStorage
 from dagster._core.storage.runs import InMemoryRunStorage
 from dagster._core.storage.schedules import SqliteScheduleStorage
 
-from recon_assets.database.limits import Pace
+from recon_assets.database.limits import WorkLimits
 from recon_assets.orchestration.active_runs import RANGE_TAGS
 from recon_assets.orchestration.build import build_defs
-from recon_assets.orchestration.resource import WORKBENCH, Workbench
+from recon_assets.orchestration.resource import RESOURCE_KEY, ReconResource
 from recon_assets.orchestration.retry_state import read_cursor
 from recon_assets.settings import Unattended
 from recon_assets_tests.support.steps import NOW
@@ -42,13 +42,13 @@ EVERYTHING = Unattended(everything=True, tick_seconds=60)
 
 
 @dataclass
-class WorkbenchAt(Workbench):
-    """A workbench at a moment that the test chooses."""
+class WorkbenchAt(ReconResource):
+    """A resource at a moment that the test chooses."""
 
     moment: datetime = datetime(2026, 1, 15, tzinfo=UTC)
 
     def now(self) -> datetime:
-        """See Workbench."""
+        """See ReconResource."""
         return self.moment
 
     def wait(self, **time: float) -> None:
@@ -56,10 +56,10 @@ class WorkbenchAt(Workbench):
         self.moment += timedelta(**time)
 
 
-def at_noon(workbench: Workbench) -> WorkbenchAt:
-    """The same workbench at noon of 2026-01-15, which tries nothing twice."""
-    settings = replace(workbench.settings, pace=Pace(attempts=1))
-    return WorkbenchAt(settings, workbench.engine, moment=NOW)
+def at_noon(resource: ReconResource) -> WorkbenchAt:
+    """The same resource at noon of 2026-01-15, which tries nothing twice."""
+    settings = replace(resource.settings, limits=WorkLimits(attempts=1))
+    return WorkbenchAt(settings, resource.engine, moment=NOW)
 
 
 @contextmanager
@@ -84,13 +84,13 @@ class Sensor:
     """A sensor of a code location, which remembers its cursor from tick to tick, as the daemon does."""
 
     name: str
-    workbench: Workbench
+    resource: ReconResource
     instance: dg.DagsterInstance
     cursor: str | None = None
     defs: dg.Definitions = field(init=False)
 
     def __post_init__(self) -> None:
-        self.defs = build_defs(self.workbench, EVERYTHING)
+        self.defs = build_defs(self.resource, EVERYTHING)
 
     def tick(self) -> SensorExecutionData:
         """One tick."""
@@ -98,7 +98,7 @@ class Sensor:
             instance=self.instance,
             cursor=self.cursor,
             repository_def=self.defs.get_repository_def(),
-            resources={WORKBENCH: self.workbench},
+            resources={RESOURCE_KEY: self.resource},
             sensor_name=self.name,
         )
         with context:

@@ -8,7 +8,7 @@ import dagster as dg
 from recon_assets.orchestration.active_runs import RANGE_TAGS
 from recon_assets.orchestration.build import build_defs
 from recon_assets.orchestration.reconciliation import QUIET
-from recon_assets.orchestration.resource import Workbench
+from recon_assets.orchestration.resource import ReconResource
 from recon_assets.orchestration.specs import WIND_BIDS, layer_assets
 from recon_assets.reconcile.layer import DAY
 
@@ -17,10 +17,10 @@ DAILY_ASSETS = [WIND_BIDS, *DAILY_LAYERS]
 
 
 def launch(
-    workbench: Workbench, instance: dg.DagsterInstance, assets: list[dg.AssetKey], first: str = "", last: str = ""
+    resource: ReconResource, instance: dg.DagsterInstance, assets: list[dg.AssetKey], first: str = "", last: str = ""
 ) -> dg.ExecuteInProcessResult:
     """Materializes assets in one run: without a partition, of one, or of the range from `first` to `last`."""
-    job = build_defs(workbench).resolve_implicit_global_asset_job_def()
+    job = build_defs(resource).resolve_implicit_global_asset_job_def()
     return job.execute_in_process(
         instance=instance,
         asset_selection=assets,

@@ -5,7 +5,7 @@ from dagster._core.storage.asset_check_execution_record import AssetCheckExecuti
 
 from recon_assets.orchestration.active_runs import ASKED_BY, active_runs
 from recon_assets.orchestration.checks import CHECKS
-from recon_assets.orchestration.instance import keep_house
+from recon_assets.orchestration.instance import housekeeping
 from recon_assets.orchestration.jobs import AUDIT_JOB
 from recon_assets.orchestration.retry_state import read_cursor, write_cursor
 
@@ -27,7 +27,7 @@ def audit_sensor(tick_seconds: int) -> dg.SensorDefinition:
 
 def find_unchecked_work(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
     """Waits for one tick without anything new, in which the automation may ask for what follows."""
-    keep_house(context.instance)
+    housekeeping(context.instance)
     made, judged = newest_materialization(context.instance), _oldest_evaluation(context.instance)
     seen = read_cursor(context.cursor).get("made")
     if made is None or judged > made:

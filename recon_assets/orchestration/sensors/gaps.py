@@ -20,14 +20,14 @@ from recon_assets.domain.settlement import (
     london_day,
     periods_in,
 )
-from recon_assets.orchestration.active_runs import ASKED_BY, RANGE_TAGS, active_runs, days_in_flight, days_of_tags
+from recon_assets.orchestration.active_runs import ASKED_BY, RANGE_TAGS, active_days, active_runs, days_of_tags
 from recon_assets.orchestration.failed_runs import reasons_of
-from recon_assets.orchestration.instance import keep_house
+from recon_assets.orchestration.instance import housekeeping
 from recon_assets.orchestration.jobs import DIFFICULTY_JOB, INGEST_JOB, LAYER_JOBS
-from recon_assets.orchestration.resource import WORKBENCH, Workbench
-from recon_assets.orchestration.retry_state import Attempts, month_spans, read_cursor, write_cursor
+from recon_assets.orchestration.resource import RESOURCE_KEY, ReconResource
+from recon_assets.orchestration.retry_state import RetryState, month_spans, read_cursor, write_cursor
 from recon_assets.orchestration.specs import WIND_BIDS, calculations_key
-from recon_assets.reconcile.constraints import guards
+from recon_assets.reconcile.constraints import constraints_fingerprint
 from recon_assets.reconcile.gaps import Gap, GapRange, calculation_gaps, ranges
 from recon_assets.reconcile.layer import DAY
 from recon_assets.reconcile.layers import CURTAILMENT
@@ -61,7 +61,7 @@ def calculation_gap_sensor(tick_seconds: int) -> dg.SensorDefinition:
         name=CALCULATION_GAPS,
         jobs=[LAYER_JOBS[DAY], DIFFICULTY_JOB],
         evaluation_fn=find_calculation_gaps,
-        required_resource_keys={WORKBENCH},
+        required_resource_keys={RESOURCE_KEY},
         minimum_interval_seconds=tick_seconds,
         default_status=dg.DefaultSensorStatus.RUNNING,
         description="Asks for runs that fill exactly the records and calculations that are missing, wrong or orphaned, "
@@ -71,10 +71,10 @@ def calculation_gap_sensor(tick_seconds: int) -> dg.SensorDefinition:
 
 def find_calculation_gaps(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
     """Reads one year of the state; a tick on four years of history stays below 3 s that way."""
-    keep_house(context.instance)
-    bench: Workbench = getattr(context.resources, WORKBENCH)
-    now, at = bench.now(), read_cursor(context.cursor).get("year")
-    with transactions.reading(bench.engine) as connection:
+    housekeeping(context.instance)
+    resource: ReconResource = getattr(context.resources, RESOURCE_KEY)
+    now, at = resource.now(), read_cursor(context.cursor).get("year")
+    with transactions.reading(resource.engine) as connection:
         first, last = first_day(connection), last_day(connection)
     if first is None or last is None:
         return dg.SkipReason("Nothing is stored yet.")
@@ -82,26 +82,26 @@ def find_calculation_gaps(context: dg.SensorEvaluationContext) -> dg.SensorResul
     year = at if isinstance(at, int) and at in years else last.year
     days = Days(max(first, date(year, 1, 1)), min(last, date(year, 12, 31)))
     # Before the rows: a run that ends in between has filled what it was asked for, and is not to be asked again.
-    in_flight = days_in_flight(context.instance, _repository(context), [_records(), *_calculations(bench)])
-    gaps, unknown = find_gaps(bench, days, now)
+    in_flight = active_days(context.instance, _repository(context), [_records(), *_calculations(resource)])
+    gaps, unknown = find_gaps(resource, days, now)
 
-    attempts = Attempts.load(PAUSES, context.cursor)
-    attempts.forget(days, gaps)
+    retry_state = RetryState.load(PAUSES, context.cursor)
+    retry_state.forget(days, gaps)
     ready = {day: gap.fingerprint for day, gap in gaps.items() if day not in unknown}
-    due = _due(attempts, ready, in_flight, context.instance, CALCULATION_GAPS, now)
+    due = _due(retry_state, ready, in_flight, context.instance, CALCULATION_GAPS, now)
     asked = ranges(gaps, due)[:RUNS_A_TICK]
     for span in asked:
         for day in span.days:
-            attempts.ask(day, ready[day], now)
+            retry_state.ask(day, ready[day], now)
     requests = [_convergence(span) for span in asked]
-    if unknown and bench.settings.mempool_api_url is not None:
+    if unknown and resource.settings.mempool_api_url is not None:
         hour = now.strftime("%Y-%m-%dT%H")
         requests.append(dg.RunRequest(run_key=f"difficulty {hour}", job_name=DIFFICULTY_JOB.name))
     following = year - 1 if year - 1 in years else last.year
-    said = f"{days}: {_spell(gaps)} not right, {_spell(in_flight & set(gaps))} in flight; {attempts}."
+    said = f"{days}: {_format(gaps)} not right, {_format(in_flight & set(gaps))} in flight; {retry_state}."
     if unknown:
-        said += f" The difficulty of {_spell(unknown)} is not known."
-    return _result(requests, write_cursor(year=following, days=attempts.dump()), said)
+        said += f" The difficulty of {_format(unknown)} is not known."
+    return _result(requests, write_cursor(year=following, days=retry_state.dump()), said)
 
 
 def ingest_gap_sensor(tick_seconds: int, *, starts: bool) -> dg.SensorDefinition:
@@ -110,7 +110,7 @@ def ingest_gap_sensor(tick_seconds: int, *, starts: bool) -> dg.SensorDefinition
         name=INGEST_GAPS,
         job=INGEST_JOB,
         evaluation_fn=find_unread_days,
-        required_resource_keys={WORKBENCH},
+        required_resource_keys={RESOURCE_KEY},
         minimum_interval_seconds=tick_seconds,
         default_status=dg.DefaultSensorStatus.RUNNING if starts else dg.DefaultSensorStatus.STOPPED,
         description="Asks for runs that read settlement days which were never ingested, or not whole, from Elexon (or "
@@ -120,13 +120,13 @@ def ingest_gap_sensor(tick_seconds: int, *, starts: bool) -> dg.SensorDefinition
 
 def find_unread_days(context: dg.SensorEvaluationContext) -> dg.SensorResult:
     """The days that the source can have are those that are over and published, or recorded."""
-    keep_house(context.instance)
-    bench: Workbench = getattr(context.resources, WORKBENCH)
-    now = bench.now()
+    housekeeping(context.instance)
+    resource: ReconResource = getattr(context.resources, RESOURCE_KEY)
+    now = resource.now()
     days = Days(FIRST_DAY, london_day(now) - timedelta(days=1))
-    in_flight = days_in_flight(context.instance, _repository(context), [WIND_BIDS])
-    found = settlement_days(bench.engine, bench.scope(days), now)
-    can_have = bench.elexon.source.can_have
+    in_flight = active_days(context.instance, _repository(context), [WIND_BIDS])
+    found = settlement_days(resource.engine, resource.scope(days), now)
+    can_have = resource.elexon.source.can_have
     unread = {
         day: f"{state}:{','.join(map(str, found.unproven.get(day, ())))}"
         for day, state in found.days.items()
@@ -134,23 +134,23 @@ def find_unread_days(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         and len(due_periods(day, now)) == periods_in(day)
         and can_have(day)
     }
-    attempts = Attempts.load(PATIENT_PAUSES, context.cursor)
-    attempts.forget(days, unread)
-    due = _due(attempts, unread, in_flight, context.instance, INGEST_GAPS, now)
-    said = f"{_spell(unread)} to be read, {_spell(in_flight & set(unread))} in flight; {attempts}."
+    retry_state = RetryState.load(PATIENT_PAUSES, context.cursor)
+    retry_state.forget(days, unread)
+    due = _due(retry_state, unread, in_flight, context.instance, INGEST_GAPS, now)
+    said = f"{_format(unread)} to be read, {_format(in_flight & set(unread))} in flight; {retry_state}."
     spans = [] if active_runs(context.instance, INGEST_GAPS) else month_spans(due)[:1]
     for span in spans:
         for day in span:
-            attempts.ask(day, unread[day], now)
+            retry_state.ask(day, unread[day], now)
     requests = [dg.RunRequest(job_name=INGEST_JOB.name, tags={**_range(span), ASKED_BY: INGEST_GAPS}) for span in spans]
-    return _result(requests, write_cursor(days=attempts.dump()), said)
+    return _result(requests, write_cursor(days=retry_state.dump()), said)
 
 
-def find_gaps(bench: Workbench, days: Days, now: datetime) -> tuple[dict[date, Gap], set[date]]:
+def find_gaps(resource: ReconResource, days: Days, now: datetime) -> tuple[dict[date, Gap], set[date]]:
     """What of the days' records and calculations is not right; and which of these days lack their difficulty."""
-    state = reconciled_state(bench.engine, bench.scope(days), now, ())
-    with transactions.reading(bench.engine) as connection:
-        gaps = calculation_gaps(state, guards(connection))
+    state = reconciled_state(resource.engine, resource.scope(days), now, ())
+    with transactions.reading(resource.engine) as connection:
+        gaps = calculation_gaps(state, constraints_fingerprint(connection))
         history = difficulty_history(connection) if gaps else None
     return gaps, {day for day in gaps if history is not None and _is_unknown(history, day, now)}
 
@@ -162,7 +162,7 @@ def _is_unknown(history: DifficultyHistory, day: date, now: datetime) -> bool:
 
 
 def _due(
-    attempts: Attempts,
+    retry_state: RetryState,
     gaps: Mapping[date, str],
     in_flight: Collection[date],
     instance: dg.DagsterInstance,
@@ -171,12 +171,12 @@ def _due(
 ) -> list[date]:
     """The days that may be asked for; those that were tried often enough are given up, with their last reason."""
     idle = {day: content for day, content in gaps.items() if day not in in_flight}
-    exhausted = [day for day, content in idle.items() if attempts.is_exhausted(day, content)]
+    exhausted = [day for day, content in idle.items() if retry_state.is_exhausted(day, content)]
     if exhausted:
         reasons = _last_reasons(instance, sensor)
         for day in exhausted:
-            attempts.give_up(day, reasons.get(day, "its runs ended without a reason"))
-    return [day for day, content in idle.items() if attempts.is_due(day, content, now)]
+            retry_state.give_up(day, reasons.get(day, "its runs ended without a reason"))
+    return [day for day, content in idle.items() if retry_state.is_due(day, content, now)]
 
 
 def _last_reasons(instance: dg.DagsterInstance, sensor: str) -> dict[date, str]:
@@ -211,8 +211,8 @@ def _records() -> dg.AssetKey:
     return dg.AssetKey(CURTAILMENT.name)
 
 
-def _calculations(bench: Workbench) -> list[dg.AssetKey]:
-    return [calculations_key(model) for model in bench.scope(Days(FIRST_DAY, FIRST_DAY)).models]
+def _calculations(resource: ReconResource) -> list[dg.AssetKey]:
+    return [calculations_key(model) for model in resource.scope(Days(FIRST_DAY, FIRST_DAY)).models]
 
 
 def _repository(context: dg.SensorEvaluationContext) -> dg.RepositoryDefinition:
@@ -221,7 +221,7 @@ def _repository(context: dg.SensorEvaluationContext) -> dg.RepositoryDefinition:
     return context.repository_def
 
 
-def _spell(days: Collection[date]) -> str:
+def _format(days: Collection[date]) -> str:
     """Days for people: how many, and which where these are few spans."""
     spans = contiguous(list(days))
     which = f" ({', '.join(map(str, spans))})" if 0 < len(spans) <= 3 else ""

@@ -9,10 +9,10 @@ from sqlalchemy.exc import DBAPIError
 
 from recon_assets.database.failures import failure_of
 from recon_assets.errors import ReconError
-from recon_assets.orchestration.alert_conditions import problems
+from recon_assets.orchestration.alert_conditions import alert_conditions
 from recon_assets.orchestration.alerts import AlertError, Alerts
-from recon_assets.orchestration.incidents import Incident, Message, Problem, closing, compare, opening
-from recon_assets.orchestration.instance import keep_house
+from recon_assets.orchestration.incidents import AlertCondition, Incident, Message, closing, compare, opening
+from recon_assets.orchestration.instance import housekeeping
 from recon_assets.orchestration.resource import Opener
 from recon_assets.orchestration.retry_state import read_cursor, write_cursor
 from recon_assets.settings import Settings
@@ -24,17 +24,17 @@ def incident_sensor(tick_seconds: int, settings: Callable[[], Settings], opened:
     """Tells people of what stays broken; the database, which `opened` reaches, may be what is."""
 
     def tell_news(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
-        keep_house(context.instance)
+        housekeeping(context.instance)
         urls, now = settings().alert_urls, datetime.now(UTC)
         if not urls:
             return dg.SkipReason("RECON_ALERT_URLS is empty: nobody is told.")
         known = [Incident.load(kept) for kept in read_cursor(context.cursor).get("open", [])]
         try:
-            with opened() as bench:
-                now = bench.now()
-                found = problems(context.instance, bench, now)
+            with opened() as resource:
+                now = resource.now()
+                found = alert_conditions(context.instance, resource, now)
         except (ReconError, DBAPIError) as error:
-            found = [_unreachable(error), *(replace(was.problem, is_news=False) for was in known)]
+            found = [_unreachable(error), *(replace(was.condition, is_news=False) for was in known)]
         return _tell_of(context, Alerts(urls), known, found, now)
 
     return dg.SensorDefinition(
@@ -47,16 +47,16 @@ def incident_sensor(tick_seconds: int, settings: Callable[[], Settings], opened:
     )
 
 
-def _unreachable(error: ReconError | DBAPIError) -> Problem:
+def _unreachable(error: ReconError | DBAPIError) -> AlertCondition:
     reason = str(error) if isinstance(error, ReconError) else failure_of(error).reason
-    return Problem("database", "cannot be used", None, reason, "recon doctor")
+    return AlertCondition("database", "cannot be used", None, reason, "recon doctor")
 
 
 def _tell_of(
     context: dg.SensorEvaluationContext,
     alerts: Alerts,
     known: Sequence[Incident],
-    found: Sequence[Problem],
+    found: Sequence[AlertCondition],
     now: datetime,
 ) -> dg.SensorResult:
     """The cursor has the open incidents: what could not be told is told by the next tick."""

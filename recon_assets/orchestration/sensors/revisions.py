@@ -16,9 +16,9 @@ from recon_assets.database.tables import proof_of_fetch
 from recon_assets.domain.settlement import Days, day_starts_at, london_day
 from recon_assets.orchestration.active_runs import ASKED_BY, active_runs
 from recon_assets.orchestration.events import every_record
-from recon_assets.orchestration.instance import keep_house
-from recon_assets.orchestration.resource import WORKBENCH, Workbench
-from recon_assets.orchestration.retry_state import Attempts, write_cursor
+from recon_assets.orchestration.instance import housekeeping
+from recon_assets.orchestration.resource import RESOURCE_KEY, ReconResource
+from recon_assets.orchestration.retry_state import RetryState, write_cursor
 from recon_assets.orchestration.specs import WIND_BIDS
 from recon_assets.orchestration.verification_job import VerifyDays, verify_days, verify_settlement_days
 from recon_assets.reconcile.layer import MONTH
@@ -42,7 +42,7 @@ def revision_sensor(tick_seconds: int, *, starts: bool) -> dg.SensorDefinition:
         name=REVISIONS,
         job=verify_days,
         evaluation_fn=find_days_to_compare,
-        required_resource_keys={WORKBENCH},
+        required_resource_keys={RESOURCE_KEY},
         minimum_interval_seconds=tick_seconds,
         default_status=dg.DefaultSensorStatus.RUNNING if starts else dg.DefaultSensorStatus.STOPPED,
         description="Has the last 7 days compared with Elexon's acceptance volumes every day, and the month before "
@@ -52,13 +52,13 @@ def revision_sensor(tick_seconds: int, *, starts: bool) -> dg.SensorDefinition:
 
 def find_days_to_compare(context: dg.SensorEvaluationContext) -> dg.SensorResult:
     """A day's last comparison is the newest observation of its partition of `wind_bids`."""
-    keep_house(context.instance)
-    bench: Workbench = getattr(context.resources, WORKBENCH)
-    now = bench.now()
-    turns = _turns(bench, now)
+    housekeeping(context.instance)
+    resource: ReconResource = getattr(context.resources, RESOURCE_KEY)
+    now = resource.now()
+    turns = _turns(resource, now)
     compared = _last_compared(context.instance, now - LONGEST_TURN)
     due = {day: turn for day, (turn, since) in turns.items() if compared.get(day, EVER) < since}
-    attempts = Attempts.load(PAUSES, context.cursor)
+    attempts = RetryState.load(PAUSES, context.cursor)
     attempts.forget(turns, due)
     waiting = [day for day in sorted(due, reverse=True) if attempts.is_due(day, due[day], now)]
     said = f"{len(due)} of {len(turns)} days are to be compared, {len(waiting)} of them now."
@@ -80,13 +80,13 @@ def find_days_to_compare(context: dg.SensorEvaluationContext) -> dg.SensorResult
 EVER = datetime.min.replace(tzinfo=UTC)
 
 
-def _turns(bench: Workbench, now: datetime) -> Mapping[date, tuple[str, datetime]]:
+def _turns(resource: ReconResource, now: datetime) -> Mapping[date, tuple[str, datetime]]:
     """The days that are looked at from time to time: the name of their present turn, and since when it lasts."""
     today = london_day(now)
     recent = Days(today - timedelta(days=RECENT_DAYS), today - timedelta(days=1))
     month = Days.of_month(MONTH.label(today.replace(day=1) - timedelta(days=1)))
     monday = today - timedelta(days=today.weekday())
-    with transactions.reading(bench.engine) as connection:
+    with transactions.reading(resource.engine) as connection:
         ingested = distinct_days(connection, proof_of_fetch)
     turns: dict[date, tuple[str, datetime]] = {}
     for day in ingested:
@@ -94,7 +94,7 @@ def _turns(bench: Workbench, now: datetime) -> Mapping[date, tuple[str, datetime
             turns[day] = f"day {today}", day_starts_at(today)
         elif day in month:
             turns[day] = f"week {monday}", day_starts_at(monday)
-    can_have = bench.elexon.source.can_have
+    can_have = resource.elexon.source.can_have
     return {day: turn for day, turn in turns.items() if can_have(day)}
 
 

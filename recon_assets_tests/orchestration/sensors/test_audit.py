@@ -5,7 +5,7 @@ from sqlalchemy import Engine
 from recon_assets.orchestration.active_runs import ASKED_BY
 from recon_assets.orchestration.checks import CHECKS
 from recon_assets.orchestration.reconciliation import Options, Reconciliation
-from recon_assets.orchestration.resource import Workbench
+from recon_assets.orchestration.resource import ReconResource
 from recon_assets.orchestration.specs import WIND_BIDS, WIND_BM_UNITS
 from recon_assets_tests.support.steps import SMALL_DAYS
 from recon_assets_tests.support.ticks import Sensor
@@ -18,8 +18,8 @@ NOT_YET = "Waits for a quiet minute."
 
 
 @pytest.fixture
-def audits(workbench: Workbench, small_days: Engine, instance: dg.DagsterInstance) -> Sensor:
-    return Sensor("audit_sensor", workbench, instance)
+def audits(resource: ReconResource, small_days: Engine, instance: dg.DagsterInstance) -> Sensor:
+    return Sensor("audit_sensor", resource, instance)
 
 
 def make(sensor: Sensor, key: dg.AssetKey = WIND_BIDS, partition: str | None = "2025-06-06") -> None:
@@ -88,8 +88,8 @@ def test_it_waits_as_long_as_anything_is_made_or_at_work(audits: Sensor) -> None
 
 def test_after_a_command_that_checked_its_own_work_there_is_nothing_to_check(audits: Sensor) -> None:
     # given a command that tells Dagster of days, and has every check evaluated
-    work = Reconciliation(audits.workbench, audits.instance, "recon reconcile")
-    assert work.reconcile(SMALL_DAYS, Options(ingest=False, always_check=True)).told > 0
+    work = Reconciliation(audits.resource, audits.instance, "recon reconcile")
+    assert work.reconcile(SMALL_DAYS, Options(ingest=False, always_check=True)).reported > 0
 
     # then
     assert audits.said() == NOTHING_NEW

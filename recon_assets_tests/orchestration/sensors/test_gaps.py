@@ -12,7 +12,7 @@ from recon_assets.database.tables import curtailment_records
 from recon_assets.domain.settlement import Days
 from recon_assets.elexon.stand_in import Fault, StandInElexon
 from recon_assets.orchestration.active_runs import ASKED_BY, RANGE_TAGS
-from recon_assets.orchestration.resource import Workbench
+from recon_assets.orchestration.resource import ReconResource
 from recon_assets.orchestration.specs import WIND_BIDS, calculations_key
 from recon_assets.reconcile.state import DayState
 from recon_assets_tests.support.steps import JUNE_6, SMALL_DAYS, execute, state_of
@@ -31,14 +31,14 @@ POISON = (
 
 
 @pytest.fixture
-def bench(workbench: Workbench, small_days: Engine) -> WorkbenchAt:
+def resource(resource: ReconResource, small_days: Engine) -> WorkbenchAt:
     """Two days that are right, at noon."""
-    return at_noon(workbench)
+    return at_noon(resource)
 
 
 @pytest.fixture
-def calculations(bench: WorkbenchAt, instance: dg.DagsterInstance) -> Sensor:
-    return Sensor("calculation_gap_sensor", bench, instance)
+def calculations(resource: WorkbenchAt, instance: dg.DagsterInstance) -> Sensor:
+    return Sensor("calculation_gap_sensor", resource, instance)
 
 
 def adopt(engine: Engine, *days: str) -> None:
@@ -73,8 +73,8 @@ def backfill(sensor: Sensor, assets: list[dg.AssetKey], *days: str) -> None:
     sensor.instance.add_backfill(asked)
 
 
-def test_of_an_empty_database_nothing_is_asked(workbench: Workbench, instance: dg.DagsterInstance) -> None:
-    assert Sensor("calculation_gap_sensor", workbench, instance).said() == "Nothing is stored yet."
+def test_of_an_empty_database_nothing_is_asked(resource: ReconResource, instance: dg.DagsterInstance) -> None:
+    assert Sensor("calculation_gap_sensor", resource, instance).said() == "Nothing is stored yet."
 
 
 def test_where_everything_is_right_nothing_is_asked(calculations: Sensor) -> None:
@@ -83,9 +83,9 @@ def test_where_everything_is_right_nothing_is_asked(calculations: Sensor) -> Non
     )
 
 
-def test_a_run_makes_exactly_what_is_not_right(calculations: Sensor, bench: WorkbenchAt) -> None:
+def test_a_run_makes_exactly_what_is_not_right(calculations: Sensor, resource: WorkbenchAt) -> None:
     # given: of the one day a model is missing, of the other the records
-    execute(bench.engine, S9_GONE, "DELETE FROM curtailment_records WHERE settlement_date = '2025-06-07'")
+    execute(resource.engine, S9_GONE, "DELETE FROM curtailment_records WHERE settlement_date = '2025-06-07'")
 
     # when
     requests = calculations.tick().run_requests or []
@@ -102,16 +102,16 @@ def test_a_run_makes_exactly_what_is_not_right(calculations: Sensor, bench: Work
     # and when these runs were made, everything but the sums is right
     for request in requests:
         assert calculations.make(request).success
-    state = state_of(bench.engine, SMALL_DAYS)
+    state = state_of(resource.engine, SMALL_DAYS)
     assert (state.total.faults, state.records.faults) == (0, 0)
     assert calculations.asked() == []
     assert calculations.known["days"] == {}
 
 
-def test_orphans_are_removed(calculations: Sensor, bench: WorkbenchAt) -> None:
+def test_orphans_are_removed(calculations: Sensor, resource: WorkbenchAt) -> None:
     columns = "settlement_date, settlement_period, miner_model, bitcoin_mined, difficulty, calculated_at"
     execute(
-        bench.engine,
+        resource.engine,
         f"INSERT INTO historical_bitcoin_calculations (farm_id, {columns}) SELECT 'T_NOBODY-1', {columns} "
         "FROM historical_bitcoin_calculations WHERE settlement_date = '2025-06-06' AND miner_model = 'S9' LIMIT 1",
     )
@@ -120,11 +120,11 @@ def test_orphans_are_removed(calculations: Sensor, bench: WorkbenchAt) -> None:
 
 
 def test_days_of_a_month_are_one_run_and_the_newest_come_first_six_a_tick(
-    calculations: Sensor, bench: WorkbenchAt
+    calculations: Sensor, resource: WorkbenchAt
 ) -> None:
     # given
     adopt(
-        bench.engine, "2025-01-31", "2025-02-01", "2025-02-02", "2025-03-01", "2025-04-01", "2025-05-01",
+        resource.engine, "2025-01-31", "2025-02-01", "2025-02-02", "2025-03-01", "2025-04-01", "2025-05-01",
         "2025-07-01", "2025-08-01", "2025-09-01",
     )  # fmt: skip
 
@@ -144,8 +144,8 @@ def test_days_of_a_month_are_one_run_and_the_newest_come_first_six_a_tick(
     ]
 
 
-def test_a_tick_reads_one_year_and_the_next_one_the_year_before(calculations: Sensor, bench: WorkbenchAt) -> None:
-    adopt(bench.engine, "2023-12-31", "2024-01-01", "2024-12-31")
+def test_a_tick_reads_one_year_and_the_next_one_the_year_before(calculations: Sensor, resource: WorkbenchAt) -> None:
+    adopt(resource.engine, "2023-12-31", "2024-01-01", "2024-12-31")
 
     assert calculations.asked() == []
     assert calculations.asked() == [f"converge_days {day} {MODELS}" for day in ("2024-12-31", "2024-01-01")]
@@ -155,9 +155,9 @@ def test_a_tick_reads_one_year_and_the_next_one_the_year_before(calculations: Se
 
 
 @pytest.mark.parametrize("status", ["QUEUED", "NOT_STARTED", "STARTING", "STARTED", "CANCELING"])
-def test_what_is_in_flight_is_not_asked_for(calculations: Sensor, bench: WorkbenchAt, status: str) -> None:
+def test_what_is_in_flight_is_not_asked_for(calculations: Sensor, resource: WorkbenchAt, status: str) -> None:
     # given: both days lack a model, and a run of the one day has not ended
-    execute(bench.engine, "DELETE FROM historical_bitcoin_calculations WHERE miner_model = 'S9'")
+    execute(resource.engine, "DELETE FROM historical_bitcoin_calculations WHERE miner_model = 'S9'")
     request = dg.RunRequest(
         job_name="converge_days",
         asset_selection=[calculations_key("S9")],
@@ -174,9 +174,9 @@ def test_what_is_in_flight_is_not_asked_for(calculations: Sensor, bench: Workben
 
 
 def test_a_run_of_one_partition_and_one_of_everything_are_in_flight_too(
-    calculations: Sensor, bench: WorkbenchAt
+    calculations: Sensor, resource: WorkbenchAt
 ) -> None:
-    execute(bench.engine, "DELETE FROM historical_bitcoin_calculations WHERE miner_model = 'S9'")
+    execute(resource.engine, "DELETE FROM historical_bitcoin_calculations WHERE miner_model = 'S9'")
     for day, keys in (("2025-06-06", [calculations_key("S9")]), ("2025-06-07", None)):
         tags = {"dagster/partition": day}
         calculations.begin(dg.RunRequest(job_name="converge_days", asset_selection=keys, tags=tags))
@@ -186,26 +186,26 @@ def test_a_run_of_one_partition_and_one_of_everything_are_in_flight_too(
     )
 
 
-def test_runs_of_other_assets_are_not_waited_for(calculations: Sensor, bench: WorkbenchAt) -> None:
-    execute(bench.engine, S9_GONE)
+def test_runs_of_other_assets_are_not_waited_for(calculations: Sensor, resource: WorkbenchAt) -> None:
+    execute(resource.engine, S9_GONE)
     tags = dict.fromkeys(RANGE_TAGS, "2025-06-06")
     calculations.begin(dg.RunRequest(job_name="ingest_days", asset_selection=[WIND_BIDS], tags=tags))
 
     assert calculations.asked() == ["converge_days 2025-06-06 S9"]
 
 
-def test_the_days_of_a_backfill_are_left_to_it(calculations: Sensor, bench: WorkbenchAt) -> None:
-    execute(bench.engine, "DELETE FROM historical_bitcoin_calculations WHERE miner_model = 'S9'")
+def test_the_days_of_a_backfill_are_left_to_it(calculations: Sensor, resource: WorkbenchAt) -> None:
+    execute(resource.engine, "DELETE FROM historical_bitcoin_calculations WHERE miner_model = 'S9'")
     backfill(calculations, [calculations_key("S9")], "2025-06-07")
 
     assert calculations.asked() == ["converge_days 2025-06-06 S9"]
 
 
 def test_a_gap_that_stays_is_given_up_with_its_reason_until_its_cause_is_gone(
-    calculations: Sensor, bench: WorkbenchAt
+    calculations: Sensor, resource: WorkbenchAt
 ) -> None:
     # given a row that the database does not take
-    execute(bench.engine, f"{S9_GONE} AND settlement_period = 7", POISON)
+    execute(resource.engine, f"{S9_GONE} AND settlement_period = 7", POISON)
 
     # when: one run says why; of the others the process was killed
     (request,) = calculations.tick().run_requests or []
@@ -213,7 +213,7 @@ def test_a_gap_that_stays_is_given_up_with_its_reason_until_its_cause_is_gone(
     for _ in range(2):
         (request,) = calculations.tick().run_requests or []
         assert spell(request) == "converge_days 2025-06-06 S9"
-        bench.wait(seconds=1)
+        resource.wait(seconds=1)
     last = calculations.make(request)
 
     # then
@@ -225,7 +225,7 @@ def test_a_gap_that_stays_is_given_up_with_its_reason_until_its_cause_is_gone(
     assert calculations.said()
 
     # and when the trigger is dropped, it is asked for at once, and forgotten when it is right
-    execute(bench.engine, "DROP TRIGGER poison")
+    execute(resource.engine, "DROP TRIGGER poison")
     (request,) = calculations.tick().run_requests or []
     assert calculations.given_up == {}
     assert calculations.make(request).success
@@ -234,10 +234,10 @@ def test_a_gap_that_stays_is_given_up_with_its_reason_until_its_cause_is_gone(
 
 
 def test_what_was_given_up_is_asked_for_when_it_changes_and_the_next_day_once(
-    calculations: Sensor, bench: WorkbenchAt
+    calculations: Sensor, resource: WorkbenchAt
 ) -> None:
     # given
-    execute(bench.engine, S9_GONE + " AND settlement_period < 10")
+    execute(resource.engine, S9_GONE + " AND settlement_period < 10")
     for _ in range(3):
         (request,) = calculations.tick().run_requests or []
         calculations.fail(request)
@@ -245,28 +245,28 @@ def test_what_was_given_up_is_asked_for_when_it_changes_and_the_next_day_once(
     assert calculations.given_up == {"2025-06-06": "its process was killed"}
 
     # when more rows are missing, it is asked for three times again
-    execute(bench.engine, S9_GONE)
+    execute(resource.engine, S9_GONE)
     for _ in range(3):
         assert calculations.asked() == ["converge_days 2025-06-06 S9"]
     assert calculations.asked() == []
     assert calculations.given_up == {"2025-06-06": "its process was killed"}
 
     # when it is the next day in London
-    bench.wait(hours=11)
+    resource.wait(hours=11)
     assert calculations.asked() == []
-    bench.wait(hours=1)
+    resource.wait(hours=1)
     assert calculations.asked() == ["converge_days 2025-06-06 S9"]
     assert calculations.asked() == []
     assert list(calculations.given_up) == ["2025-06-06"]
 
 
 def test_where_the_difficulty_is_not_known_it_is_read_once_an_hour_and_nothing_else(
-    calculations: Sensor, bench: WorkbenchAt
+    calculations: Sensor, resource: WorkbenchAt
 ) -> None:
     # given
-    bench.settings = replace(bench.settings, mempool_api_url="http://127.0.0.1:9/api")
+    resource.settings = replace(resource.settings, mempool_api_url="http://127.0.0.1:9/api")
     execute(
-        bench.engine,
+        resource.engine,
         "DELETE FROM historical_bitcoin_calculations",
         "DELETE FROM network_difficulty WHERE starts_at > '2025-06-01'",
         "UPDATE network_difficulty SET observed_at = '2025-06-02 00:00:00'",
@@ -274,7 +274,7 @@ def test_where_the_difficulty_is_not_known_it_is_read_once_an_hour_and_nothing_e
 
     # when
     first, second = calculations.tick(), calculations.tick()
-    bench.wait(hours=1)
+    resource.wait(hours=1)
     later = calculations.tick()
 
     # then
@@ -285,24 +285,24 @@ def test_where_the_difficulty_is_not_known_it_is_read_once_an_hour_and_nothing_e
     assert calculations.known["days"] == {}
 
     # and without a source of it, nothing at all
-    bench.settings = replace(bench.settings, mempool_api_url=None)
+    resource.settings = replace(resource.settings, mempool_api_url=None)
     assert "The difficulty of 2 days (2025-06-06..2025-06-07) is not known." in calculations.said()
 
 
 @pytest.fixture
-def bids(bench: WorkbenchAt, instance: dg.DagsterInstance, recordings: Path) -> Sensor:
+def bids(resource: WorkbenchAt, instance: dg.DagsterInstance, recordings: Path) -> Sensor:
     """The sensor, with a source that has the two days."""
-    bench.settings = replace(bench.settings, elexon_api_url=recordings.as_uri())
-    return Sensor("ingest_gap_sensor", bench, instance)
+    resource.settings = replace(resource.settings, elexon_api_url=recordings.as_uri())
+    return Sensor("ingest_gap_sensor", resource, instance)
 
 
 def test_where_everything_was_read_nothing_is_asked(bids: Sensor) -> None:
     assert bids.said() == "0 days to be read, 0 days in flight; 0 asked for, given up: none."
 
 
-def test_days_that_were_never_read_or_not_whole_are_asked_for(bids: Sensor, bench: WorkbenchAt) -> None:
+def test_days_that_were_never_read_or_not_whole_are_asked_for(bids: Sensor, resource: WorkbenchAt) -> None:
     execute(
-        bench.engine,
+        resource.engine,
         "DELETE FROM proof_of_fetch WHERE settlement_date = '2025-06-07'",
         "DELETE FROM wind_bids WHERE settlement_date = '2025-06-07'",
         "DELETE FROM curtailment_records WHERE settlement_date = '2025-06-07'",
@@ -314,31 +314,31 @@ def test_days_that_were_never_read_or_not_whole_are_asked_for(bids: Sensor, benc
     assert spell(request) == "ingest_days 2025-06-06..2025-06-07"
     assert request.tags[ASKED_BY] == "ingest_gap_sensor"
     assert bids.make(request).success
-    assert set(state_of(bench.engine, SMALL_DAYS).days.values()) == {DayState.INGESTED}
+    assert set(state_of(resource.engine, SMALL_DAYS).days.values()) == {DayState.INGESTED}
     assert bids.said().startswith("0 days to be read")
     assert bids.known["days"] == {}
 
 
-def test_a_day_whose_bids_were_damaged_is_read_again(bids: Sensor, bench: WorkbenchAt) -> None:
-    execute(bench.engine, "UPDATE wind_bids SET volume = -1 WHERE settlement_date = '2025-06-06'")
+def test_a_day_whose_bids_were_damaged_is_read_again(bids: Sensor, resource: WorkbenchAt) -> None:
+    execute(resource.engine, "UPDATE wind_bids SET volume = -1 WHERE settlement_date = '2025-06-06'")
 
     assert bids.asked() == ["ingest_days 2025-06-06"]
 
 
-def test_an_adopted_day_is_not_read(bids: Sensor, bench: WorkbenchAt) -> None:
+def test_an_adopted_day_is_not_read(bids: Sensor, resource: WorkbenchAt) -> None:
     for table in ("proof_of_fetch", "wind_bids"):
-        execute(bench.engine, f"DELETE FROM {table}")
+        execute(resource.engine, f"DELETE FROM {table}")
 
     assert bids.asked() == []
 
 
 def test_the_newest_month_comes_first_one_run_at_a_time(
-    workbench: Workbench, small_days: Engine, instance: dg.DagsterInstance, stand_in: StandInElexon
+    resource: ReconResource, small_days: Engine, instance: dg.DagsterInstance, stand_in: StandInElexon
 ) -> None:
     # given the live source's calendar, half an hour past midnight: of yesterday nothing is due any more
-    bench = at_noon(workbench)
-    bench.wait(hours=-11.5)
-    sensor = Sensor("ingest_gap_sensor", bench, instance)
+    resource = at_noon(resource)
+    resource.wait(hours=-11.5)
+    sensor = Sensor("ingest_gap_sensor", resource, instance)
 
     # when
     (request,) = sensor.tick().run_requests or []
@@ -353,20 +353,20 @@ def test_the_newest_month_comes_first_one_run_at_a_time(
 
 
 def test_a_day_is_asked_for_when_its_last_period_is_published(
-    workbench: Workbench, small_days: Engine, instance: dg.DagsterInstance
+    resource: ReconResource, small_days: Engine, instance: dg.DagsterInstance
 ) -> None:
-    bench = at_noon(workbench)
-    bench.wait(hours=-12, minutes=14)
-    assert Sensor("ingest_gap_sensor", bench, instance).asked() == ["ingest_days 2026-01-01..2026-01-13"]
+    resource = at_noon(resource)
+    resource.wait(hours=-12, minutes=14)
+    assert Sensor("ingest_gap_sensor", resource, instance).asked() == ["ingest_days 2026-01-01..2026-01-13"]
 
-    bench.wait(minutes=1)
-    assert Sensor("ingest_gap_sensor", bench, instance).asked() == ["ingest_days 2026-01-01..2026-01-14"]
+    resource.wait(minutes=1)
+    assert Sensor("ingest_gap_sensor", resource, instance).asked() == ["ingest_days 2026-01-01..2026-01-14"]
 
 
 def test_a_month_that_a_backfill_or_another_run_reads_is_left_to_it(
-    workbench: Workbench, small_days: Engine, instance: dg.DagsterInstance
+    resource: ReconResource, small_days: Engine, instance: dg.DagsterInstance
 ) -> None:
-    sensor = Sensor("ingest_gap_sensor", at_noon(workbench), instance)
+    sensor = Sensor("ingest_gap_sensor", at_noon(resource), instance)
     backfill(sensor, [WIND_BIDS], *(str(day) for day in Days(date(2026, 1, 3), date(2026, 1, 14))))
     sensor.begin(dg.RunRequest(job_name="ingest_days", tags=dict.fromkeys(RANGE_TAGS, "2026-01-01")))
 
@@ -374,14 +374,14 @@ def test_a_month_that_a_backfill_or_another_run_reads_is_left_to_it(
 
 
 def test_a_source_that_is_down_is_left_alone_longer_and_longer_and_then_given_up(
-    workbench: Workbench, small_days: Engine, instance: dg.DagsterInstance, stand_in: StandInElexon
+    resource: ReconResource, small_days: Engine, instance: dg.DagsterInstance, stand_in: StandInElexon
 ) -> None:
     # given a source that is down, of which one day is left to be read
-    bench = at_noon(workbench)
-    bench.moment = bench.moment.replace(year=2025, month=6, day=8)
-    execute(bench.engine, "DELETE FROM wind_bids WHERE settlement_date = '2025-06-07'")
+    resource = at_noon(resource)
+    resource.moment = resource.moment.replace(year=2025, month=6, day=8)
+    execute(resource.engine, "DELETE FROM wind_bids WHERE settlement_date = '2025-06-07'")
     stand_in.faults.append(Fault("server_error"))
-    sensor = Sensor("ingest_gap_sensor", bench, instance)
+    sensor = Sensor("ingest_gap_sensor", resource, instance)
 
     def newest(asked: list[str]) -> list[str]:
         """What of it is about the day."""
@@ -396,34 +396,34 @@ def test_a_source_that_is_down_is_left_alone_longer_and_longer_and_then_given_up
 
     # then it waits ten minutes and an hour
     for minutes in (10, 60):
-        bench.wait(minutes=minutes - 1)
+        resource.wait(minutes=minutes - 1)
         assert newest(sensor.asked()) == []
-        bench.wait(minutes=1)
+        resource.wait(minutes=1)
         (request,) = sensor.tick().run_requests or []
         assert spell(request) == "ingest_days 2025-06-07"
         sensor.fail(request)
-    bench.wait(hours=2)
+    resource.wait(hours=2)
     assert newest(sensor.asked()) == []
     assert list(sensor.given_up) == ["2025-06-07"]
     assert len(stand_in.requests) == asked_then
 
     # and is asked for once the next day
-    bench.wait(hours=12)
+    resource.wait(hours=12)
     assert len(newest(sensor.asked())) == 1
 
 
 def test_the_reason_of_a_day_that_could_not_be_read_is_what_the_source_said(
-    bids: Sensor, bench: WorkbenchAt, recordings: Path
+    bids: Sensor, resource: WorkbenchAt, recordings: Path
 ) -> None:
     # given
-    execute(bench.engine, "DELETE FROM wind_bids")
+    execute(resource.engine, "DELETE FROM wind_bids")
     (recordings / f"{JUNE_6}.json.gz").write_bytes(b"not gzip")
     (request,) = bids.tick().run_requests or []
     assert not bids.make(request).success
 
     # when: the other day was read, this one is tried again, in vain
     for _ in range(2):
-        bench.wait(hours=1)
+        resource.wait(hours=1)
         (request,) = bids.tick().run_requests or []
         assert spell(request) == "ingest_days 2025-06-06"
     bids.make(request)

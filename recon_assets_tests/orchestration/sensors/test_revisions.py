@@ -12,7 +12,7 @@ from sqlalchemy import Engine
 from recon_assets.domain.settlement import Days
 from recon_assets.elexon.stand_in import Fault, StandInElexon
 from recon_assets.orchestration.active_runs import ASKED_BY
-from recon_assets.orchestration.resource import Workbench
+from recon_assets.orchestration.resource import ReconResource
 from recon_assets.orchestration.specs import WIND_BIDS
 from recon_assets_tests.support.steps import JUNE, JUNE_6, change_recording, note_proofs, restate, scalar
 from recon_assets_tests.support.ticks import Sensor, WorkbenchAt, at_noon
@@ -25,14 +25,14 @@ RECENT = [f"2026-01-{day:02}" for day in range(14, 7, -1)]
 
 
 @pytest.fixture
-def bench(workbench: Workbench, engine: Engine) -> WorkbenchAt:
+def resource(resource: ReconResource, engine: Engine) -> WorkbenchAt:
     """Noon of Thursday 2026-01-15."""
-    return at_noon(workbench)
+    return at_noon(resource)
 
 
 @pytest.fixture
-def revisions(bench: WorkbenchAt, instance: dg.DagsterInstance) -> Sensor:
-    return Sensor("revision_sensor", bench, instance)
+def revisions(resource: WorkbenchAt, instance: dg.DagsterInstance) -> Sensor:
+    return Sensor("revision_sensor", resource, instance)
 
 
 def asked(sensor: Sensor) -> list[str]:
@@ -48,7 +48,7 @@ def compare(sensor: Sensor, days: Sequence[str]) -> None:
         data = AssetObservationData(dg.AssetObservation(WIND_BIDS, partition=day))
         kind = dg.DagsterEventType.ASSET_OBSERVATION.value
         event = dg.DagsterEvent(kind, job_name=RUNLESS_JOB_NAME, event_specific_data=data)
-        sensor.instance.report_dagster_event(event, RUNLESS_RUN_ID, timestamp=sensor.workbench.now().timestamp())
+        sensor.instance.report_dagster_event(event, RUNLESS_RUN_ID, timestamp=sensor.resource.now().timestamp())
 
 
 def test_of_an_empty_database_nothing_is_compared(revisions: Sensor) -> None:
@@ -56,19 +56,19 @@ def test_of_an_empty_database_nothing_is_compared(revisions: Sensor) -> None:
 
 
 def test_days_that_are_neither_recent_nor_of_the_month_before_are_left_alone(
-    revisions: Sensor, bench: WorkbenchAt
+    revisions: Sensor, resource: WorkbenchAt
 ) -> None:
-    note_proofs(bench.engine, Days(date(2025, 11, 28), date(2025, 11, 30)))
-    note_proofs(bench.engine, Days(date(2026, 1, 15), date(2026, 1, 15)))
+    note_proofs(resource.engine, Days(date(2025, 11, 28), date(2025, 11, 30)))
+    note_proofs(resource.engine, Days(date(2026, 1, 15), date(2026, 1, 15)))
 
     assert revisions.said() == "0 of 0 days are to be compared, 0 of them now."
 
 
 def test_five_days_a_tick_are_compared_and_repaired_the_newest_first_one_run_at_a_time(
-    revisions: Sensor, bench: WorkbenchAt, stand_in: StandInElexon
+    revisions: Sensor, resource: WorkbenchAt, stand_in: StandInElexon
 ) -> None:
     # given
-    note_proofs(bench.engine, Days(date(2026, 1, 1), date(2026, 1, 14)))
+    note_proofs(resource.engine, Days(date(2026, 1, 1), date(2026, 1, 14)))
 
     # when
     (request,) = revisions.tick().run_requests or []
@@ -95,20 +95,20 @@ def test_five_days_a_tick_are_compared_and_repaired_the_newest_first_one_run_at_
 
 
 def test_a_recent_day_is_compared_once_a_day_and_one_of_the_month_before_once_a_week(
-    revisions: Sensor, bench: WorkbenchAt
+    revisions: Sensor, resource: WorkbenchAt
 ) -> None:
     # given
     recent, before = "2026-01-14", "2025-12-05"
     for day in (recent, before):
-        note_proofs(bench.engine, Days(date.fromisoformat(day), date.fromisoformat(day)))
+        note_proofs(resource.engine, Days(date.fromisoformat(day), date.fromisoformat(day)))
 
     # when: every six hours from Thursday noon to Tuesday
     compared = {}
     for _ in range(20):
         if found := asked(revisions):
-            compared[f"{bench.moment:%a %H}"] = found
+            compared[f"{resource.moment:%a %H}"] = found
             compare(revisions, found)
-        bench.wait(hours=6)
+        resource.wait(hours=6)
 
     # then: in winter it is midnight in London when it is in Greenwich
     assert compared == {
@@ -121,18 +121,18 @@ def test_a_recent_day_is_compared_once_a_day_and_one_of_the_month_before_once_a_
     }
 
 
-def test_recordings_are_compared_only_of_days_that_they_have(revisions: Sensor, bench: WorkbenchAt) -> None:
-    note_proofs(bench.engine, Days(date(2026, 1, 1), date(2026, 1, 14)))
-    bench.settings = replace(bench.settings, elexon_api_url=JUNE.as_uri())
+def test_recordings_are_compared_only_of_days_that_they_have(revisions: Sensor, resource: WorkbenchAt) -> None:
+    note_proofs(resource.engine, Days(date(2026, 1, 1), date(2026, 1, 14)))
+    resource.settings = replace(resource.settings, elexon_api_url=JUNE.as_uri())
 
     assert revisions.said() == "0 of 0 days are to be compared, 0 of them now."
 
 
 def test_a_source_that_is_down_is_asked_three_times_then_once_a_day(
-    revisions: Sensor, bench: WorkbenchAt, stand_in: StandInElexon
+    revisions: Sensor, resource: WorkbenchAt, stand_in: StandInElexon
 ) -> None:
     # given
-    note_proofs(bench.engine, Days(date(2026, 1, 14), date(2026, 1, 14)))
+    note_proofs(resource.engine, Days(date(2026, 1, 14), date(2026, 1, 14)))
     stand_in.faults.append(Fault("server_error"))
 
     # when a run could not compare
@@ -144,27 +144,27 @@ def test_a_source_that_is_down_is_asked_three_times_then_once_a_day(
 
     # then it waits half an hour, and three hours
     for minutes in (30, 180):
-        bench.wait(minutes=minutes - 1)
+        resource.wait(minutes=minutes - 1)
         assert asked(revisions) == []
-        bench.wait(minutes=1)
+        resource.wait(minutes=1)
         assert asked(revisions) == ["2026-01-14"]
-    bench.wait(hours=8)
+    resource.wait(hours=8)
     assert revisions.said() == "1 of 1 days are to be compared, 0 of them now."
 
     # and has its next turn the next day
-    bench.wait(minutes=30)
+    resource.wait(minutes=30)
     assert asked(revisions) == ["2026-01-14"]
     assert len(stand_in.requests) == 1
 
 
 def test_a_comparison_that_took_place_ends_the_turn_whatever_it_found(
-    workbench: Workbench, small_days: Engine, instance: dg.DagsterInstance, recordings: Path
+    resource: ReconResource, small_days: Engine, instance: dg.DagsterInstance, recordings: Path
 ) -> None:
     # given: Elexon restates the one of two days
-    bench = at_noon(workbench)
-    bench.moment = datetime(2025, 6, 9, 12, tzinfo=UTC)
+    resource = at_noon(resource)
+    resource.moment = datetime(2025, 6, 9, 12, tzinfo=UTC)
     change_recording(recordings, JUNE_6, restate)
-    sensor = Sensor("revision_sensor", bench, instance)
+    sensor = Sensor("revision_sensor", resource, instance)
     (request,) = sensor.tick().run_requests or []
 
     # when
