@@ -25,7 +25,7 @@ from recon_assets.domain.curtailment import CurtailmentRule
 from recon_assets.domain.settlement import Days
 from recon_assets.elexon.archive import Archive
 from recon_assets.elexon.client import Elexon
-from recon_assets.elexon.sources import HttpSource
+from recon_assets.elexon.http import HttpSource
 from recon_assets.ingest.bids import ingest_day
 from recon_assets.ingest.reference import store_bm_units, store_retargets
 from recon_assets.reconcile.converge_span import converge_span

@@ -27,7 +27,7 @@ from recon_assets.database.transactions import writing
 from recon_assets.domain.settlement import Days, parse_day, periods_in
 from recon_assets.elexon.archive import Archive
 from recon_assets.elexon.client import Elexon
-from recon_assets.elexon.sources import HttpSource
+from recon_assets.elexon.http import HttpSource
 from recon_assets.ingest.bids import ingest_day
 from recon_assets.reconcile.converge_span import converge_span
 from recon_assets.reconcile.layers import DAILY_LAYERS

@@ -14,10 +14,10 @@ import pytest
 import recon_assets
 from recon_assets.cli import recon
 from recon_assets.cli.verify import METHODS
+from recon_assets.elexon.http import LONGEST_RETRY_AFTER_SECONDS
 from recon_assets.elexon.payloads import TOLERATED
-from recon_assets.elexon.sources import LONGEST_RETRY_AFTER_SECONDS
-from recon_assets.elexon.stand_in import FaultKind
 from recon_assets.elexon.stand_in import main as stand_in
+from recon_assets.elexon.stand_in_faults import FaultKind
 from recon_assets.ingest.acceptance_volumes import TOLERANCE_MWH
 from recon_assets.ingest.comparison import TOLERANCE_GBP, TOLERANCE_RELATIVE
 from recon_assets.ingest.verification import Finding, Method

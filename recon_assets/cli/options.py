@@ -105,7 +105,7 @@ def newest_day(settings: Settings) -> date:
 def _recorded_span(settings: Settings) -> Days | None:
     if settings.recordings is None:
         return None
-    from recon_assets.elexon.sources import RecordingSource
+    from recon_assets.elexon.recordings import RecordingSource
 
     return RecordingSource(settings.recordings).span()
 

@@ -21,7 +21,7 @@ from rich.text import Text
 from recon_assets.domain.settlement import Days
 from recon_assets.ingest.bids import IngestedDay
 from recon_assets.ingest.generation import GenerationDay
-from recon_assets.orchestration.counting import CountingObserver
+from recon_assets.orchestration.observers import CountingObserver
 from recon_assets.reconcile.converge_span import ConvergedSpan
 from recon_assets.reconcile.plan import Plan
 

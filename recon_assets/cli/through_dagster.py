@@ -17,7 +17,8 @@ from recon_assets.settings import Settings
 
 if TYPE_CHECKING:
     from recon_assets.cli.progress import TerminalObserver
-    from recon_assets.orchestration.reconciliation import Outcome, Reconciliation
+    from recon_assets.orchestration.outcome import Outcome
+    from recon_assets.orchestration.reconciliation import Reconciliation
 
 
 def reconcile_through_dagster(
@@ -34,7 +35,7 @@ def reconcile_through_dagster(
     settings = settings or read_settings()
     days = kept_days(resolve(settings))
     from recon_assets.cli.progress import TerminalObserver
-    from recon_assets.orchestration.reconciliation import Options
+    from recon_assets.orchestration.outcome import Options
     from recon_assets.reports import state as report
 
     chosen = Options(**(options or {}))
@@ -121,8 +122,8 @@ def run_routine(
     settings = read_settings()
     span = None if resolve is None else kept_days(resolve(settings))
     from recon_assets.cli.progress import TerminalObserver
-    from recon_assets.orchestration.log_observer import LogObserver
     from recon_assets.orchestration.logs import open_log
+    from recon_assets.orchestration.observers import LogObserver
     from recon_assets.orchestration.routines import auto, daily_check, log_end, report_day
 
     observer = TerminalObserver()
@@ -223,7 +224,7 @@ def kept_days(days: Days) -> Days:
 @contextmanager
 def _reconciliation(settings: Settings, observer: Any, *, reads: bool) -> Iterator["Reconciliation"]:
     from recon_assets.cli.interrupts import noticed_interrupts
-    from recon_assets.elexon.sources import open_source
+    from recon_assets.elexon.client import open_source
     from recon_assets.orchestration.instance import open_instance
     from recon_assets.orchestration.reconciliation import Reconciliation
     from recon_assets.orchestration.resource import open_resource

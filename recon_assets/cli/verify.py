@@ -47,8 +47,7 @@ def verify(day: date | None, method: str, seed: int | None, style: str) -> int:
     days = kept_days(Days(chosen := day or newest_day(settings), chosen))
     from rich.console import Console
 
-    from recon_assets.elexon.client import Elexon
-    from recon_assets.elexon.sources import open_source
+    from recon_assets.elexon.client import Elexon, open_source
     from recon_assets.ingest.verification import Finding, Method
     from recon_assets.ingest.verify import verify_day
     from recon_assets.orchestration.logs import open_log

@@ -19,9 +19,12 @@ import pandas as pd
 
 from recon_assets.domain.bm_units import BmUnit, parse_bm_units
 from recon_assets.domain.settlement import due_periods, format_periods
+from recon_assets.elexon.http import HttpSource
 from recon_assets.elexon.payloads import generation_frame, rows_of, stack_frame, volumes_frame
-from recon_assets.elexon.sources import Body, Source
+from recon_assets.elexon.recordings import RecordingSource
+from recon_assets.elexon.source import Body, Source
 from recon_assets.errors import ElexonError
+from recon_assets.settings import Settings
 
 STACKS, VOLUMES, PRICES, GENERATION = "stack_bid", "acceptance_volumes_bid", "system_prices", "wind_and_solar"
 """The bodies of a settlement day, by their names in a recording."""
@@ -169,3 +172,16 @@ def _blame(day: date, failures: dict[int, ElexonError]) -> str:
     if len(reasons) > REASONS_NAMED + 1:
         reasons[REASONS_NAMED:] = [f"and {len(reasons) - REASONS_NAMED} further reasons"]
     return f"{day} settlement period {format_periods(failures)}: {'; '.join(reasons)}"
+
+
+def open_source(settings: Settings) -> Source:
+    """The source that ELEXON_API_URL names; ConfigurationError when a folder holds no recordings."""
+    if settings.recordings is not None:
+        return RecordingSource(settings.recordings)
+    return HttpSource(
+        settings.elexon_api_url,
+        per_second=settings.elexon_requests_per_second,
+        in_flight=settings.elexon_requests_in_flight,
+        attempts=settings.elexon_attempts,
+        timeout_seconds=settings.elexon_timeout_seconds,
+    )

@@ -16,7 +16,7 @@ import pandas as pd
 import pandera.pandas as pa
 
 from recon_assets.domain.settlement import period_starts_at, periods_in
-from recon_assets.elexon.sources import Body
+from recon_assets.elexon.source import Body
 from recon_assets.errors import ElexonError
 
 COLUMNS = {

@@ -16,19 +16,19 @@ import struct
 import sys
 import threading
 import time
-from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, replace
-from datetime import UTC, date, datetime, timedelta
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, Literal, Self, get_args
+from typing import Any, Self, get_args
 from urllib.parse import parse_qs, urlsplit
 from zoneinfo import ZoneInfo
 
 import click
+
+from recon_assets.elexon.stand_in_faults import UNFINISHED, Fault, FaultKind, Reply, compact, problem, spoil
 
 BASE_PATH = "/bmrs/api/v1"
 DAY = r"/(\d{4}-\d\d-\d\d)"
@@ -52,37 +52,6 @@ ENDPOINTS = {
 }
 NEVER_NULL_ANYWHERE = {"settlementDate", "settlementPeriod", "startTime"}
 
-FaultKind = Literal[
-    # no whole answer: a reset; nothing for `seconds`, then a close; a close before Content-Length is reached
-    "reset", "stall", "short_body",
-    # another answer: 429 (with `retry_after`), `status`, 404, HTML with status 200, {"data":null}, {"data":[]}
-    "too_many_requests", "server_error", "not_found", "html", "null_data", "empty_data",
-    # the right answer, spoiled: half of the JSON with a Content-Length to match; called text/plain
-    "truncated", "wrong_content_type",
-    # other rows: nullable fields of the first null, each row twice, a field more, another settlement date or period
-    "null_fields", "duplicate_rows", "unknown_fields", "other_day", "other_period",
-]  # fmt: skip
-UNFINISHED = ("reset", "stall", "short_body")
-
-
-@dataclass
-class Fault:
-    """One way to misbehave, on paths (below the base, with query) that contain `path_contains`; `times` counts down.
-
-    A slash is added to the path first: `2025-06-01/4/` is period 4 alone, `2025-06-01/4` is also 40 to 48.
-    """
-
-    kind: FaultKind
-    path_contains: str = ""
-    times: int | None = None  # None: always
-    retry_after: int | None = None  # seconds; the header of too_many_requests, None: without
-    status: int = 503  # of server_error
-    seconds: float = 60.0  # of stall
-
-    def __post_init__(self) -> None:
-        if self.kind not in get_args(FaultKind):
-            raise ValueError(f"{self.kind!r} is not a kind of fault; there are {', '.join(get_args(FaultKind))}")
-
 
 @dataclass(frozen=True)
 class SeenRequest:
@@ -94,67 +63,11 @@ class SeenRequest:
     status: int  # 0: no answer was sent (reset, stall)
 
 
-@dataclass(frozen=True)
-class Reply:
-    """What is sent back."""
-
-    status: int
-    body: bytes
-    content_type: str = "application/json; charset=utf-8"
-    retry_after: int | None = None
-
-
-def _compact(body: object) -> bytes:
-    return json.dumps(body, separators=(",", ":")).encode()
-
-
-def _problem(status: int, retry_after: int | None = None) -> Reply:
-    body = _compact({"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status})
-    return Reply(status, body, "application/problem+json; charset=utf-8", retry_after)
-
-
 def _read(recording: Path, mtime_ns: int) -> dict[str, bytes]:
     """The bodies of a recording by name, those of a period as `stack_bid/7`; `mtime_ns` tells the cache of a change."""
     bodies = json.loads(gzip.decompress(recording.read_bytes()))
     periods = {f"stack_bid/{period}": body for period, body in bodies.pop("stack_bid", {}).items()}
-    return {name: _compact(body) for name, body in (bodies | periods).items()}
-
-
-def _spoil(fault: Fault, reply: Reply, never_null: set[str]) -> Reply:
-    replies = {
-        "too_many_requests": _problem(429, fault.retry_after),
-        "server_error": _problem(fault.status),
-        "not_found": _problem(404),
-        "html": Reply(200, b"<!DOCTYPE html><html><body>Service unavailable</body></html>", "text/html"),
-        "null_data": Reply(200, b'{"data":null}'),
-        "empty_data": Reply(200, b'{"data":[]}'),
-        "truncated": replace(reply, body=reply.body[: len(reply.body) // 2]),
-        "wrong_content_type": replace(reply, content_type="text/plain; charset=utf-8"),
-    }
-    if fault.kind in replies or fault.kind in UNFINISHED or reply.status != 200:
-        return replies.get(fault.kind, reply)
-    body = json.loads(reply.body)
-    rows = body if isinstance(body, list) else body["data"] or []
-    rows[:] = _spoil_rows(fault.kind, rows, never_null)
-    return replace(reply, body=_compact(body))
-
-
-def _spoil_rows(kind: FaultKind, rows: list[dict[str, Any]], never_null: set[str]) -> list[dict[str, Any]]:
-    def changed(field: str, change: Callable[[Any], Any]) -> list[dict[str, Any]]:
-        return [row | {field: change(row[field])} if field in row else row for row in rows]
-
-    match kind:
-        case "null_fields":
-            return [{k: v if k in never_null else None for k, v in row.items()} for row in rows[:1]] + rows[1:]
-        case "duplicate_rows":
-            return [row for row in rows for _ in range(2)]
-        case "unknown_fields":
-            return [row | {"fieldOfTheFuture": {"nested": [1]}} for row in rows]
-        case "other_day":
-            return changed("settlementDate", lambda day: str(date.fromisoformat(day) + timedelta(days=1)))
-        case "other_period":  # the one before, as it exists on every day
-            return changed("settlementPeriod", lambda period: period - 1 or 2)
-    raise AssertionError(kind)
+    return {name: compact(body) for name, body in (bodies | periods).items()}
 
 
 class StandInElexon(ThreadingHTTPServer):
@@ -231,7 +144,7 @@ class StandInElexon(ThreadingHTTPServer):
         reply = self._recorded(endpoint, parse_qs(url.query))
         if url.path in self.overrides:
             reply = Reply(200, self.overrides[url.path])
-        return _spoil(fault, reply, {*NEVER_NULL_ANYWHERE, *never_null.split()}) if fault else reply
+        return spoil(fault, reply, {*NEVER_NULL_ANYWHERE, *never_null.split()}) if fault else reply
 
     def _recorded(self, endpoint: list[str], query: dict[str, list[str]]) -> Reply:
         body = None
@@ -242,7 +155,7 @@ class StandInElexon(ThreadingHTTPServer):
                 body = units.read_bytes()
             case [name, day, *period]:
                 body = self._day(day).get("/".join([name, *period]))
-        return Reply(200, body) if body else _problem(404)
+        return Reply(200, body) if body else problem(404)
 
     def _day(self, day: str) -> dict[str, bytes]:
         recording = self.recordings / f"{day}.json.gz"
@@ -256,17 +169,17 @@ class StandInElexon(ThreadingHTTPServer):
         try:
             asked = [datetime.fromisoformat(query[name][0]) for name in ("from", "to")]
         except (KeyError, ValueError):
-            return _problem(400)
+            return problem(400)
         start, end = (at if at.tzinfo else at.replace(tzinfo=UTC) for at in asked)
         if not timedelta() <= end - start <= timedelta(days=7):
-            return _problem(400)
+            return problem(400)
         first, last = (at.astimezone(ZoneInfo("Europe/London")).date() for at in (start, end))
         days = [self._day(str(first + timedelta(days=n))) for n in range((last - first).days + 1)]
         bodies = [json.loads(day.get("wind_and_solar", b"null")) for day in days]
         bodies = [body for body in bodies if body is not None]
         rows = [row for body in bodies for row in body["data"] or []]
         rows = [row for row in rows if start <= datetime.fromisoformat(row["startTime"]) <= end]
-        return Reply(200, _compact(bodies[0] | {"data": rows})) if bodies else _problem(404)
+        return Reply(200, compact(bodies[0] | {"data": rows})) if bodies else problem(404)
 
 
 class _Handler(BaseHTTPRequestHandler):

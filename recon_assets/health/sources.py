@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import requests
 
-from recon_assets.elexon.sources import RecordingSource
+from recon_assets.elexon.recordings import RecordingSource
 from recon_assets.errors import ConfigurationError, first_line
 from recon_assets.health.facts import Limits, Source
 from recon_assets.settings import Settings

@@ -23,7 +23,7 @@ from recon_assets.elexon.client import Elexon, WindGeneration
 from recon_assets.errors import UnpublishedError
 from recon_assets.ingest.sync import KEY, sync_rows
 from recon_assets.reconcile.apply import Changes
-from recon_assets.reconcile.layers import generation_by_day
+from recon_assets.reconcile.expected import generation_by_day
 from recon_assets.reconcile.scope import Scope
 
 DATA_SOURCE = "Elexon AGWS"

@@ -17,11 +17,11 @@ from recon_assets.orchestration import events
 from recon_assets.orchestration.active_runs import ASKED_BY, PARTITION_TAG, RANGE_TAGS
 from recon_assets.orchestration.checks import CHECKS
 from recon_assets.orchestration.failed_runs import reasons_of
-from recon_assets.orchestration.given_up import SensorState, sensor_state
 from recon_assets.orchestration.incidents import AlertCondition
 from recon_assets.orchestration.jobs import DAYS_JOBS, LAYER_JOBS, REINGEST_JOB
 from recon_assets.orchestration.partitions import PARTITIONS, days_of
 from recon_assets.orchestration.resource import ReconResource
+from recon_assets.orchestration.retry_state import SensorState, sensor_state
 from recon_assets.orchestration.routine_jobs import daily_check, reconcile_range
 from recon_assets.orchestration.sensors.audit import newest_materialization
 from recon_assets.orchestration.sensors.gaps import CALCULATION_GAPS, INGEST_GAPS

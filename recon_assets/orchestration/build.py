@@ -12,8 +12,9 @@ from recon_assets.orchestration.routine_jobs import daily_check, reconcile_range
 from recon_assets.orchestration.runnable import runnable_defs
 from recon_assets.orchestration.schedules import schedules
 from recon_assets.orchestration.sensors.audit import audit_sensor
-from recon_assets.orchestration.sensors.gaps import calculation_gap_sensor, ingest_gap_sensor
+from recon_assets.orchestration.sensors.calculation_gaps import calculation_gap_sensor
 from recon_assets.orchestration.sensors.incidents import incident_sensor
+from recon_assets.orchestration.sensors.ingest_gaps import ingest_gap_sensor
 from recon_assets.orchestration.sensors.revisions import revision_sensor
 from recon_assets.orchestration.verification_job import verify_days
 from recon_assets.settings import Settings, Unattended

@@ -1,8 +1,4 @@
-"""Incidents: what is broken, told once when it begins and once when it is over.
-
-Belongs here: which conditions are one incident, and the words. Does not: finding conditions (orchestration/conditions.py) and
-sending messages (alerts.py).
-"""
+"""Incidents: people are told once when something breaks, and once when it is over."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -16,7 +12,7 @@ from recon_assets.domain.settlement import Days
 class AlertCondition:
     """What is broken now: which asset, for which days (None: not about days), how, why, and what mends it.
 
-    One that is not `is_news`, because somebody is at work on it, begins no incident, but keeps one open.
+    Somebody is at work on one that is not `is_news`: it never opens an incident, but keeps an open one from closing.
     """
 
     asset: str
@@ -64,8 +60,8 @@ def compare(
 ) -> tuple[list[Incident], list[Incident], list[Incident]]:
     """The incidents that go on (with their condition as it is now), that begin, and that are over.
 
-    A condition goes on as long as one of the same asset and kind touches its days: one that shrinks day by day is told of
-    once.
+    A condition goes on as long as one of the same asset and kind touches its days: people are told once of one that
+    shrinks day by day.
     """
     united = unite(conditions)
     on = [

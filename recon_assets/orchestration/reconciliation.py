@@ -4,7 +4,7 @@ Belongs here: the order of runs. Does not: what is right (reconcile/) and words 
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import date, timedelta
 from typing import Any
 
@@ -14,7 +14,7 @@ from sqlalchemy import Engine
 from recon_assets.database import transactions
 from recon_assets.domain.difficulty import DifficultyHistory
 from recon_assets.domain.settlement import Days, contiguous, due_periods, london_day
-from recon_assets.elexon.sources import RecordingSource
+from recon_assets.elexon.recordings import RecordingSource
 from recon_assets.errors import ConfigurationError, first_line
 from recon_assets.ingest.reference import stored_retargets
 from recon_assets.ingest.verification import Method, Verification
@@ -30,6 +30,7 @@ from recon_assets.orchestration.jobs import (
     LAYER_JOBS,
     REINGEST_JOB,
 )
+from recon_assets.orchestration.outcome import Options, Outcome
 from recon_assets.orchestration.resource import ReconResource
 from recon_assets.orchestration.runnable import runnable_defs
 from recon_assets.orchestration.specs import layer_assets
@@ -47,32 +48,6 @@ CONFIGURED = {LAYER_JOBS[DAY].name: "settlement_day_layers", REINGEST_JOB.name: 
 """The step of a job that takes the run's config."""
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 """The event log keeps everything; the terminal belongs to the command."""
-
-
-@dataclass(frozen=True)
-class Options:
-    """How to reconcile: whether to read from Elexon (with `force`, days that were read before too), at most how many
-    days, the worst day first or the newest month, and the run config of the convergence (run_config.py). The checks are run
-    after any work, or in any case with `always_check`.
-    """
-
-    ingest: bool = True
-    force: bool = False
-    limit: int | None = None
-    worst_first: bool = False
-    always_check: bool = False
-    run_config: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What a reconciliation found, did and left."""
-
-    before: State
-    plan: Plan
-    after: State
-    runs: int
-    reported: int
 
 
 class Reconciliation:

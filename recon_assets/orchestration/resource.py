@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 
@@ -18,40 +18,14 @@ from recon_assets.database.engine import open_engine
 from recon_assets.database.schema import require_schema
 from recon_assets.domain.settlement import Days
 from recon_assets.elexon.archive import Archive
-from recon_assets.elexon.client import Elexon
-from recon_assets.elexon.sources import open_source
-from recon_assets.ingest.bids import IngestedDay
-from recon_assets.ingest.generation import GenerationDay
+from recon_assets.elexon.client import Elexon, open_source
+from recon_assets.orchestration.observers import Observer
 from recon_assets.reconcile.check_inputs import CheckInputs
-from recon_assets.reconcile.converge_span import ConvergedSpan
-from recon_assets.reconcile.plan import Plan
 from recon_assets.reconcile.scope import Scope
 from recon_assets.settings import Settings
 
 RESOURCE_KEY = "recon"
 """The resource's key."""
-
-
-class Observer:
-    """Is told of work as it is done. This one does not care; the command's draws a progress bar."""
-
-    def planned(self, work: Plan) -> None:
-        """The work is known."""
-
-    def ingested(self, day: IngestedDay) -> None:
-        """A day was read and stored."""
-
-    def generation_read(self, day: GenerationDay) -> None:
-        """The wind generation of a day was read and stored."""
-
-    def converged(self, days: Days, span: ConvergedSpan) -> None:
-        """The layers of some days were made right."""
-
-    def failed(self, day: date, reason: str) -> None:
-        """A day could not be done."""
-
-    def run_failed(self, job: str, reason: str) -> None:
-        """A run ended without success."""
 
 
 @dataclass

@@ -13,10 +13,10 @@ from pydantic import Field
 from recon_assets.database import transactions
 from recon_assets.domain.settlement import FIRST_DAY, Days, london_day, parse_day
 from recon_assets.errors import UsageError
-from recon_assets.orchestration.counting import CountingObserver
-from recon_assets.orchestration.log_observer import LogObserver
 from recon_assets.orchestration.logs import open_log
-from recon_assets.orchestration.reconciliation import Options, Outcome, Reconciliation
+from recon_assets.orchestration.observers import CountingObserver, LogObserver
+from recon_assets.orchestration.outcome import Options, Outcome
+from recon_assets.orchestration.reconciliation import Reconciliation
 from recon_assets.orchestration.resource import RESOURCE_KEY, ReconResource
 from recon_assets.orchestration.routines import daily_check as check_newest_days
 from recon_assets.orchestration.routines import log_end, report_day

@@ -13,8 +13,9 @@ from recon_assets.database import transactions
 from recon_assets.database.work_log import read_progress
 from recon_assets.domain.settlement import Days, london_day
 from recon_assets.ingest.revisions import read_revisions
-from recon_assets.orchestration.counting import CountingObserver
-from recon_assets.orchestration.reconciliation import Options, Outcome, Reconciliation
+from recon_assets.orchestration.observers import CountingObserver
+from recon_assets.orchestration.outcome import Options, Outcome
+from recon_assets.orchestration.reconciliation import Reconciliation
 from recon_assets.reports.daily import REPORTS_KEPT, write_report
 from recon_assets.reports.progress import report_facts
 from recon_assets.reports.state import brief_facts, done_facts

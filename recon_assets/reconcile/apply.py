@@ -27,11 +27,10 @@ from sqlalchemy import (
 
 from recon_assets.database.tables import curtailment_records
 from recon_assets.errors import ReconError
-from recon_assets.reconcile.difference import Tally, audit
+from recon_assets.reconcile.difference import Tally, audit, audit_calculations
 from recon_assets.reconcile.layer import Layer, is_first_of_key, is_key_unique
 from recon_assets.reconcile.layers import CALCULATIONS, CURTAILMENT
 from recon_assets.reconcile.scope import Scope, plan_for_merges
-from recon_assets.reconcile.side_by_side import audit_calculations
 
 CORRECTED_AT = ("calculated_at", "updated_at", "last_updated")
 """Timestamps that follow a correction, where a table has them."""

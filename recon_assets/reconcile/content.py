@@ -12,8 +12,9 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Engine, Text, cast, func, select
 
+from recon_assets.reconcile.expected import GENERATED
 from recon_assets.reconcile.layer import Layer, in_days
-from recon_assets.reconcile.layers import CALCULATIONS, CURTAILMENT, GENERATED
+from recon_assets.reconcile.layers import CALCULATIONS, CURTAILMENT
 from recon_assets.reconcile.scope import Scope, reading
 
 TOTALS = {

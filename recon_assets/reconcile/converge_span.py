@@ -14,8 +14,9 @@ from recon_assets.domain.mining import MODELS
 from recon_assets.reconcile.apply import Changes, converge_by, damaged_days
 from recon_assets.reconcile.content import Content, contents_of
 from recon_assets.reconcile.difference import audit, contradicted_days
+from recon_assets.reconcile.expected import curtailed_energy
 from recon_assets.reconcile.layer import DAY, Layer
-from recon_assets.reconcile.layers import CALCULATIONS, CURTAILMENT, ENERGY_DAILY, curtailed_energy
+from recon_assets.reconcile.layers import CALCULATIONS, CURTAILMENT, ENERGY_DAILY
 from recon_assets.reconcile.scope import Scope, difficulty_history, period_rewards, writing
 from recon_assets.reconcile.state import DayState, generated_days, settlement_days_of
 

@@ -138,11 +138,16 @@ YEAR = Grain("year", 4)
 class Layer:
     """One table of the chain.
 
-    `period` is the column that says which day, month or year (the grain) a row is of. `compared` columns make a row
-    wrong; `carried` ones only follow a correction; `written` says how an expected value is stored when it is not stored
-    as it is compared; of the `preserved` ones a stored value stays where none is expected. `owned_rows` are the stored rows that
-    the layer speaks of; those with no expected row are removed where `removable`; `join_filter` narrows the stored rows that
-    an expected one can be, so that a join reads no others.
+    - `period`: the column with the day, month or year (the grain) of a row.
+    - `key`: the columns that identify a row.
+    - `compared`: columns that make a row wrong, each with its tolerance.
+    - `expected`: the rows that the layer must hold.
+    - `owned_rows`: stored rows that this layer may change.
+    - `join_filter`: narrows the stored rows that an expected row can match, so that a join reads no others.
+    - `removable`: owned rows that may be removed when no row is expected for them.
+    - `carried`: columns that follow a correction and never make a row wrong.
+    - `written`: how an expected value is stored, where it is not stored as it is compared.
+    - `preserved`: columns whose stored value stays where no value is expected.
     """
 
     table: Table

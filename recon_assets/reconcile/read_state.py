@@ -19,14 +19,17 @@ from sqlalchemy import Connection, Engine, and_, func, select
 from recon_assets.database import transactions
 from recon_assets.database.tables import curtailment_records, proof_of_fetch
 from recon_assets.domain.settlement import Days
-from recon_assets.reconcile.difference import Tally, audit, contradicted_days, count_if
-from recon_assets.reconcile.layer import YEAR, Layer, in_days, in_scope, is_key_unique
-from recon_assets.reconcile.layers import (
-    CURTAILMENT,
-    SUMMARIES,
+from recon_assets.reconcile.difference import (
+    Tally,
+    audit,
+    audit_calculations,
+    compare_calculations,
+    contradicted_days,
+    count_if,
 )
+from recon_assets.reconcile.layer import YEAR, Layer, in_days, in_scope, is_key_unique
+from recon_assets.reconcile.layers import CURTAILMENT, SUMMARIES
 from recon_assets.reconcile.scope import Scope, load_rewards, period_rewards, plan_for_merges, plan_for_sets
-from recon_assets.reconcile.side_by_side import audit_calculations, compare_calculations
 from recon_assets.reconcile.state import SettlementDays, State, settlement_days_of
 from recon_assets.reconcile.sums import Sums, stale_keys, sum_bitcoin, sum_rows
 

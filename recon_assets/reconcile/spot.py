@@ -11,8 +11,9 @@ from sqlalchemy import Engine, func, select
 from recon_assets.database.tables import curtailment_records, historical_bitcoin_calculations, wind_bids, wind_bm_units
 from recon_assets.domain.settlement import Days, period_starts_at
 from recon_assets.errors import UsageError
+from recon_assets.reconcile.expected import curtailed_energy
 from recon_assets.reconcile.layer import in_scope
-from recon_assets.reconcile.layers import CALCULATIONS, curtailed_energy
+from recon_assets.reconcile.layers import CALCULATIONS
 from recon_assets.reconcile.scope import Scope, reading
 
 

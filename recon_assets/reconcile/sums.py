@@ -12,14 +12,8 @@ from sqlalchemy import Connection, func, insert, select
 
 from recon_assets.database.tables import historical_bitcoin_calculations
 from recon_assets.reconcile.difference import audit, count_if
+from recon_assets.reconcile.expected import day_bitcoin, day_energy, day_generation, energy_by_day, generation_by_day
 from recon_assets.reconcile.layer import Layer, in_scope
-from recon_assets.reconcile.layers import (
-    day_bitcoin,
-    day_energy,
-    day_generation,
-    energy_by_day,
-    generation_by_day,
-)
 from recon_assets.reconcile.scope import Scope
 
 Generation = tuple[float | None, float | None, float | None]

@@ -20,9 +20,11 @@ import requests
 
 from recon_assets.domain.bm_units import BmUnit, packaged_bm_units, parse_bm_units
 from recon_assets.elexon.client import Elexon, SettlementStack
+from recon_assets.elexon.http import HttpSource
 from recon_assets.elexon.payloads import COLUMNS, STACK, UNUSED, VOLUME_COLUMNS
-from recon_assets.elexon.sources import HttpSource, RecordingSource
-from recon_assets.elexon.stand_in import ENDPOINTS, Fault, FaultKind, StandInElexon
+from recon_assets.elexon.recordings import RecordingSource
+from recon_assets.elexon.stand_in import ENDPOINTS, StandInElexon
+from recon_assets.elexon.stand_in_faults import Fault, FaultKind
 from recon_assets.errors import ElexonError
 from recon_assets_tests.conftest import CLOCK_CHANGES
 from recon_assets_tests.support.openapi import OPERATIONS, Operation, Row, operation_of, telling

@@ -15,8 +15,9 @@ from recon_assets.database.tables import metadata, proof_of_fetch, settlement_re
 from recon_assets.database.transactions import reading
 from recon_assets.elexon.archive import Archive
 from recon_assets.elexon.client import Elexon
-from recon_assets.elexon.sources import HttpSource
-from recon_assets.elexon.stand_in import Fault, FaultKind, StandInElexon
+from recon_assets.elexon.http import HttpSource
+from recon_assets.elexon.stand_in import StandInElexon
+from recon_assets.elexon.stand_in_faults import Fault, FaultKind
 from recon_assets.errors import ReconError
 from recon_assets.ingest.bids import IngestedDay, ingest_day
 from recon_assets_tests.support.steps import JUNE_6, change_recording, contents, ingest

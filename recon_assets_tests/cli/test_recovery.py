@@ -16,7 +16,8 @@ import psutil
 import pytest
 from sqlalchemy import Engine
 
-from recon_assets.elexon.stand_in import Fault, StandInElexon
+from recon_assets.elexon.stand_in import StandInElexon
+from recon_assets.elexon.stand_in_faults import Fault
 from recon_assets.orchestration.resource import open_resource
 from recon_assets.settings import Settings
 from recon_assets_tests.orchestration.test_reconciliation import ALL_TABLES

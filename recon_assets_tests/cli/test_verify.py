@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from recon_assets.elexon.stand_in import Fault, StandInElexon
+from recon_assets.elexon.stand_in import StandInElexon
+from recon_assets.elexon.stand_in_faults import Fault
 from recon_assets_tests.support.command import Command
 from recon_assets_tests.support.steps import CHANGED_BY, JUNE_6, change_recording, restate
 

@@ -13,7 +13,8 @@ from sqlalchemy import Engine, inspect
 from recon_assets.database.engine import open_engine
 from recon_assets.database.transactions import reading
 from recon_assets.domain.settlement import Days, parse_day
-from recon_assets.elexon.stand_in import Fault, StandInElexon
+from recon_assets.elexon.stand_in import StandInElexon
+from recon_assets.elexon.stand_in_faults import Fault
 from recon_assets.orchestration.specs import WIND_GENERATION
 from recon_assets.reports.analysis import analysis_facts
 from recon_assets.settings import Settings

@@ -16,7 +16,7 @@ from recon_assets.database.schema import MIGRATIONS, VERSION_TABLE, SchemaState,
 from recon_assets.database.tables import metadata, progress_table
 from recon_assets.database.transactions import reading, writing
 from recon_assets.elexon.client import Elexon
-from recon_assets.elexon.sources import RecordingSource
+from recon_assets.elexon.recordings import RecordingSource
 from recon_assets.errors import SchemaError
 from recon_assets.ingest.generation import read_wind_generation
 from recon_assets.reconcile.apply import Changes

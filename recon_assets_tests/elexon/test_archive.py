@@ -13,7 +13,8 @@ from recon_assets.database.transactions import writing
 from recon_assets.domain.bm_units import BmUnit
 from recon_assets.elexon.archive import Archive, read_bodies
 from recon_assets.elexon.client import Elexon
-from recon_assets.elexon.sources import HttpSource, RecordingSource
+from recon_assets.elexon.http import HttpSource
+from recon_assets.elexon.recordings import RecordingSource
 from recon_assets.elexon.stand_in import StandInElexon
 from recon_assets.errors import ElexonError, ReconError
 from recon_assets.ingest.bids import ingest_day

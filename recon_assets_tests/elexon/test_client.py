@@ -10,8 +10,10 @@ import pytest
 from pandas.testing import assert_frame_equal
 
 from recon_assets.elexon.client import Elexon, SettlementStack
-from recon_assets.elexon.sources import HttpSource, RecordingSource
-from recon_assets.elexon.stand_in import Fault, FaultKind, StandInElexon
+from recon_assets.elexon.http import HttpSource
+from recon_assets.elexon.recordings import RecordingSource
+from recon_assets.elexon.stand_in import StandInElexon
+from recon_assets.elexon.stand_in_faults import Fault, FaultKind
 from recon_assets.errors import ElexonError
 from recon_assets_tests.conftest import CLOCK_CHANGES
 from recon_assets_tests.support.steps import JUNE_6, NOW

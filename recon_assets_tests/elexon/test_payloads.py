@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from recon_assets.elexon.payloads import generation_frame
-from recon_assets.elexon.sources import Body
+from recon_assets.elexon.source import Body
 from recon_assets.errors import ElexonError
 from recon_assets_tests.support.generation import OFFSHORE_MW, ONSHORE_MW, WIND, body_of, envelope, row, without
 from recon_assets_tests.support.steps import JUNE_6

@@ -11,8 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from recon_assets.elexon.sources import Body, HttpSource, RecordingSource, Source
-from recon_assets.elexon.stand_in import Fault, FaultKind, StandInElexon
+from recon_assets.elexon.http import HttpSource
+from recon_assets.elexon.recordings import RecordingSource
+from recon_assets.elexon.source import Body, Source
+from recon_assets.elexon.stand_in import StandInElexon
+from recon_assets.elexon.stand_in_faults import Fault, FaultKind
 from recon_assets.errors import ConfigurationError, ElexonError
 from recon_assets_tests.support.steps import JUNE_6, JUNE_7, SMALL_DAYS
 

@@ -9,7 +9,8 @@ import pytest
 import requests
 from click.testing import CliRunner
 
-from recon_assets.elexon.stand_in import Fault, StandInElexon, main
+from recon_assets.elexon.stand_in import StandInElexon, main
+from recon_assets.elexon.stand_in_faults import Fault
 
 STACK = "/balancing/settlement/stack/all/bid/2025-06-06"
 

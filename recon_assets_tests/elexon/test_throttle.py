@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from recon_assets.elexon.sources import HttpSource
+from recon_assets.elexon.http import HttpSource
 from recon_assets.elexon.stand_in import StandInElexon
 from recon_assets.elexon.throttle import Throttle
 

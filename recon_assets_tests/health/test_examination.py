@@ -18,8 +18,9 @@ from recon_assets.database.schema import SchemaState
 from recon_assets.database.tables import metadata
 from recon_assets.database.transactions import writing
 from recon_assets.elexon.archive import Archive
-from recon_assets.elexon.stand_in import Fault as Misbehaviour
-from recon_assets.elexon.stand_in import FaultKind, StandInElexon
+from recon_assets.elexon.stand_in import StandInElexon
+from recon_assets.elexon.stand_in_faults import Fault as Misbehaviour
+from recon_assets.elexon.stand_in_faults import FaultKind
 from recon_assets.health.advice import advise
 from recon_assets.health.examination import examine
 from recon_assets.health.facts import (

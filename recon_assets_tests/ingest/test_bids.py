@@ -14,8 +14,9 @@ from recon_assets.domain.bm_units import packaged_bm_units
 from recon_assets.domain.curtailment import CurtailmentRule
 from recon_assets.domain.settlement import Days
 from recon_assets.elexon.client import Elexon, SettlementStack
-from recon_assets.elexon.sources import HttpSource
-from recon_assets.elexon.stand_in import Fault, StandInElexon
+from recon_assets.elexon.http import HttpSource
+from recon_assets.elexon.stand_in import StandInElexon
+from recon_assets.elexon.stand_in_faults import Fault
 from recon_assets.errors import ElexonError, ReconError
 from recon_assets.ingest.bids import IngestedDay, ingest_day
 from recon_assets.reconcile.apply import Changes, converge

@@ -12,8 +12,10 @@ from sqlalchemy import Engine
 from recon_assets.database.tables import wind_generation_data
 from recon_assets.elexon.archive import Archive
 from recon_assets.elexon.client import Elexon
-from recon_assets.elexon.sources import HttpSource, RecordingSource
-from recon_assets.elexon.stand_in import Fault, StandInElexon
+from recon_assets.elexon.http import HttpSource
+from recon_assets.elexon.recordings import RecordingSource
+from recon_assets.elexon.stand_in import StandInElexon
+from recon_assets.elexon.stand_in_faults import Fault
 from recon_assets.errors import ElexonError, UnpublishedError
 from recon_assets.ingest.generation import DATA_SOURCE, GenerationDay, read_wind_generation
 from recon_assets.reconcile.apply import Changes

@@ -12,7 +12,8 @@ from recon_assets.database.tables import wind_bm_units
 from recon_assets.database.transactions import reading, writing
 from recon_assets.domain.bm_units import BmUnit, packaged_bm_units
 from recon_assets.domain.difficulty import PACKAGED_OBSERVED_AT, Retarget, packaged_retargets
-from recon_assets.elexon.stand_in import Fault, StandInElexon
+from recon_assets.elexon.stand_in import StandInElexon
+from recon_assets.elexon.stand_in_faults import Fault
 from recon_assets.errors import ReconError
 from recon_assets.ingest.reference import known_bm_units, read_tail, store_bm_units, store_retargets, stored_retargets
 from recon_assets_tests.support.steps import NOW

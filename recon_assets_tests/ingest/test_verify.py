@@ -14,8 +14,10 @@ from recon_assets.domain.bm_units import packaged_bm_units
 from recon_assets.domain.curtailment import CurtailmentRule
 from recon_assets.domain.settlement import Days
 from recon_assets.elexon.client import Elexon
-from recon_assets.elexon.sources import HttpSource, RecordingSource
-from recon_assets.elexon.stand_in import Fault, StandInElexon
+from recon_assets.elexon.http import HttpSource
+from recon_assets.elexon.recordings import RecordingSource
+from recon_assets.elexon.stand_in import StandInElexon
+from recon_assets.elexon.stand_in_faults import Fault
 from recon_assets.errors import ElexonError, ReconError
 from recon_assets.ingest.comparison import Side
 from recon_assets.ingest.reference import store_bm_units

@@ -15,7 +15,8 @@ from sqlalchemy import Engine
 
 from recon_assets.domain.difficulty import packaged_retargets
 from recon_assets.domain.mining import MODELS
-from recon_assets.elexon.stand_in import Fault, StandInElexon
+from recon_assets.elexon.stand_in import StandInElexon
+from recon_assets.elexon.stand_in_faults import Fault
 from recon_assets.orchestration.resource import ReconResource
 from recon_assets.orchestration.specs import (
     LAYER_ASSETS,

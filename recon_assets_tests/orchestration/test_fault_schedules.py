@@ -21,8 +21,10 @@ from recon_assets.database.engine import open_engine
 from recon_assets.database.tables import metadata, settlement_revisions
 from recon_assets.elexon.archive import Archive, Kept, read_bodies
 from recon_assets.elexon.client import Elexon
-from recon_assets.elexon.sources import Body, HttpSource
-from recon_assets.elexon.stand_in import Fault, FaultKind, StandInElexon
+from recon_assets.elexon.http import HttpSource
+from recon_assets.elexon.source import Body
+from recon_assets.elexon.stand_in import StandInElexon
+from recon_assets.elexon.stand_in_faults import Fault, FaultKind
 from recon_assets.errors import ReconError
 from recon_assets.ingest.bids import ingest_day
 from recon_assets.settings import Settings

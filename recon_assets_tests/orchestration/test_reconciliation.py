@@ -13,9 +13,12 @@ from sqlalchemy import Engine
 from recon_assets.database.tables import proof_of_fetch, wind_bids
 from recon_assets.domain.curtailment import CurtailmentRule
 from recon_assets.domain.settlement import Days
-from recon_assets.elexon.stand_in import Fault, StandInElexon
-from recon_assets.orchestration.reconciliation import Options, Outcome, Reconciliation
-from recon_assets.orchestration.resource import Observer, ReconResource
+from recon_assets.elexon.stand_in import StandInElexon
+from recon_assets.elexon.stand_in_faults import Fault
+from recon_assets.orchestration.observers import Observer
+from recon_assets.orchestration.outcome import Options, Outcome
+from recon_assets.orchestration.reconciliation import Reconciliation
+from recon_assets.orchestration.resource import ReconResource
 from recon_assets.reconcile.layers import LAYERS
 from recon_assets.reconcile.state import DayState
 from recon_assets.settings import Settings

@@ -7,7 +7,8 @@ import pytest
 
 from recon_assets.database.tables import historical_bitcoin_calculations, metadata
 from recon_assets.domain.settlement import Days
-from recon_assets.elexon.stand_in import Fault, StandInElexon
+from recon_assets.elexon.stand_in import StandInElexon
+from recon_assets.elexon.stand_in_faults import Fault
 from recon_assets.orchestration.build import build_defs
 from recon_assets.orchestration.jobs import BM_UNITS_JOB, DIFFICULTY_JOB
 from recon_assets.orchestration.resource import ReconResource

@@ -8,7 +8,8 @@ import pytest
 from sqlalchemy import Engine
 
 from recon_assets.domain.settlement import Days
-from recon_assets.elexon.stand_in import Fault, StandInElexon
+from recon_assets.elexon.stand_in import StandInElexon
+from recon_assets.elexon.stand_in_faults import Fault
 from recon_assets.orchestration.build import build_defs
 from recon_assets.orchestration.failed_runs import reasons_of
 from recon_assets.orchestration.reconciliation import QUIET

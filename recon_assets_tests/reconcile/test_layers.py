@@ -11,6 +11,7 @@ from recon_assets.domain.curtailment import CurtailmentRule
 from recon_assets.domain.mining import MODELS, MinerModel
 from recon_assets.domain.settlement import Days
 from recon_assets.reconcile.apply import Changes, converge
+from recon_assets.reconcile.expected import curtailed_energy
 from recon_assets.reconcile.layer import (
     DAY,
     MONTH,
@@ -23,7 +24,7 @@ from recon_assets.reconcile.layer import (
     is_first_of_key,
     is_key_unique,
 )
-from recon_assets.reconcile.layers import CALCULATIONS, CURTAILMENT, LAYERS, curtailed_energy
+from recon_assets.reconcile.layers import CALCULATIONS, CURTAILMENT, LAYERS
 from recon_assets.reconcile.scope import Scope, writing
 from recon_assets_tests.support.generation import store
 from recon_assets_tests.support.steps import JUNE_6, NOW, contents, converge_layers, execute, scalar, state_of

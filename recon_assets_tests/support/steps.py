@@ -17,7 +17,7 @@ from recon_assets.database.tables import proof_of_fetch
 from recon_assets.domain.curtailment import CurtailmentRule
 from recon_assets.domain.settlement import Days, due_periods
 from recon_assets.elexon.client import Elexon
-from recon_assets.elexon.sources import RecordingSource
+from recon_assets.elexon.recordings import RecordingSource
 from recon_assets.ingest.bids import IngestedDay, ingest_day
 from recon_assets.reconcile import scope
 from recon_assets.reconcile.apply import Changes, converge

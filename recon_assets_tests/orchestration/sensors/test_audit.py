@@ -4,7 +4,8 @@ from sqlalchemy import Engine
 
 from recon_assets.orchestration.active_runs import ASKED_BY
 from recon_assets.orchestration.checks import CHECKS
-from recon_assets.orchestration.reconciliation import Options, Reconciliation
+from recon_assets.orchestration.outcome import Options
+from recon_assets.orchestration.reconciliation import Reconciliation
 from recon_assets.orchestration.resource import ReconResource
 from recon_assets.orchestration.specs import WIND_BIDS, WIND_BM_UNITS
 from recon_assets_tests.support.steps import SMALL_DAYS

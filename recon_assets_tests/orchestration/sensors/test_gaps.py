@@ -10,7 +10,8 @@ from sqlalchemy import Engine
 
 from recon_assets.database.tables import curtailment_records
 from recon_assets.domain.settlement import Days
-from recon_assets.elexon.stand_in import Fault, StandInElexon
+from recon_assets.elexon.stand_in import StandInElexon
+from recon_assets.elexon.stand_in_faults import Fault
 from recon_assets.orchestration.active_runs import ASKED_BY, RANGE_TAGS
 from recon_assets.orchestration.resource import ReconResource
 from recon_assets.orchestration.specs import WIND_BIDS, calculations_key

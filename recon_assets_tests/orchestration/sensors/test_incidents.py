@@ -9,7 +9,8 @@ import pytest
 from dagster._core.scheduler.instigation import InstigatorStatus
 from sqlalchemy import Engine
 
-from recon_assets.elexon.stand_in import Fault, StandInElexon
+from recon_assets.elexon.stand_in import StandInElexon
+from recon_assets.elexon.stand_in_faults import Fault
 from recon_assets.errors import ConfigurationError
 from recon_assets.orchestration.active_runs import ASKED_BY, RANGE_TAGS
 from recon_assets.orchestration.alert_conditions import SETTLING

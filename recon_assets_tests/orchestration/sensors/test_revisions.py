@@ -10,7 +10,8 @@ from dagster._core.instance.utils import RUNLESS_JOB_NAME, RUNLESS_RUN_ID
 from sqlalchemy import Engine
 
 from recon_assets.domain.settlement import Days
-from recon_assets.elexon.stand_in import Fault, StandInElexon
+from recon_assets.elexon.stand_in import StandInElexon
+from recon_assets.elexon.stand_in_faults import Fault
 from recon_assets.orchestration.active_runs import ASKED_BY
 from recon_assets.orchestration.resource import ReconResource
 from recon_assets.orchestration.specs import WIND_BIDS

@@ -6,9 +6,8 @@ from typing import Any
 
 from recon_assets.ingest.bids import IngestedDay
 from recon_assets.ingest.generation import GenerationDay
-from recon_assets.orchestration.log_observer import LogObserver
 from recon_assets.orchestration.logs import open_log
-from recon_assets.orchestration.resource import Observer
+from recon_assets.orchestration.observers import LogObserver, Observer
 from recon_assets.reconcile.apply import Changes
 from recon_assets.reconcile.converge_span import ConvergedSpan
 from recon_assets.reconcile.plan import Plan

@@ -1,23 +1,12 @@
-"""Where Elexon's answers come from: the live API over HTTP, or a folder of recordings.
+"""The live API over HTTP: one session for all threads, retries, and the rate limit.
 
-Belongs here: getting a body, retries, the format of a recording. Does not: what a body means (published.py); both
-sources give the same decoded JSON to the same parsing.
-
-A recording is `YYYY-MM-DD.json.gz`: `settlementDate`, `stack_bid` (period -> body), and where there is one
-`acceptance_volumes_bid`, `system_prices` and `wind_and_solar`. A period or a body that is not in it is an absent
-answer, as 404 is.
+404 is an absent answer. What goes wrong otherwise is tried again where that may help, and is an ElexonError in the end.
 """
 
-import gzip
 import json
 import threading
-import zlib
-from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from email.utils import parsedate_to_datetime
-from functools import lru_cache
-from pathlib import Path
-from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 import portalocker
@@ -33,9 +22,9 @@ from tenacity import (
 )
 
 from recon_assets.domain.settlement import Days, day_starts_at, period_starts_at, periods_in
+from recon_assets.elexon.source import Body
 from recon_assets.elexon.throttle import Throttle
-from recon_assets.errors import ConfigurationError, ElexonError
-from recon_assets.settings import Settings
+from recon_assets.errors import ElexonError
 
 BROKEN_OFF = (
     requests.ConnectionError,
@@ -48,57 +37,6 @@ RETRIED_STATUSES = frozenset({429, 500, 502, 503, 504})
 LONGEST_RETRY_AFTER_SECONDS = 120.0
 """Who is asked to wait longer gives up, and says how long."""
 INSTANT = "%Y-%m-%dT%H:%MZ"
-
-
-@dataclass(frozen=True)
-class Body:
-    """An answer: what it says, decoded.
-
-    `received` is the text as it came (None when it was read from a recording); `mislabelled` says that it came as
-    something else than JSON.
-    """
-
-    content: Any
-    received: str | None = None
-    mislabelled: bool = False
-
-
-class Source(Protocol):
-    """Gives bodies; None is an absent answer (404), anything that went wrong is an ElexonError.
-
-    `requests` counts the bodies that were asked for, every attempt of each.
-    """
-
-    name: str
-    requests: int
-
-    def stack(self, day: date, period: int) -> Body | None:
-        """The bid stack of one settlement period."""
-        ...
-
-    def system_prices(self, day: date) -> Body | None:
-        """The system prices of a day: one row per published period."""
-        ...
-
-    def acceptance_volumes(self, day: date) -> Body | None:
-        """The accepted bid volumes of a day."""
-        ...
-
-    def wind_and_solar(self, day: date) -> Body | None:
-        """The actual generation of a day by wind and sun, in MW."""
-        ...
-
-    def bm_units(self) -> Body | None:
-        """The reference list of BM units."""
-        ...
-
-    def span(self) -> Days | None:
-        """The first and the last day that the source can have; None when only the calendar limits it."""
-        ...
-
-    def can_have(self, day: date) -> bool:
-        """Whether it makes sense to ask for a day."""
-        ...
 
 
 class _TransientError(Exception):
@@ -213,106 +151,6 @@ class HttpSource:
         failure = state.outcome.exception() if state.outcome else None
         asked = failure.retry_after_seconds if isinstance(failure, _TransientError) else None
         return self._backoff(state) if asked is None else asked
-
-
-class RecordingSource:
-    """A folder of recordings, read instead of the network."""
-
-    def __init__(self, folder: Path) -> None:
-        """ConfigurationError when the folder holds no recording."""
-        self.name = folder.resolve().as_uri()
-        self.requests = 0
-        self._folder = folder
-        self._lock = threading.Lock()
-        self._read_day = lru_cache(maxsize=2)(self._decode)
-        if not folder.is_dir():
-            raise ConfigurationError(f"ELEXON_API_URL: {folder} is not a folder of recordings")
-        if not self._days():
-            raise ConfigurationError(f"ELEXON_API_URL: {folder} holds no recording (YYYY-MM-DD.json.gz)")
-
-    def stack(self, day: date, period: int) -> Body | None:
-        """See Source."""
-        return self._body(day, "stack_bid", str(period))
-
-    def system_prices(self, day: date) -> Body | None:
-        """See Source."""
-        return self._body(day, "system_prices")
-
-    def acceptance_volumes(self, day: date) -> Body | None:
-        """See Source."""
-        return self._body(day, "acceptance_volumes_bid")
-
-    def wind_and_solar(self, day: date) -> Body | None:
-        """See Source."""
-        return self._body(day, "wind_and_solar")
-
-    def bm_units(self) -> Body | None:
-        """See Source."""
-        path = self._folder / "bmunits_all.json"
-        if not path.exists():
-            return None
-        try:
-            return Body(json.loads(path.read_text(encoding="utf-8")))
-        except ValueError as error:
-            raise ElexonError(f"the recording {path} is corrupt: {error}") from error
-
-    def span(self) -> Days | None:
-        """See Source."""
-        days = self._days()
-        return Days(min(days), max(days))
-
-    def can_have(self, day: date) -> bool:
-        """See Source."""
-        return self._path(day).exists()
-
-    def _days(self) -> set[date]:
-        days = set()
-        for path in self._folder.glob("[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9].json.gz"):
-            try:
-                days.add(date.fromisoformat(path.name.removesuffix(".json.gz")))
-            except ValueError:
-                raise ConfigurationError(f"ELEXON_API_URL: {path} is named after a day that does not exist") from None
-        return days
-
-    def _path(self, day: date) -> Path:
-        return self._folder / f"{day}.json.gz"
-
-    def _body(self, day: date, *keys: str) -> Body | None:
-        # The lock makes eight threads that ask for one day decode it once.
-        with self._lock:
-            self.requests += 1
-            content: Any = self._read_day(day)
-        for key in keys:
-            content = None if content is None else content.get(key)
-        return None if content is None else Body(content)
-
-    def _decode(self, day: date) -> dict[str, Any] | None:
-        path = self._path(day)
-        if not path.exists():
-            return None
-        try:
-            with gzip.open(path, "rt", encoding="utf-8") as file:
-                recording = json.load(file)
-        except (OSError, EOFError, ValueError, zlib.error) as error:
-            raise ElexonError(f"the recording {path} is corrupt: {error}") from error
-        if not isinstance(recording, dict) or not isinstance(recording.get("stack_bid"), dict):
-            raise ElexonError(f"the recording {path} is corrupt: it has no object 'stack_bid'")
-        if recording.get("settlementDate") != day.isoformat():
-            raise ElexonError(f"the recording {path} is of {recording.get('settlementDate')}")
-        return recording
-
-
-def open_source(settings: Settings) -> Source:
-    """The source that ELEXON_API_URL names; ConfigurationError when a folder holds no recordings."""
-    if settings.recordings is not None:
-        return RecordingSource(settings.recordings)
-    return HttpSource(
-        settings.elexon_api_url,
-        per_second=settings.elexon_requests_per_second,
-        in_flight=settings.elexon_requests_in_flight,
-        attempts=settings.elexon_attempts,
-        timeout_seconds=settings.elexon_timeout_seconds,
-    )
 
 
 def _retry_after(response: requests.Response) -> float | None:
