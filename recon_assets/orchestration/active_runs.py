@@ -14,6 +14,10 @@ from recon_assets.domain.settlement import Days
 ASKED_BY = "recon/asked_by"
 """The tag of a run that a sensor of ours asked for; retries of the run inherit it."""
 
+CALCULATION_GAPS = "calculation_gap_sensor"
+INGEST_GAPS = "ingest_gap_sensor"
+"""The sensors that ask for runs of days."""
+
 RANGE_TAGS = ("dagster/asset_partition_range_start", "dagster/asset_partition_range_end")
 PARTITION_TAG = "dagster/partition"
 

@@ -14,8 +14,8 @@ from recon_assets.database import transactions
 from recon_assets.domain.settlement import Days, contiguous, london_day
 from recon_assets.ingest.reference import stored_retargets
 from recon_assets.orchestration import events
-from recon_assets.orchestration.active_runs import ASKED_BY, PARTITION_TAG, RANGE_TAGS
-from recon_assets.orchestration.checks import CHECKS
+from recon_assets.orchestration.active_runs import ASKED_BY, CALCULATION_GAPS, INGEST_GAPS, PARTITION_TAG, RANGE_TAGS
+from recon_assets.orchestration.checks import CHECKS, newest_materialization
 from recon_assets.orchestration.failed_runs import reasons_of
 from recon_assets.orchestration.incidents import AlertCondition
 from recon_assets.orchestration.jobs import DAYS_JOBS, LAYER_JOBS, REINGEST_JOB
@@ -23,8 +23,6 @@ from recon_assets.orchestration.partitions import PARTITIONS, days_of
 from recon_assets.orchestration.resource import ReconResource
 from recon_assets.orchestration.retry_state import SensorState, sensor_state
 from recon_assets.orchestration.routine_jobs import daily_check, reconcile_range
-from recon_assets.orchestration.sensors.audit import newest_materialization
-from recon_assets.orchestration.sensors.gaps import CALCULATION_GAPS, INGEST_GAPS
 from recon_assets.orchestration.specs import (
     LAYER_ASSETS,
     NETWORK_DIFFICULTY,

@@ -17,13 +17,12 @@ from dagster._core.asset_graph_view.asset_graph_view import AssetGraphView
 
 from recon_assets.database import transactions
 from recon_assets.domain.settlement import FIRST_DAY, Days, london_day
-from recon_assets.orchestration.active_runs import ASKED_BY
+from recon_assets.orchestration.active_runs import ASKED_BY, CALCULATION_GAPS
 from recon_assets.orchestration.instance import housekeeping
 from recon_assets.orchestration.partitions import days_of
 from recon_assets.orchestration.resource import Opener, ReconResource
 from recon_assets.orchestration.retry_state import SensorState, sensor_state
 from recon_assets.orchestration.sensors.calculation_gaps import find_gaps
-from recon_assets.orchestration.sensors.gaps import CALCULATION_GAPS
 from recon_assets.reconcile.layer import YEAR, Layer
 from recon_assets.reconcile.layers import ENERGY, SUMMARIES
 from recon_assets.reconcile.read_state import stale_summaries

@@ -112,3 +112,10 @@ def _type(value: object) -> str:
 
 def _first_line(check: v.Check) -> str:
     return (check.__doc__ or "").splitlines()[0]
+
+
+def newest_materialization(instance: dg.DagsterInstance) -> float | None:
+    """When a checked asset was materialized last (seconds since 1970)."""
+    records = instance.get_asset_records(list({check.asset_key for check in CHECKS}))
+    made = (record.asset_entry.last_materialization for record in records)
+    return max((event.timestamp for event in made if event is not None), default=None)

@@ -12,10 +12,10 @@ from sqlalchemy import Engine
 
 from recon_assets.database.engine import open_engine
 from recon_assets.domain.mining import MODELS
+from recon_assets.orchestration.active_runs import CALCULATION_GAPS
 from recon_assets.orchestration.automation import SUMMARY_AUTOMATION
 from recon_assets.orchestration.sensors.audit import AUDITS
 from recon_assets.orchestration.sensors.calculation_gaps import PAUSES
-from recon_assets.orchestration.sensors.gaps import CALCULATION_GAPS
 from recon_assets.orchestration.sensors.incidents import INCIDENTS
 from recon_assets.orchestration.specs import calculations_key
 from recon_assets.settings import Settings

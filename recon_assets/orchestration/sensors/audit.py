@@ -4,12 +4,13 @@ import dagster as dg
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
 
 from recon_assets.orchestration.active_runs import ASKED_BY, active_runs
-from recon_assets.orchestration.checks import CHECKS
+from recon_assets.orchestration.checks import CHECKS, newest_materialization
 from recon_assets.orchestration.instance import housekeeping
 from recon_assets.orchestration.jobs import AUDIT_JOB
 from recon_assets.orchestration.retry_state import read_cursor, write_cursor
 
 AUDITS = "audit_sensor"
+ENDED = (AssetCheckExecutionRecordStatus.SUCCEEDED, AssetCheckExecutionRecordStatus.FAILED)
 
 
 def audit_sensor(tick_seconds: int) -> dg.SensorDefinition:
@@ -28,9 +29,9 @@ def audit_sensor(tick_seconds: int) -> dg.SensorDefinition:
 def find_unchecked_work(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
     """Waits for one tick without anything new, in which the automation may ask for what follows."""
     housekeeping(context.instance)
-    made, judged = newest_materialization(context.instance), _oldest_evaluation(context.instance)
+    made, evaluated = newest_materialization(context.instance), _oldest_evaluation(context.instance)
     seen = read_cursor(context.cursor).get("made")
-    if made is None or judged > made:
+    if made is None or evaluated > made:
         return dg.SkipReason("Nothing was made since the last checks.")
     if active_runs(context.instance):
         return dg.SkipReason("Runs are queued or running.")
@@ -41,23 +42,13 @@ def find_unchecked_work(context: dg.SensorEvaluationContext) -> dg.SensorResult 
     return dg.SensorResult(run_requests=[request], cursor=cursor)
 
 
-def newest_materialization(instance: dg.DagsterInstance) -> float | None:
-    """When a checked asset was materialized last (seconds since 1970)."""
-    records = instance.get_asset_records(list({check.asset_key for check in CHECKS}))
-    made = (record.asset_entry.last_materialization for record in records)
-    return max((event.timestamp for event in made if event is not None), default=None)
-
-
 def _oldest_evaluation(instance: dg.DagsterInstance) -> float:
     """When the run began that evaluated a check which was evaluated longest ago; 0 where a check never was."""
     found = instance.event_log_storage.get_latest_asset_check_execution_by_key(list(CHECKS))
-    judged = {record.run_id for record in found.values() if record.status in JUDGED}
-    if any(check not in found or found[check].status not in JUDGED for check in CHECKS):
+    evaluated = {record.run_id for record in found.values() if record.status in ENDED}
+    if any(check not in found or found[check].status not in ENDED for check in CHECKS):
         return 0.0
     # The evaluations themselves are dated in whole seconds: those of a command that made something in the same second
     # would look older than it.
-    runs = instance.get_run_records(dg.RunsFilter(run_ids=sorted(judged)))
-    return min(run.start_time or 0.0 for run in runs) if len(runs) == len(judged) else 0.0
-
-
-JUDGED = (AssetCheckExecutionRecordStatus.SUCCEEDED, AssetCheckExecutionRecordStatus.FAILED)
+    runs = instance.get_run_records(dg.RunsFilter(run_ids=sorted(evaluated)))
+    return min(run.start_time or 0.0 for run in runs) if len(runs) == len(evaluated) else 0.0

@@ -12,13 +12,12 @@ from recon_assets.domain.settlement import (
     Days,
     day_starts_at,
 )
-from recon_assets.orchestration.active_runs import ASKED_BY, active_days
+from recon_assets.orchestration.active_runs import ASKED_BY, CALCULATION_GAPS, active_days
 from recon_assets.orchestration.instance import housekeeping
 from recon_assets.orchestration.jobs import DIFFICULTY_JOB, LAYER_JOBS
 from recon_assets.orchestration.resource import RESOURCE_KEY, ReconResource
 from recon_assets.orchestration.retry_state import RetryState, read_cursor, write_cursor
 from recon_assets.orchestration.sensors.gaps import (
-    CALCULATION_GAPS,
     RUNS_A_TICK,
     due_days,
     format_some_days,

@@ -13,9 +13,6 @@ from recon_assets.orchestration.active_runs import ASKED_BY, RANGE_TAGS, days_of
 from recon_assets.orchestration.failed_runs import reasons_of
 from recon_assets.orchestration.retry_state import RetryState
 
-CALCULATION_GAPS = "calculation_gap_sensor"
-INGEST_GAPS = "ingest_gap_sensor"
-
 DAYS_ASKED = 31
 """Most days that one run is asked for: a month, so that what a sensor fills first is soon right."""
 

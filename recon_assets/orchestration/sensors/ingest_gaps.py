@@ -11,19 +11,12 @@ from recon_assets.domain.settlement import (
     london_day,
     periods_in,
 )
-from recon_assets.orchestration.active_runs import ASKED_BY, active_days, active_runs
+from recon_assets.orchestration.active_runs import ASKED_BY, INGEST_GAPS, active_days, active_runs
 from recon_assets.orchestration.instance import housekeeping
 from recon_assets.orchestration.jobs import INGEST_JOB
 from recon_assets.orchestration.resource import RESOURCE_KEY, ReconResource
 from recon_assets.orchestration.retry_state import RetryState, month_spans, write_cursor
-from recon_assets.orchestration.sensors.gaps import (
-    INGEST_GAPS,
-    due_days,
-    format_some_days,
-    range_tags,
-    repository_of,
-    tick_result,
-)
+from recon_assets.orchestration.sensors.gaps import due_days, format_some_days, range_tags, repository_of, tick_result
 from recon_assets.orchestration.specs import WIND_BIDS
 from recon_assets.reconcile.read_state import settlement_days
 from recon_assets.reconcile.state import DayState
