@@ -1,1 +1,1 @@
-"""What `recon doctor` does: the health of the database and of the sources, measured without changing anything."""
+"""`recon doctor`: the health of the database and of the sources, measured without changing anything."""

@@ -1,36 +1,32 @@
-"""What to change, each line from a measured fact and with its figure.
-
-Belongs here: the thresholds beyond which something is worth a line, and the words. Does not: measuring. What is
-advised is for a person to do; the doctor does none of it.
-"""
+"""What a person should change, each line from a measured fact beyond a threshold; `recon doctor` changes nothing."""
 
 from collections.abc import Iterator
 
 from recon_assets.database.schema import SchemaState
-from recon_assets.health.facts import Fault, Health, Probe, Session, Source, SqliteFile, TableSize, Verdict
+from recon_assets.health.facts import Fault, Health, Probe, ProbeStatus, Session, Source, SqliteFile, TableSize
 
 MB = 1_000_000
 
 CONNECTIONS_SHARE = 0.8
-"""The rest is a run's handful of connections and the Dagster processes': beyond it they are refused by chance."""
+"""The rest is for the few connections of a run and of the Dagster processes, which could otherwise be refused."""
 
 STATEMENT_TIMEOUT_MS = 60_000
-"""A writer waits for the days of another one in one statement: some seconds, and minutes over a slow network."""
+"""A writer waits in one statement for days that another has locked: seconds, or minutes over a slow network."""
 
 STATISTICS_FROM_BYTES = 1 * MB
-"""Smaller tables are read whole, whatever the planner believes of them."""
+"""Smaller tables are read whole, whatever their statistics."""
 
 DEAD_SHARE, DEAD_ROWS = 0.4, 10_000
-"""Autovacuum comes when a fifth of the rows is dead: at twice that it does not keep up, or is off."""
+"""Autovacuum starts when a fifth of the rows is dead; at twice that it does not keep up, or is off."""
 
 WAL_BYTES = 256 * MB
-"""SQLite empties its log every 4 MB unless a reader or one long transaction is in the way; a month has 28 MB in all."""
+"""SQLite empties its log every 4 MB unless a reader or a long transaction prevents it; a month has 28 MB in all."""
 
 FREE_SHARE, FREE_BYTES = 0.25, 64 * MB
-"""Free pages are filled again, so only a file that was much larger once is worth copying."""
+"""Free pages are used again, so a VACUUM pays only for a file that once was much larger."""
 
 LOW_DISK_BYTES = 1_000 * MB
-"""June 2025 takes 28 MB on SQLite, where a VACUUM or a migration needs a second copy of all for a while."""
+"""June 2025 takes 28 MB on SQLite, and a VACUUM or a migration needs a second copy of everything for a while."""
 
 SCHEMA_ADVICE = {
     SchemaState.EMPTY: "the database is empty: run 'recon reconcile', which creates the schema, or set DATABASE_URL",
@@ -41,7 +37,7 @@ SCHEMA_ADVICE = {
 
 
 def advise(health: Health) -> Iterator[str]:
-    """What to change, the gravest first; nothing when everything is as it should be."""
+    """What to change, the most serious first; nothing if everything is in order."""
     database = health.database
     if database.error is not None:
         yield f"the database at {database.address} cannot be used: {database.error}"
@@ -101,13 +97,13 @@ def _who(session: Session) -> str:
 
 def _of_probe(probe: Probe) -> Iterator[str]:
     took = f"{probe.what} took {probe.latency_ms:,.0f} ms" if probe.latency_ms is not None else ""
-    if probe.verdict is Verdict.TIMED_OUT:
+    if probe.verdict is ProbeStatus.TIMED_OUT:
         yield f"{took} and was ended ({probe.error}): see what is blocked, running or missing"
-    elif probe.verdict is Verdict.FAILED:
+    elif probe.verdict is ProbeStatus.FAILED:
         yield f"{probe.what} failed: {probe.error}"
-    elif probe.verdict is Verdict.SLOW and probe.name in ("connect", "select_1"):
+    elif probe.verdict is ProbeStatus.SLOW and probe.name in ("connect", "select_1"):
         yield f"{took}, more than {probe.slow_ms:,} ms: run recon nearer to the database"
-    elif probe.verdict is Verdict.SLOW:
+    elif probe.verdict is ProbeStatus.SLOW:
         yield f"{took}, more than {probe.slow_ms:,} ms: run ANALYZE, and see what else is running or missing"
 
 
@@ -135,7 +131,7 @@ def _of_server(health: Health) -> Iterator[str]:
 
 
 def _of_table(size: TableSize) -> Iterator[str]:
-    # Only PostgreSQL was seen to plan badly without them (reconcile/scope.py).
+    # Only PostgreSQL was seen to plan badly without statistics (reconcile/scope.py).
     is_postgres = size.dead_rows is not None
     if is_postgres and not size.has_statistics and (size.table_bytes or 0) > STATISTICS_FROM_BYTES:
         yield f"{size.table} has {(size.table_bytes or 0) / MB:,.1f} MB and no statistics: ANALYZE {size.table}"

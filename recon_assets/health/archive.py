@@ -1,7 +1,6 @@
 """What the archive of Elexon's answers holds, and whether the next answer can be kept.
 
-Belongs here: looking at the folder. Does not: reading the recordings in it; a corrupt one is found when its day is read
-again, and is then set aside.
+The recordings are not read: a corrupt one is found, and set aside, when its day is read again.
 """
 
 import os
@@ -13,7 +12,7 @@ from recon_assets.settings import Settings
 
 
 def examine_archive(settings: Settings) -> ArchiveFolder | None:
-    """The archive, without writing to it; None where recordings are read, of which nothing is archived."""
+    """Examines the archive without writing to it; None if recordings are read, because those are not archived."""
     if settings.recordings is not None:
         return None
     folder = settings.archive_folder
@@ -34,7 +33,7 @@ def examine_archive(settings: Settings) -> ArchiveFolder | None:
 
 
 def _obstacle(folder: Path) -> str | None:
-    """What is in the way of writing there; a folder that is not there yet is made below the nearest one that is."""
+    """What prevents writing there; a missing folder would be made below the nearest existing one."""
     nearest = next(path for path in (folder, *folder.parents) if path.exists())
     if not nearest.is_dir():
         return f"{nearest} is no folder"

@@ -1,10 +1,7 @@
-"""The health of the database and of the sources, measured without changing anything.
+"""The examination of the database and the sources, which changes nothing.
 
-Belongs here: what is examined, and on which engine. Does not: asking (probes.py, indexes.py,
-postgres.py, sqlite.py, sources.py, archive.py), what to change (advice.py), printing.
-
-No session is ended, nothing is written, a file that is not there is not created. What fails is a finding: nothing
-raises but a bug.
+No session is ended, nothing is written, and a missing file is not created. Every failure becomes a finding: only a bug
+raises.
 """
 
 import platform
@@ -32,9 +29,9 @@ from recon_assets.settings import Settings
 
 
 def examine(engine: Engine, settings: Settings, now: datetime, limits: Limits = DEFAULT_LIMITS) -> Health:
-    """Asks the engine's database and the settings' sources, at the instant `now` (aware), and says what to change.
+    """Examines the engine's database and the settings' sources at the instant `now` (with time zone).
 
-    The engine itself is only looked at, for its address and its pool: the doctor connects on its own.
+    The engine gives only its address and the state of its pool: the examination opens its own connections.
     """
     file = sqlite_file(engine.url)
     wal_bytes = sqlite.wal_bytes(file) if file else 0
@@ -104,7 +101,7 @@ def _pool(engine: Engine) -> Pool | None:
     pool = engine.pool
     if not isinstance(pool, QueuePool):
         return None
-    # The overflow counts up from minus the size.
+    # SQLAlchemy's overflow counts up from minus the size of the pool.
     return Pool(pool.size(), pool.checkedout(), pool.checkedin(), max(0, pool.overflow()))
 
 

@@ -1,8 +1,4 @@
-"""What the doctor found: values, and the one dictionary of all of them.
-
-Belongs here: the shape of the findings, and whether they are healthy. Does not: finding them (examination.py and
-the modules that it names) and what to do about them (advice.py).
-"""
+"""The findings of `recon doctor` as values, and whether they are healthy."""
 
 import json
 from dataclasses import asdict, dataclass
@@ -16,24 +12,24 @@ from recon_assets.elexon.archive import RETENTION
 
 @dataclass(frozen=True)
 class Limits:
-    """How long the doctor waits for an answer, and from what age on a session of someone else is named."""
+    """How long `recon doctor` waits for an answer, and from which age it names other sessions."""
 
     statement_ms: int = 30_000
     """Two hundred times what the heaviest probe takes on a local server."""
     lock_ms: int = 2_000
-    """A reader waits for a lock only behind a change of the schema. This tells a locked table from a slow query."""
+    """A reader waits for a lock only while the schema is changed. This tells a locked table from a slow query."""
     request_seconds: float = 10
-    """Less than recon itself waits: whoever runs the doctor is waiting, too."""
+    """Less than recon itself waits, because a person waits for the answer."""
     long_query_seconds: float = 30
-    """The convergence of a month takes a few seconds in all."""
+    """Converging a month takes a few seconds in all."""
     idle_in_transaction_seconds: float = 60
-    """A transaction of recon works all the while; one that does nothing for a minute was forgotten."""
+    """A transaction of recon is never idle for long; one that does nothing for a minute was forgotten."""
 
 
 DEFAULT_LIMITS = Limits()
 
 
-class Verdict(StrEnum):
+class ProbeStatus(StrEnum):
     """How a probe ended."""
 
     OK = "ok"
@@ -45,7 +41,7 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True)
 class Database:
-    """The database itself; `error` says why there was no connecting, and what was not asked then is None."""
+    """The database itself; `error` says why it could not be connected to, and then the other findings are None."""
 
     address: str
     engine: str
@@ -60,13 +56,13 @@ class Database:
 
 @dataclass(frozen=True)
 class Probe:
-    """One query; `rows` is how many rows it read, `slow_ms` from where on it is slow, `limit_ms` where it was ended."""
+    """One query: `rows` that it read, `slow_ms` from which it counts as slow, `limit_ms` at which it is ended."""
 
     name: str
     what: str
     slow_ms: int
     limit_ms: int | None
-    verdict: Verdict
+    verdict: ProbeStatus
     latency_ms: float | None = None
     rows: int | None = None
     error: str | None = None
@@ -74,7 +70,7 @@ class Probe:
 
 @dataclass(frozen=True)
 class Pool:
-    """SQLAlchemy's pool in the process that asks: connections kept, lent, and lent beyond the size."""
+    """SQLAlchemy's pool in this process: connections kept, in use, idle, and opened beyond the size."""
 
     size: int
     checked_out: int
@@ -84,7 +80,7 @@ class Pool:
 
 @dataclass(frozen=True)
 class Connections:
-    """The server's connections; `share_used` is that of the connections that are not reserved for superusers."""
+    """The server's connections; `share_used` is of those that are not reserved for superusers."""
 
     max_connections: int
     reserved: int
@@ -96,7 +92,7 @@ class Connections:
 
 @dataclass(frozen=True)
 class Timeouts:
-    """Milliseconds, None where there is no limit: what the server gives a session, and what recon sets itself."""
+    """Milliseconds, None for no limit: what the server gives a session, and what recon sets itself."""
 
     statement_ms: int | None = None
     lock_ms: int | None = None
@@ -107,7 +103,7 @@ class Timeouts:
 
 @dataclass(frozen=True)
 class SqliteFile:
-    """A file, as it is; `recon_journal_mode` and `recon_synchronous` are what recon sets when it connects."""
+    """The database file as found; `recon_journal_mode` and `recon_synchronous` are what recon sets when it connects."""
 
     path: str
     size_bytes: int
@@ -122,7 +118,7 @@ class SqliteFile:
 
 @dataclass(frozen=True)
 class TableSize:
-    """A table; rows are an estimate, and what SQLite was built without the means to tell is None."""
+    """A table; rows are an estimate, and on SQLite built without dbstat the sizes are None."""
 
     table: str
     rows_estimate: int | None
@@ -134,7 +130,7 @@ class TableSize:
 
 
 class Fault(StrEnum):
-    """What is wrong with a declared index; NOT_UNIQUE serves reading as well and comes of rows that were duplicated."""
+    """What is wrong with a declared index; NOT_UNIQUE reads as fast, and is left over from duplicated rows."""
 
     MISSING = "missing"
     INVALID = "invalid"
@@ -143,7 +139,7 @@ class Fault(StrEnum):
 
 @dataclass(frozen=True)
 class IndexFault:
-    """An index that is declared and not there as declared, or not usable, with the statement that mends it."""
+    """A declared index that is missing, not as declared or not usable, with the statement that fixes it."""
 
     table: str
     index: str
@@ -154,7 +150,7 @@ class IndexFault:
 
 @dataclass(frozen=True)
 class Session:
-    """Someone else's session; what the role may not see is None."""
+    """Another session; what the role may not see is None."""
 
     pid: int
     user: str | None
@@ -168,7 +164,7 @@ class Session:
 
 @dataclass(frozen=True)
 class DayLocks:
-    """The settlement days that a session of recon has locked, or waits to lock."""
+    """The settlement days that a session of recon has locked or waits to lock."""
 
     pid: int
     user: str | None
@@ -181,7 +177,7 @@ class DayLocks:
 
 @dataclass(frozen=True)
 class Sessions:
-    """The sessions of this database that may stand in the way."""
+    """The sessions of this database that may block recon."""
 
     long_queries: tuple[Session, ...]
     idle_in_transaction: tuple[Session, ...]
@@ -191,7 +187,7 @@ class Sessions:
 
 @dataclass(frozen=True)
 class Disk:
-    """The file system below a folder that recon writes to."""
+    """The file system of a folder that recon writes to."""
 
     what: str
     path: str
@@ -201,7 +197,7 @@ class Disk:
 
 @dataclass(frozen=True)
 class Source:
-    """Where data come from: one request of an API, or what a folder of recordings holds."""
+    """A source of data: the answer of an API to one request, or what a folder of recordings holds."""
 
     address: str
     asked: str | None = None
@@ -216,7 +212,7 @@ class Source:
 
 @dataclass(frozen=True)
 class ArchiveFolder:
-    """Where Elexon's answers are kept; `error` says why none can be kept or why the folder could not be looked at."""
+    """The archive of Elexon's answers; `error` says why it cannot be written or read."""
 
     path: str
     error: str | None = None
@@ -231,10 +227,10 @@ class ArchiveFolder:
 
 @dataclass(frozen=True)
 class Health:
-    """Everything; None is what the engine does not have or what could not be read, and `unread` says why of the latter.
+    """All findings. None means that the engine does not have it, or that it could not be read; `unread` says why.
 
-    Its keys are sections: server_version, schema, connections, timeouts, sqlite, tables, indexes, sessions. There is no
-    archive where recordings are read.
+    The keys of `unread` are server_version, schema, connections, timeouts, sqlite, tables, indexes and sessions.
+    `archive` is None if recordings are read.
     """
 
     database: Database
@@ -255,22 +251,23 @@ class Health:
 
     @property
     def is_healthy(self) -> bool:
-        """Whether the database answers, is as declared, the sources can be reached, and what they answer can be kept;
-        being slow is no illness.
+        """Whether the database answers and is as declared, the sources answer, and their answers can be archived.
+
+        A slow answer is healthy.
         """
         database = self.database
         return (
             database.error is None
             and database.schema is SchemaState.CURRENT
             and not (database.missing_tables or self.unread)
-            and not any(probe.verdict in (Verdict.TIMED_OUT, Verdict.FAILED) for probe in self.probes)
+            and not any(probe.verdict in (ProbeStatus.TIMED_OUT, ProbeStatus.FAILED) for probe in self.probes)
             and not any(index.fault is not Fault.NOT_UNIQUE for index in self.indexes)
             and all(source.is_reachable for source in (self.elexon, self.mempool) if source)
             and (self.archive is None or self.archive.error is None)
         )
 
     def facts(self) -> dict[str, Any]:
-        """The keys of `recon doctor --format json`: nothing but JSON, dates and instants in ISO 8601."""
+        """The keys of `recon doctor --format json`, in plain JSON types; dates and instants are in ISO 8601."""
         facts = {"is_healthy": self.is_healthy, **asdict(self)}
         plain: dict[str, Any] = json.loads(json.dumps(facts, default=lambda value: value.isoformat()))
         return plain

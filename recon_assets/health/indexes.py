@@ -1,6 +1,7 @@
-"""The declared indexes that the database lacks, by their columns: an adopted database has names of its own.
+"""Finds the declared indexes that the database lacks, and the statements that create them.
 
-Belongs here: comparing, and the statement that mends. Does not: indexes that nobody declared, unless they are invalid.
+Indexes are compared by their columns, because an adopted database has other names. Indexes beyond the declared ones are
+reported only if they are invalid.
 """
 
 from collections.abc import Iterator
@@ -21,8 +22,8 @@ class _Found(NamedTuple):
 def index_faults(connection: Connection) -> list[IndexFault]:
     """What is wrong with the indexes and primary keys of our tables.
 
-    An index serves as well as a declared one when it begins with the same columns, of which the first is the same: it
-    is the one that every query goes by.
+    An index can replace a declared one if it begins with the same columns in any order, but with the same first
+    column, which every query filters by.
     """
     inspector = inspect(connection)
     is_postgres = connection.dialect.name == "postgresql"
@@ -58,7 +59,7 @@ def _declared(table: Table) -> Iterator[tuple[str, tuple[str, ...], bool]]:
 
 
 def _found(inspector: Inspector, tables: set[str]) -> tuple[set[str], dict[str, list[_Found]]]:
-    """The names of indexes that are taken, and what each table has; an index of a part of the rows serves nobody."""
+    """The index names in use, and the indexes of each table but partial ones, which no query of recon uses."""
     ours = [table for table in metadata.tables if table in tables]
     taken: set[str] = set()
     found: dict[str, list[_Found]] = {table: [] for table in ours}

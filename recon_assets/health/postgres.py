@@ -1,7 +1,6 @@
-"""What a PostgreSQL server tells the doctor.
+"""Reads the catalogue and the statistics views of a PostgreSQL server, under time-outs; ends no session.
 
-Belongs here: questions to the catalogue and the statistics views, and the time-outs of a probe. Does not: probes,
-advice, and anything that would end a session. A role sees little of other roles' sessions: what it may not see is NULL.
+A role sees little of other roles' sessions: what it may not see is NULL.
 """
 
 from collections.abc import Iterator
@@ -27,7 +26,7 @@ from recon_assets.health.facts import (
 
 QUERY_CHARACTERS = 80
 
-# backend_type is NULL for a session that the role may not see; background processes have no database.
+# backend_type is NULL for a session that the role may not see. Background processes have no database.
 SESSION = "datid IS NOT NULL AND (backend_type = 'client backend' OR backend_type IS NULL)"
 
 CONNECTIONS = f"""
@@ -40,14 +39,14 @@ SELECT current_setting('max_connections')::int AS max_connections,
 FROM pg_stat_activity WHERE {SESSION}
 """
 
-# reset_val: what a session starts with; the current value is the doctor's own.
+# reset_val is what a session starts with; the current value is the one that `limited` sets.
 TIMEOUTS = """
 SELECT name, nullif(reset_val::int, 0) AS ms FROM pg_settings
 WHERE name IN ('statement_timeout', 'lock_timeout', 'idle_in_transaction_session_timeout')
 """
 
-# reltuples is -1 (0 before PostgreSQL 14) until a first VACUUM or ANALYZE. last_analyze is lost in a crash and in a
-# copy, so it does not tell whether there are statistics.
+# reltuples is -1 (0 before PostgreSQL 14) until the first VACUUM or ANALYZE. last_analyze is lost in a crash and in a
+# copy, so it does not say whether there are statistics.
 TABLES = """
 SELECT c.relname AS table,
        CASE WHEN c.reltuples > 0 THEN c.reltuples ELSE coalesce(s.n_live_tup, 0) END::bigint AS rows_estimate,
@@ -81,7 +80,7 @@ WHERE {SESSION} AND datname = current_database() AND pid <> pg_backend_pid()
 ORDER BY age_seconds DESC NULLS LAST
 """
 
-# objsubid 2: a lock of two integers, class and ordinal of the day.
+# objsubid 2 is a lock of two integers: here the class and the ordinal of the day.
 DAY_LOCKS = """
 SELECT l.pid, a.usename AS user, a.application_name AS application, l.granted AS is_granted, count(*) AS days,
        min(l.objid::bigint) AS first_day, max(l.objid::bigint) AS last_day
@@ -95,7 +94,7 @@ GROUP BY 1, 2, 3, 4 ORDER BY 1, 4 DESC
 
 @contextmanager
 def limited(engine: Engine, limits: Limits) -> Iterator[Connection]:
-    """A read-only transaction each of whose statements is ended when the time is over."""
+    """A read-only transaction; each of its statements is ended at the time limit."""
     with engine.connect() as connection:
         connection.execution_options(postgresql_readonly=True)
         with connection.begin() as transaction:
@@ -106,13 +105,13 @@ def limited(engine: Engine, limits: Limits) -> Iterator[Connection]:
 
 
 def connections(connection: Connection) -> Connections:
-    """How many connections there are and may be."""
+    """How many connections are open and how many are allowed."""
     row = connection.execute(text(CONNECTIONS)).one()._mapping
     return Connections(**row, share_used=round(row["in_use"] / (row["max_connections"] - row["reserved"]), 3))
 
 
 def timeouts(connection: Connection) -> Timeouts:
-    """What the server gives a session."""
+    """The time-outs that the server gives a session."""
     ms = {row.name: row.ms for row in connection.execute(text(TIMEOUTS))}
     return Timeouts(
         statement_ms=ms["statement_timeout"],
@@ -123,12 +122,12 @@ def timeouts(connection: Connection) -> Timeouts:
 
 
 def table_sizes(connection: Connection) -> list[TableSize]:
-    """Our tables that are there."""
+    """The sizes of our tables that exist."""
     return [TableSize(**row) for row in connection.execute(text(TABLES), {"tables": list(metadata.tables)}).mappings()]
 
 
 def invalid_indexes(connection: Connection) -> list[IndexFault]:
-    """The indexes of our tables that are not used because building them failed, or goes on."""
+    """The indexes of our tables that are not used, because building them failed or is still in progress."""
     rows = connection.execute(text(INVALID_INDEXES), {"tables": list(metadata.tables)})
     return [
         IndexFault(table, index, tuple(columns), Fault.INVALID, f"REINDEX INDEX CONCURRENTLY {index}")
@@ -137,7 +136,7 @@ def invalid_indexes(connection: Connection) -> list[IndexFault]:
 
 
 def sessions(connection: Connection, limits: Limits) -> Sessions:
-    """Who may stand in the way."""
+    """The sessions that may block recon."""
     others = [_session(row) for row in connection.execute(text(SESSIONS)).mappings()]
     locks = connection.execute(text(DAY_LOCKS), {"lock_class": LOCK_CLASS}).mappings()
     return Sessions(

@@ -1,7 +1,4 @@
-"""The doctor's findings in words and tables.
-
-Belongs here: presenting the dictionary that Health.facts() gives. Does not: measuring, and what to change (advice.py).
-"""
+"""Prints the findings of `recon doctor`, from the dictionary of Health.facts()."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -14,11 +11,11 @@ from recon_assets.database.schema import SCHEMA_LOCK
 
 MB, GB = 1e6, 1e9
 ROOMY = 100
-"""Columns of a terminal from which on the gaps between figures are two wide."""
+"""Terminals at least so wide get two spaces between columns."""
 
 STYLES = {"ok": "green", "slow": "yellow", "timed_out": "red", "failed": "red", "skipped": "dim"}
 WORDS = ("verdict", "statistics")
-"""Columns that hold no figures."""
+"""Columns that hold no numbers."""
 NOT_ASKED = "not asked: only the packaged difficulty table is used"
 NOT_KEPT = "nothing is archived: recordings are read"
 ENGINES = {"postgresql": "PostgreSQL", "sqlite": "SQLite"}
@@ -27,10 +24,10 @@ Facts = Mapping[str, Any]
 
 
 def print_health(console: Console, facts: Facts) -> None:
-    """Everything that was found, and what to change at the end."""
+    """Everything that was found, then what to change."""
     roomy = console.width >= ROOMY
-    verdict = ("healthy", "green") if facts["is_healthy"] else ("not healthy", "red")
-    console.print(Text.assemble(("Health: ", "bold"), verdict))
+    conclusion = ("healthy", "green") if facts["is_healthy"] else ("not healthy", "red")
+    console.print(Text.assemble(("Health: ", "bold"), conclusion))
     overview = Table.grid(padding=(0, 2))
     for label, lines in _sections(facts):
         for number, line in enumerate(lines):
@@ -53,7 +50,7 @@ def print_health(console: Console, facts: Facts) -> None:
 
 
 def _sections(facts: Facts) -> Iterator[tuple[str, list[str]]]:
-    """A label and its lines, for all that was found but the tables."""
+    """A label and its lines, for everything but the probes and the tables."""
     yield "Database", list(_database(facts["database"]))
     if facts["sqlite"]:
         yield "File", list(_file(facts["sqlite"]))
@@ -177,23 +174,23 @@ def _probes(probes: Sequence[Facts], roomy: bool) -> Table:
     table = _table(("probe", "ms", *(["slow from"] if roomy else []), "rows", "verdict"), roomy)
     for probe in probes:
         slow = [f"{probe['slow_ms']:,}"] if roomy else []
-        verdict = Text(probe["verdict"].replace("_", " "), style=STYLES[probe["verdict"]])
-        table.add_row(probe["what"], _latency(probe["latency_ms"]), *slow, _number(probe["rows"]), verdict)
+        status = Text(probe["verdict"].replace("_", " "), style=STYLES[probe["verdict"]])
+        table.add_row(probe["what"], _latency(probe["latency_ms"]), *slow, _number(probe["rows"]), status)
     return table
 
 
 def _reasons(probes: Sequence[Facts], known: str | None) -> dict[str, list[str]]:
-    """What the probes with an error say, each reason once, with the probes that say it; less what is known already."""
+    """The errors of the probes, each once with its probes; without the error of the database, already printed."""
     reasons: dict[str, list[str]] = {}
     for probe in probes:
         if probe["error"] and probe["error"] != known:
-            verdict = probe["verdict"].replace("_", " ")
-            reasons.setdefault(f"{verdict}, {probe['error']}", []).append(probe["name"])
+            status = probe["verdict"].replace("_", " ")
+            reasons.setdefault(f"{status}, {probe['error']}", []).append(probe["name"])
     return reasons
 
 
 def _tables(tables: Sequence[Facts], roomy: bool) -> Table:
-    # Only PostgreSQL counts dead rows, which are there between two VACUUMs.
+    # Only PostgreSQL has dead rows, which stay until the next VACUUM.
     has_dead = any(size["dead_rows"] is not None for size in tables)
     table = _table(("table", "rows about", "MB", "index MB", *(["dead"] if has_dead else []), "statistics"), roomy)
     for size in tables:

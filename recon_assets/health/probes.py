@@ -1,8 +1,4 @@
-"""Asking a database under time-outs, and the probes: queries of growing weight.
-
-Belongs here: connecting, measuring, and keeping the reason of what was not answered, so that the next question can be
-asked. Does not: how an engine is given a time-out (postgres.py, sqlite.py).
-"""
+"""Queries a database under time-outs, and measures how long queries of growing weight take."""
 
 import sqlite3
 import statistics
@@ -21,15 +17,15 @@ from recon_assets.database.tables import historical_bitcoin_calculations as calc
 from recon_assets.domain.settlement import FIRST_DAY
 from recon_assets.errors import first_line
 from recon_assets.health import postgres, sqlite
-from recon_assets.health.facts import Limits, Probe, Verdict
+from recon_assets.health.facts import Limits, Probe, ProbeStatus
 
 T = TypeVar("T")
 
 CONNECTS = 3
-"""Connections whose median is told; one before them, which loads the driver, is not counted."""
+"""Connections whose median is reported; one more before them, which loads the driver, is not counted."""
 
 MONTH = timedelta(days=30)
-"""Before the newest day: a month of a probe weighs the same whatever the date."""
+"""The days before the newest one: a probe of a month is equally heavy on every date."""
 
 TIMED_OUT = {"57014", "55P03", sqlite3.SQLITE_INTERRUPT, sqlite3.SQLITE_BUSY}
 """PostgreSQL: query canceled, lock not available."""
@@ -41,7 +37,7 @@ NO_CONNECTION = "there is no connection"
 
 
 class _ProbeQuery(NamedTuple):
-    """A probe to be: what it does, from where on it is slow, the tables that it reads, a statement that counts rows."""
+    """A query to measure: from `slow_ms` on it is slow; `reads` are its tables, and `statement` counts rows."""
 
     name: str
     what: str
@@ -56,10 +52,10 @@ NEWEST = select(func.max(calculations.c.settlement_date))
 NEWEST_DAY = _ProbeQuery("newest_day", "finding the newest day", 200, frozenset({calculations.name}), NEWEST)
 
 
-# The thresholds of being slow: June 2025 (93,348 calculations) took 1, 1, 11, 72 and 143 ms on the slower of two local
-# engines. Some thirty times that is left for a network and for a server that is not ours alone.
+# The values of slow_ms: June 2025 (93,348 calculations) took 1, 1, 11, 72 and 143 ms on the slower of two local
+# engines. About thirty times that allows for a network and for a server with other users.
 def _weights(newest_day: date) -> list[_ProbeQuery]:
-    """The questions about a day and about the month that ends with it."""
+    """The queries about a day and about the month that ends with it."""
     day = calculations.c.settlement_date == newest_day
     month = calculations.c.settlement_date.between(newest_day - MONTH, newest_day)
     count = select(func.count())
@@ -89,10 +85,10 @@ def _weights(newest_day: date) -> list[_ProbeQuery]:
 
 
 class ProbedDatabase:
-    """A database that is asked under time-outs, in a new transaction each time.
+    """A database that is queried under time-outs, with a new transaction each time.
 
-    `error` says why there was no connecting: then nothing more is asked. `unread` has the reason of each section that
-    could not be read.
+    `error` says why it could not be connected to; then nothing more is queried. `unread` has the reason of each section
+    that could not be read.
     """
 
     def __init__(self, url: URL, limits: Limits) -> None:
@@ -104,7 +100,7 @@ class ProbedDatabase:
         self._limited = sqlite.limited if self._file else postgres.limited
 
     def connect(self) -> Probe:
-        """How long new connections take."""
+        """Measures how long new connections take."""
         if self._file and not self._file.exists():
             self.error = f"there is no database at {self._file} yet: run 'recon reconcile', or set DATABASE_URL"
             return self._skipped(CONNECT, self.error)
@@ -117,12 +113,12 @@ class ProbedDatabase:
                 self.error = first_line(error)
                 return self._failed(CONNECT, error, started)
             latencies_ms.append(_ms_since(started))
-            connection.detach()  # or the pool would give it again
+            connection.detach()  # or the pool would reuse it
             connection.close()
         return self._measured(CONNECT, statistics.median(latencies_ms[1:]))
 
     def ask(self, section: str, question: Callable[[Connection], T]) -> T | None:
-        """The answer; None when there is none, the reason of which is kept."""
+        """The answer; None if there is none, and then `unread` has the reason."""
         if self.error is not None:
             return None
         try:
@@ -133,7 +129,7 @@ class ProbedDatabase:
             return None
 
     def probe(self, question: _ProbeQuery, *, skip: str | None = None) -> tuple[Probe, Sequence[Row[Any]]]:
-        """How long a question takes until its last row is there, and the rows; `skip` is a reason not to ask it."""
+        """Measures a query up to its last row, and gives the rows; `skip` is a reason not to execute it."""
         if self.error is not None or skip is not None or question.statement is None:
             return self._skipped(question, skip if self.error is None else NO_CONNECTION), ()
         started = time.monotonic()
@@ -146,26 +142,26 @@ class ProbedDatabase:
             return self._failed(question, error, started), ()
 
     def dispose(self) -> None:
-        """Ends the connections."""
+        """Closes the connections."""
         self._engine.dispose()
 
     def _measured(self, question: _ProbeQuery, latency_ms: float) -> Probe:
-        verdict = Verdict.SLOW if latency_ms > question.slow_ms else Verdict.OK
-        return replace(self._skipped(question, None), verdict=verdict, latency_ms=latency_ms)
+        status = ProbeStatus.SLOW if latency_ms > question.slow_ms else ProbeStatus.OK
+        return replace(self._skipped(question, None), verdict=status, latency_ms=latency_ms)
 
     def _failed(self, question: _ProbeQuery, error: Exception, started: float) -> Probe:
-        verdict = Verdict.TIMED_OUT if _code(error) in TIMED_OUT else Verdict.FAILED
-        return replace(self._skipped(question, first_line(error)), verdict=verdict, latency_ms=_ms_since(started))
+        status = ProbeStatus.TIMED_OUT if _code(error) in TIMED_OUT else ProbeStatus.FAILED
+        return replace(self._skipped(question, first_line(error)), verdict=status, latency_ms=_ms_since(started))
 
     def _skipped(self, question: _ProbeQuery, reason: str | None) -> Probe:
         limit_ms = self._limits.statement_ms if question.statement is not None else None
-        return Probe(question.name, question.what, question.slow_ms, limit_ms, Verdict.SKIPPED, error=reason)
+        return Probe(question.name, question.what, question.slow_ms, limit_ms, ProbeStatus.SKIPPED, error=reason)
 
 
 def probe_all(database: ProbedDatabase, existing: frozenset[str] | None) -> tuple[date | None, list[Probe]]:
-    """The newest day with calculations, and the probes after the connection, lightest first.
+    """The newest day with calculations, and all probes but the connection, lightest first.
 
-    `existing` are the tables that the database has; None when that is not known.
+    `existing` are the tables that the database has; None if that is not known.
     """
 
     def lacking(question: _ProbeQuery) -> str | None:
@@ -189,5 +185,5 @@ def _ms_since(started: float) -> float:
 
 def _code(error: Exception) -> str | int:
     cause = getattr(error, "orig", None)
-    # The lowest byte of SQLite's extended codes is the kind of error.
+    # The lowest byte of SQLite's extended error codes is the basic code.
     return getattr(cause, "sqlstate", None) or getattr(cause, "sqlite_errorcode", 0) & 0xFF

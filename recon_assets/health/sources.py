@@ -1,7 +1,4 @@
-"""Whether the sources can be reached: one cheap request each, or a look into the folder of recordings.
-
-Belongs here: asking once, without retries. Does not: what the answers mean; reading is for sources.py and reference.py.
-"""
+"""Whether the sources can be reached: one cheap request each, without retries, or a look into the recordings."""
 
 import time
 from datetime import date
@@ -15,13 +12,13 @@ from recon_assets.health.facts import Limits, Source
 from recon_assets.settings import Settings
 
 SYSTEM_PRICES = "balancing/settlement/system-prices/{day}"
-"""The smallest answer that reading a day needs: some 50 rows."""
+"""The smallest of the answers that reading a day needs: about 50 rows."""
 
 ADJUSTMENTS = "v1/mining/difficulty-adjustments/24h"
 
 
 def elexon(settings: Settings, day: date, limits: Limits) -> Source:
-    """Elexon, asked for a day that it should have; 404 is an answer, too: that it does not have the day."""
+    """Elexon, asked for a day that it should have; 404 counts as an answer: Elexon does not have the day."""
     if settings.recordings is None:
         return _ask(settings.elexon_api_url, SYSTEM_PRICES.format(day=day), limits, known={200, 404})
     address = settings.elexon_api_url
@@ -43,7 +40,7 @@ def elexon(settings: Settings, day: date, limits: Limits) -> Source:
 
 
 def mempool(settings: Settings, limits: Limits) -> Source | None:
-    """mempool.space; None when only the packaged difficulty table is to be used."""
+    """mempool.space; None if only the packaged difficulty table is used."""
     if settings.mempool_api_url is None:
         return None
     return _ask(settings.mempool_api_url, ADJUSTMENTS, limits, known={200})
@@ -76,7 +73,7 @@ def _ms_since(started: float) -> float:
 
 
 def _root(error: BaseException) -> BaseException:
-    """The error at the bottom, of which requests and urllib3 tell in wrappings that repeat the address."""
+    """The innermost error: requests and urllib3 wrap it in errors that repeat the address."""
     while cause := error.__cause__ or error.__context__:
         error = cause
     return error

@@ -1,7 +1,4 @@
-"""What an SQLite file tells the doctor.
-
-Belongs here: looking into a file without changing it, and what only SQLite has. Does not: probes, advice.
-"""
+"""Examines an SQLite file without changing it."""
 
 import sqlite3
 import time
@@ -17,32 +14,32 @@ from recon_assets.database.tables import metadata
 from recon_assets.health.facts import Limits, SqliteFile, TableSize, Timeouts
 
 RECON_JOURNAL_MODE, RECON_SYNCHRONOUS = "wal", "normal"
-"""What database.py sets on every connection."""
+"""What database/engine.py sets on every connection."""
 
 TIMEOUTS = Timeouts(recon_busy_ms=BUSY_TIMEOUT_SECONDS * 1000)
 """SQLite has no time-outs of its own: each connection says how long it waits for a lock."""
 
 STAT = "sqlite_stat1"
-"""Where ANALYZE leaves what it found; not there before it was run."""
+"""The table in which ANALYZE stores its statistics; missing before the first ANALYZE."""
 
-# The cells of a leaf are rows.
+# The cells of a leaf page are rows.
 PAGES = "SELECT name, sum(pgsize) AS bytes, sum(ncell * (pagetype = 'leaf')) AS cells FROM dbstat GROUP BY name"
 
 STEPS_BETWEEN_LOOKS = 10_000
-"""Instructions of SQLite between two looks at the clock: some tenths of a millisecond."""
+"""SQLite instructions between two looks at the clock: some tenths of a millisecond."""
 
 
 def open_to_look(file: Path, limits: Limits) -> Engine:
-    """An engine that neither creates the file, nor sets its journal mode, nor writes.
+    """An engine that does not create the file, set its journal mode or write.
 
-    Not mode=ro: of a file in WAL mode that left a -wal and a -shm file behind, owned by whoever looked (measured).
+    Not mode=ro: for a file in WAL mode it left a -wal and a -shm file behind, owned by the user who looked (measured).
     """
 
     def connect() -> sqlite3.Connection:
         connection = sqlite3.connect(f"{file.as_uri()}?mode=rw", uri=True, timeout=limits.lock_ms / 1000)
         try:
             connection.execute("PRAGMA query_only = ON")
-            connection.execute("PRAGMA schema_version")  # until then the file has not been read
+            connection.execute("PRAGMA schema_version")  # reads the file for the first time
         except BaseException:
             connection.close()
             raise
@@ -53,13 +50,13 @@ def open_to_look(file: Path, limits: Limits) -> Engine:
 
 @contextmanager
 def limited(engine: Engine, limits: Limits) -> Iterator[Connection]:
-    """A connection whose statements, all together, are ended when the time is over."""
+    """A connection; its statements together are ended at the time limit."""
     with engine.connect() as connection:
         driver = connection.connection.driver_connection
         assert isinstance(driver, sqlite3.Connection)
         deadline = time.monotonic() + limits.statement_ms / 1000
         driver.set_progress_handler(lambda: time.monotonic() > deadline, STEPS_BETWEEN_LOOKS)
-        driver.execute("BEGIN")  # all that is asked is of one snapshot
+        driver.execute("BEGIN")  # all queries read one snapshot
         try:
             yield connection
         finally:
@@ -67,13 +64,13 @@ def limited(engine: Engine, limits: Limits) -> Iterator[Connection]:
 
 
 def wal_bytes(file: Path) -> int:
-    """How long the write-ahead log is; to be asked before connecting, as the last to disconnect empties it."""
+    """The size of the write-ahead log. Ask before connecting: the last connection that closes empties the log."""
     wal = file.with_name(f"{file.name}-wal")
     return wal.stat().st_size if wal.exists() else 0
 
 
 def file_facts(connection: Connection, file: Path, wal_bytes: int) -> SqliteFile:
-    """The file as it is."""
+    """What is found about the file."""
 
     def pragma(name: str) -> int:
         return int(connection.exec_driver_sql(f"PRAGMA {name}").scalar_one())
@@ -92,7 +89,7 @@ def file_facts(connection: Connection, file: Path, wal_bytes: int) -> SqliteFile
 
 
 def table_sizes(connection: Connection) -> list[TableSize]:
-    """Our tables that are there; the statistics of pages are a module that not every SQLite has."""
+    """The sizes of our tables that exist, from dbstat, a module that not every SQLite has."""
     entries = connection.execute(text("SELECT name, tbl_name, type FROM sqlite_master")).all()
     names = {entry.name for entry in entries}
     analyzed = set(connection.execute(text(f"SELECT tbl FROM {STAT}")).scalars()) if STAT in names else ()

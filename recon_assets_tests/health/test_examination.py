@@ -31,10 +31,10 @@ from recon_assets.health.facts import (
     Health,
     IndexFault,
     Limits,
+    ProbeStatus,
     SqliteFile,
     TableSize,
     Timeouts,
-    Verdict,
 )
 from recon_assets.settings import Settings
 from recon_assets_tests.support.steps import JUNE_6, JUNE_7, NOW, execute, scalar
@@ -48,15 +48,21 @@ UPDATE = f"UPDATE {CALCULATIONS} SET bitcoin_mined = 0"
 DATA_PROBES = ["newest_day", "count_day", "count_month", "aggregate_month", "join_month"]
 
 
-def verdicts(health: Health) -> dict[str, Verdict]:
+def statuses(health: Health) -> dict[str, ProbeStatus]:
     """How the probes ended; on a busy machine any of them may be slow."""
-    return {probe.name: Verdict.OK if probe.verdict is Verdict.SLOW else probe.verdict for probe in health.probes}
+    return {
+        probe.name: ProbeStatus.OK if probe.verdict is ProbeStatus.SLOW else probe.verdict for probe in health.probes
+    }
 
 
 def advice_of(health: Health) -> list[str]:
     """The advice, but for what a busy machine makes slow."""
     slow = [
-        line for probe in health.probes if probe.verdict is Verdict.SLOW for line in health.advice if probe.what in line
+        line
+        for probe in health.probes
+        if probe.verdict is ProbeStatus.SLOW
+        for line in health.advice
+        if probe.what in line
     ]
     return [line for line in health.advice if line not in slow]
 
@@ -171,7 +177,7 @@ def test_the_probes_grow_and_say_how_many_rows_they_read(small_days: Engine, set
         ("aggregate_month", of_both),
         ("join_month", joined),
     ]
-    assert set(verdicts(health).values()) == {Verdict.OK}
+    assert set(statuses(health).values()) == {ProbeStatus.OK}
     assert all((probe.latency_ms or 0) > 0 for probe in health.probes)
     assert 0 < of_june_7 < of_both < joined
 
@@ -308,7 +314,7 @@ def test_no_file_is_made_where_none_is(tmp_path: Path) -> None:
     assert health.database.error == (
         f"there is no database at {tmp_path}/.recon/recon.db yet: run 'recon reconcile', or set DATABASE_URL"
     )
-    assert set(verdicts(health).values()) == {Verdict.SKIPPED}
+    assert set(statuses(health).values()) == {ProbeStatus.SKIPPED}
     assert errors(health)["count_day"] == "there is no connection"
     assert health.unread == {}
 
@@ -325,8 +331,8 @@ def test_a_server_that_is_not_there_is_reported_without_the_password(closed_port
     assert not health.is_healthy
     assert health.database.address == f"postgresql+psycopg://ann:***@{address}/wind"
     assert "Connection refused" in (health.database.error or "")
-    assert verdicts(health)["connect"] is Verdict.FAILED
-    assert verdicts(health)["select_1"] is Verdict.SKIPPED
+    assert statuses(health)["connect"] is ProbeStatus.FAILED
+    assert statuses(health)["select_1"] is ProbeStatus.SKIPPED
     assert health.elexon.is_reachable
     assert [line for line in advice_of(health) if "Connection refused" in line] == advice_of(health)
     assert len(advice_of(health)) == 1
@@ -353,10 +359,10 @@ def test_an_empty_database_is_called_empty(database_url: str, settings: Settings
     assert advice_of(health) == [
         "the database is empty: run 'recon reconcile', which creates the schema, or set DATABASE_URL"
     ]
-    assert verdicts(health) == {
-        "connect": Verdict.OK,
-        "select_1": Verdict.OK,
-        **dict.fromkeys(DATA_PROBES, Verdict.SKIPPED),
+    assert statuses(health) == {
+        "connect": ProbeStatus.OK,
+        "select_1": ProbeStatus.OK,
+        **dict.fromkeys(DATA_PROBES, ProbeStatus.SKIPPED),
     }
     assert errors(health)["join_month"] == "there is no table curtailment_records"
     assert health.tables == ()
@@ -393,7 +399,7 @@ def test_a_table_that_is_gone_is_named(small_days: Engine, settings: Settings) -
     assert advice_of(health) == [
         "the table curtailment_records is gone though the schema is current: restore it from a backup"
     ]
-    assert verdicts(health)["aggregate_month"] is Verdict.OK
+    assert statuses(health)["aggregate_month"] is ProbeStatus.OK
     assert errors(health)["join_month"] == "there is no table curtailment_records"
 
 
@@ -519,9 +525,9 @@ def test_a_probe_that_does_not_end_is_ended_and_the_others_run(
         health = examine(small_days, settings, NOW, limits)
         locker.execute("SELECT 1")
 
-    assert verdicts(health) == {
-        **dict.fromkeys(("connect", "select_1", *DATA_PROBES), Verdict.OK),
-        "join_month": Verdict.TIMED_OUT,
+    assert statuses(health) == {
+        **dict.fromkeys(("connect", "select_1", *DATA_PROBES), ProbeStatus.OK),
+        "join_month": ProbeStatus.TIMED_OUT,
     }
     assert reason in (errors(health)["join_month"] or "")
     assert 250 < (health.probes[-1].latency_ms or 0) < 10_000
@@ -546,9 +552,9 @@ def test_a_probe_of_sqlite_is_ended_at_its_limit(small_days: Engine, settings: S
     health = examine(small_days, settings, NOW, Limits(statement_ms=1))
 
     # then
-    assert verdicts(health)["newest_day"] is Verdict.OK
-    assert verdicts(health)["aggregate_month"] is Verdict.TIMED_OUT
-    assert verdicts(health)["join_month"] is Verdict.TIMED_OUT
+    assert statuses(health)["newest_day"] is ProbeStatus.OK
+    assert statuses(health)["aggregate_month"] is ProbeStatus.TIMED_OUT
+    assert statuses(health)["join_month"] is ProbeStatus.TIMED_OUT
     assert errors(health)["aggregate_month"] == "OperationalError: interrupted"
     assert not health.is_healthy
     assert not examine(small_days, settings, NOW).unread
@@ -564,7 +570,7 @@ def test_a_file_that_someone_holds_locked_is_reported_in_time(engine: Engine, se
         health = examine(engine, settings, NOW, Limits(lock_ms=200))
 
     assert health.database.error == "OperationalError: database is locked"
-    assert verdicts(health)["connect"] is Verdict.TIMED_OUT
+    assert statuses(health)["connect"] is ProbeStatus.TIMED_OUT
     assert len(advice_of(health)) == 1
     assert time.monotonic() - started < 5
 
@@ -575,7 +581,7 @@ def test_a_day_that_is_no_date_is_reported(small_days: Engine, settings: Setting
 
     health = examine(small_days, settings, NOW)
 
-    assert verdicts(health)["newest_day"] is Verdict.FAILED
+    assert statuses(health)["newest_day"] is ProbeStatus.FAILED
     assert "tomorrow" in (errors(health)["newest_day"] or "")
     assert errors(health)["count_day"] == "the newest day is not known"
     assert not health.is_healthy
@@ -865,7 +871,7 @@ HEALTHY_FILE = SqliteFile("/data/recon.db", 1_000_000_000, 4_000_000, "wal", 409
 @pytest.fixture
 def healthy(small_days: Engine, settings: Settings) -> Health:
     health = examine(small_days, settings, NOW)
-    return replace(health, probes=tuple(replace(probe, verdict=Verdict.OK) for probe in health.probes))
+    return replace(health, probes=tuple(replace(probe, verdict=ProbeStatus.OK) for probe in health.probes))
 
 
 def size(table_bytes: int = 9_000_000, *, has_statistics: bool = True, dead_rows: int | None = 0) -> TableSize:
@@ -904,7 +910,7 @@ def test_a_figure_beyond_its_threshold_is_worth_a_line(
 
 @on_sqlite
 def test_a_slow_probe_is_worth_a_line_and_no_illness(healthy: Health) -> None:
-    slow = [replace(probe, verdict=Verdict.SLOW, latency_ms=6_789.0) for probe in healthy.probes]
+    slow = [replace(probe, verdict=ProbeStatus.SLOW, latency_ms=6_789.0) for probe in healthy.probes]
 
     health = replace(healthy, probes=tuple(slow))
 

@@ -13,7 +13,7 @@ from recon_assets.database.schema import SCHEMA_LOCK
 from recon_assets.database.tables import metadata
 from recon_assets.database.transactions import writing
 from recon_assets.health.examination import examine
-from recon_assets.health.facts import ArchiveFolder, DayLocks, Disk, Health, Session, Sessions, Source, Verdict
+from recon_assets.health.facts import ArchiveFolder, DayLocks, Disk, Health, ProbeStatus, Session, Sessions, Source
 from recon_assets.health.printing import print_health
 from recon_assets.reports.state import open_console
 from recon_assets.settings import Settings
@@ -43,7 +43,7 @@ def sections(lines: list[str]) -> dict[str, list[str]]:
 
 def at_ease(health: Health) -> dict[str, Any]:
     """The facts without what a busy machine makes slow, of which there would be advice."""
-    probes = tuple(replace(probe, verdict=Verdict.OK, latency_ms=1.25) for probe in health.probes)
+    probes = tuple(replace(probe, verdict=ProbeStatus.OK, latency_ms=1.25) for probe in health.probes)
     lines = tuple(line for line in health.advice if " ms, more than " not in line)
     return replace(health, probes=probes, advice=lines).facts()
 
@@ -212,7 +212,7 @@ def test_no_table_is_wrapped_or_cut(small_days: Engine, settings: Settings, widt
     # given a large database whose longest advice is longer than a line
     health = examine(small_days, settings, NOW)
     probes = tuple(
-        replace(probe, verdict=Verdict.TIMED_OUT, latency_ms=30_000.4, rows=172_413, error="late " * 30)
+        replace(probe, verdict=ProbeStatus.TIMED_OUT, latency_ms=30_000.4, rows=172_413, error="late " * 30)
         for probe in health.probes
     )
     tables = tuple(
