@@ -1,7 +1,4 @@
-"""What is queued or running: the days that somebody works on, and the runs that a sensor asked for.
-
-Belongs here: reading Dagster's runs and backfills. Does not: deciding what to ask for (the sensors).
-"""
+"""The runs that are queued or running, and the days that they will make."""
 
 from collections.abc import Collection, Mapping
 from datetime import date
@@ -12,7 +9,7 @@ from dagster._core.execution.backfill import BulkActionsFilter, BulkActionStatus
 from recon_assets.domain.settlement import Days
 
 ASKED_BY = "recon/asked_by"
-"""The tag of a run that a sensor of ours asked for; retries of the run inherit it."""
+"""The tag that names the sensor which asked for a run; retries of the run inherit it."""
 
 CALCULATION_GAPS = "calculation_gap_sensor"
 INGEST_GAPS = "ingest_gap_sensor"
@@ -31,7 +28,7 @@ ACTIVE = [
 
 
 def active_runs(instance: dg.DagsterInstance, asked_by: str | None = None) -> list[dg.DagsterRun]:
-    """Runs that are queued or running, all or those that one sensor asked for."""
+    """The runs that are queued or running: all, or only those that one sensor asked for."""
     tags = {} if asked_by is None else {ASKED_BY: asked_by}
     return list(instance.get_runs(filters=dg.RunsFilter(statuses=ACTIVE, tags=tags)))
 
@@ -39,7 +36,7 @@ def active_runs(instance: dg.DagsterInstance, asked_by: str | None = None) -> li
 def active_days(
     instance: dg.DagsterInstance, repository: dg.RepositoryDefinition, assets: Collection[dg.AssetKey]
 ) -> set[date]:
-    """The days of some daily assets that a run or a backfill which has not ended is to make."""
+    """The days of some daily assets that an unfinished run or backfill will make."""
     found: set[date] = set()
     for run in active_runs(instance):
         if run.asset_selection is None or not run.asset_selection.isdisjoint(assets):
@@ -56,11 +53,11 @@ def active_days(
 
 
 def days_of_tags(tags: Mapping[str, str]) -> Days | None:
-    """The days that a run is about; None for a run of no days, or of a month or a year."""
+    """The days of a run, from its tags; None if the run has no partitions, or a month or a year."""
     first, last = (tags.get(tag, tags.get(PARTITION_TAG)) for tag in RANGE_TAGS)
     if first is None or last is None:
         return None
     try:
         return Days(date.fromisoformat(first), date.fromisoformat(last))
-    except ValueError:  # 2025-06 and 2025
+    except ValueError:  # a month (2025-06) or a year (2025)
         return None

@@ -1,8 +1,4 @@
-"""Problems: what Dagster and the database know to be broken now.
-
-Belongs here: reading failed runs, failed checks, gaps that were given up, and how old the sources are. Does not: which
-of it is news (incidents.py).
-"""
+"""Finds what is broken now: failed runs, failed checks, gaps that a sensor gave up, and sources without news."""
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import date, datetime, timedelta
@@ -46,7 +42,7 @@ ASSETS_OF_JOB: Mapping[str, Collection[dg.AssetKey]] = {
     REINGEST_JOB.name: [WIND_BIDS, *DAYS_JOBS[LAYER_JOBS[DAY].name]],
     verify_days.name: [WIND_BIDS],
 }
-"""The assets that the days, months or years of a job's run are about, where the run does not name its own."""
+"""The assets that a job's run makes for its partitions, if the run does not name its own."""
 
 GRAINS: Mapping[dg.AssetKey, Grain] = {
     WIND_BIDS: DAY,
@@ -56,23 +52,23 @@ GRAINS: Mapping[dg.AssetKey, Grain] = {
 """Every partitioned asset, upstream first."""
 
 ROUTINES = (daily_check.name, reconcile_range.name)
-"""Jobs whose work is done by runs within theirs."""
+"""Jobs that do their work by starting further runs."""
 
 LOOK_BACK = timedelta(days=14)
-"""How old a failed run may be to be told of: one that nobody mended in two weeks is no news to anybody."""
+"""Older failed runs are ignored: a failure that nobody fixed in two weeks is no news."""
 
 SETTLING = timedelta(minutes=5)
-"""How long a check may not hold before that is told: sensors mend what they can within some ticks."""
+"""A check must fail for this long before people are told: sensors fix what they can within a few ticks."""
 
 MOST_SPANS = 5
-"""Messages about one check at most."""
+"""The most messages about one check."""
 
 LATEST = timedelta(days=3)
-"""How old the newest ingested day, and the last look at the difficulty, may be: a weekend, and an outage of a day."""
+"""How old the newest ingested day, and the last reading of the difficulty, may be: a weekend plus a day's outage."""
 
 
 def alert_conditions(instance: dg.DagsterInstance, resource: ReconResource, now: datetime) -> list[AlertCondition]:
-    """Everything that is broken now and that nobody is going to try again by himself."""
+    """Everything broken that nothing will retry."""
     states = {
         CALCULATION_GAPS: sensor_state(instance, CALCULATION_GAPS, by_default=True),
         INGEST_GAPS: sensor_state(instance, INGEST_GAPS, by_default=False),
@@ -86,9 +82,11 @@ def alert_conditions(instance: dg.DagsterInstance, resource: ReconResource, now:
 
 
 def failed_runs(instance: dg.DagsterInstance, now: datetime) -> Iterator[AlertCondition]:
-    """Failed runs that no later run made good: of a run of days, those days and the lowest asset that they lack.
+    """Failed runs that no later run made good.
 
-    Runs that a gap sensor asked for, or that Dagster starts again, are tried again: their end is told of, if it is bad.
+    A failed run of days gives the days that are still not made, each under the lowest asset that it lacks. A run that
+    a gap sensor asked for, or that Dagster will start again, is not reported: it is retried, and a last failure shows
+    as a given-up gap or as a failed run without a retry.
     """
     failed = dg.RunsFilter(statuses=[dg.DagsterRunStatus.FAILURE], updated_after=now - LOOK_BACK)
     for record in instance.get_run_records(filters=failed):
@@ -97,7 +95,7 @@ def failed_runs(instance: dg.DagsterInstance, now: datetime) -> Iterator[AlertCo
             continue
         reason, of_days = reasons_of(instance, run)
         if of_days and run.job_name in ROUTINES:
-            continue  # the runs within it tell of them
+            continue  # the runs that it started are reported themselves
         grain, partitions = _partitions_of(run)
         if grain is DAY and of_days:
             partitions = [day.isoformat() for day in of_days]
@@ -123,12 +121,12 @@ def failed_runs(instance: dg.DagsterInstance, now: datetime) -> Iterator[AlertCo
 def failed_checks(
     instance: dg.DagsterInstance, states: Iterable[SensorState], now: datetime
 ) -> Iterator[AlertCondition]:
-    """Checks whose last evaluation did not hold.
+    """Checks whose last evaluation failed.
 
-    No news are days that gap sensors are at work on or gave up, and evaluations that are quite new, so that a sensor
-    may still mend what they found, or older than the newest materialization, so that they will be made again.
+    A failure is not news yet in three cases: a gap sensor works on its days or gave them up; the evaluation is so new
+    that a sensor may still fix what it found; or something was materialized since, so that the check will run again.
     """
-    watched = set().union(*(state.asked for state in states))
+    asked = set().union(*(state.asked for state in states))
     made = newest_materialization(instance) or 0.0
     found = instance.event_log_storage.get_latest_asset_check_execution_by_key(list(CHECKS))
     for key, record in found.items():
@@ -141,7 +139,7 @@ def failed_checks(
         is_settled = made < record.event.timestamp < (now - SETTLING).timestamp()
         asset, kind = key.asset_key.to_user_string(), f"{FAILED_CHECK}: {key.name}"
         reason, days = evaluation.description or key.name, _days_of(evaluation)
-        for among, is_news in ((days - watched, is_settled), (days & watched, False)):
+        for among, is_news in ((days - asked, is_settled), (days & asked, False)):
             for span in _few_spans(among):
                 mend = f"recon analyze --from {span.first} --to {span.last}"
                 yield AlertCondition(asset, kind, span, reason, mend, is_news)
@@ -150,7 +148,7 @@ def failed_checks(
 
 
 def given_up_gaps(sensor: str, state: SensorState) -> Iterator[AlertCondition]:
-    """Days that a gap sensor does not ask for any more, as long as they are not right."""
+    """Days that a gap sensor no longer asks runs for, as long as they are not right."""
     asset = WIND_BIDS if sensor == INGEST_GAPS else dg.AssetKey(CALCULATIONS.name)
     for span in contiguous(list(state.given_up)):
         mend = f"recon critical {span.first}" if len(span) == 1 and sensor == CALCULATION_GAPS else _reconcile(span)
@@ -158,7 +156,7 @@ def given_up_gaps(sensor: str, state: SensorState) -> Iterator[AlertCondition]:
 
 
 def stale_sources(resource: ReconResource, now: datetime) -> Iterator[AlertCondition]:
-    """Sources that nothing new was read from for days, though they have it; recordings have nothing new."""
+    """Sources from which nothing was read for days, though they publish daily; recordings never have anything new."""
     if resource.settings.recordings is not None:
         return
     with transactions.reading(resource.engine) as connection:
@@ -178,7 +176,7 @@ def stale_sources(resource: ReconResource, now: datetime) -> Iterator[AlertCondi
 
 
 def _partitions_of(run: dg.DagsterRun) -> tuple[Grain, Sequence[str]]:
-    """The partitions that a run is about, none where its tags name none, and what they are."""
+    """The partitions of a run, from its tags (none if they name none), and their grain."""
     first, last = (run.tags.get(tag, run.tags.get(PARTITION_TAG)) for tag in RANGE_TAGS)
     if first is None or last is None:
         return DAY, ()
@@ -187,18 +185,19 @@ def _partitions_of(run: dg.DagsterRun) -> tuple[Grain, Sequence[str]]:
 
 
 def _grain_of(period: str) -> Grain:
-    """What 2025-06-06, 2025-06 and 2025 are."""
+    """The grain of a partition key: 2025-06-06 is a day, 2025-06 a month, 2025 a year."""
     return next(grain for grain in (DAY, MONTH, YEAR) if grain.length == len(period))
 
 
 def _lacking(
     instance: dg.DagsterInstance, failed: dg.RunRecord, assets: Sequence[dg.AssetKey], partitions: Collection[str]
 ) -> dict[str, dg.AssetKey]:
-    """Of each partition the lowest asset that was not made since the run began; nothing of those that have them all.
+    """The lowest asset of each partition that was not made since the run began; complete partitions are left out.
 
-    Of a comparison with Elexon that failed, a later one that succeeded is as good; a run notes those that differ, too.
+    For a failed comparison with Elexon, a comparison after the run counts as well. Only those after its end count: the
+    failed run itself observes the days that differ.
     """
-    # By the clock: the default storage counts the events of each run anew.
+    # By time, not by event id: the default storage numbers the events of each run from 1.
     began = failed.start_time or failed.create_timestamp.timestamp()
     lacking: dict[str, dg.AssetKey] = {}
     for key in assets:
@@ -214,7 +213,7 @@ def _lacking(
 
 
 def _has_succeeded_since(instance: dg.DagsterInstance, failed: dg.RunRecord) -> bool:
-    """Whether a later run of the same job, of the same partitions, went well."""
+    """Whether a later run of the same job and partitions succeeded."""
     run = failed.dagster_run
     same = {tag: run.tags[tag] for tag in (*RANGE_TAGS, PARTITION_TAG) if tag in run.tags}
     later = dg.RunsFilter(
@@ -227,7 +226,7 @@ def _has_succeeded_since(instance: dg.DagsterInstance, failed: dg.RunRecord) -> 
 
 
 def _days_of(evaluation: dg.AssetCheckEvaluation) -> set[date]:
-    """The days that a check names as the worst; those of a month or a year where it names these."""
+    """The days that a check lists as worst; for a listed month or year, all of its days."""
     worst = evaluation.metadata.get("worst")
     found: set[date] = set()
     for record in worst.records if isinstance(worst, dg.TableMetadataValue) else ():
@@ -237,7 +236,7 @@ def _days_of(evaluation: dg.AssetCheckEvaluation) -> set[date]:
 
 
 def _few_spans(days: Collection[date]) -> list[Days]:
-    """The spans of the days; one around all of them where they are many, because each is a message."""
+    """The spans of the days; a single span around all of them if there are many, because each span is a message."""
     spans = contiguous(list(days))
     return spans if len(spans) <= MOST_SPANS else [Days(spans[0].first, spans[-1].last)]
 

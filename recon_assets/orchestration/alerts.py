@@ -1,7 +1,4 @@
-"""Alerts: messages to the people that RECON_ALERT_URLS names.
-
-Belongs here: sending, and never showing where to. Does not: when there is something to tell (incidents.py).
-"""
+"""Sends messages to the receivers in RECON_ALERT_URLS; the URLs hold passwords and are never shown."""
 
 import logging
 from collections.abc import Sequence
@@ -19,8 +16,8 @@ class Alerts:
     """The receivers of messages."""
 
     def __init__(self, urls: Sequence[str]) -> None:
-        """Takes URLs of apprise, never shown for their passwords; ConfigurationError when one makes no sense."""
-        # It logs the URLs that it cannot use.
+        """Takes URLs of apprise; ConfigurationError if one is not understood."""
+        # apprise logs the URLs that it cannot use, passwords included.
         logging.getLogger("apprise").setLevel(logging.CRITICAL)
         self._receivers = apprise.Apprise()
         for number, url in enumerate(urls, start=1):
@@ -31,7 +28,7 @@ class Alerts:
                 )
 
     def send(self, title: str, body: str) -> int:
-        """Tells every receiver; returns how many could not be reached, AlertError when that is all of them."""
+        """Sends to every receiver; returns how many could not be reached, AlertError if none could."""
         reached = [bool(receiver.notify(title=title, body=body)) for receiver in self._receivers]
         if reached and not any(reached):
             raise AlertError(f"no receiver of RECON_ALERT_URLS could be reached to tell: {title}")

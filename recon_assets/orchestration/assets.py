@@ -1,8 +1,8 @@
-"""The assets: shells that get inputs, call one function of the domain and log the contents.
+"""The Dagster assets: each gets its inputs, calls the domain, and logs what is stored.
 
-The layers of one partitioning are one multi-asset that can be subset: a run walks them bottom up, a month of days in
+The layers of one partitioning are one multi-asset that can be subset. A run walks them bottom up, a month of days in
 one transaction, so that all miner models of a month come from one snapshot. The wind generation is read in the step of
-the daily layers: as a step before theirs it would keep them from being made on days of which Elexon has none.
+the daily layers: as a step of its own it would block them on days for which Elexon has none.
 """
 
 from collections.abc import Iterator, Sequence
@@ -42,7 +42,7 @@ RANGES = dg.BackfillPolicy.multi_run(max_partitions_per_run=DAYS_A_RUN)
 def wind_bm_units(context: dg.AssetExecutionContext) -> dg.MaterializeResult[Any]:
     """Joins Elexon's reference list to what is stored."""
     with at_work(context) as resource:
-        # The packaged list is stored whatever Elexon answers: days can be read with it.
+        # First the packaged list, which is enough to read days, whatever Elexon answers.
         with transactions.writing(resource.engine) as connection:
             changed = store_bm_units(connection, packaged_bm_units(), resource.now())
         listed = resource.elexon.bm_units()
@@ -98,15 +98,15 @@ def wind_bids(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResul
         yield from evaluate(resource, _checks_now(context))
         fail_for(failures, len(context.partition_keys))
         if set(context.op_execution_context.job_def.graph.node_dict) != {WIND_BIDS.to_user_string()}:
-            # Steps below only run when this one yields. Dagster then adds events with one data version for the whole
-            # range; the days' own versions are logged again after them.
+            # Downstream steps only run if this one yields. For the yield, Dagster adds events with one data version for
+            # the whole range, so each day's own version is logged again after them.
             yield dg.MaterializeResult(asset_key=WIND_BIDS)
             for event in logged:
                 context.log_event(event)
 
 
 def _layers_asset(grain: Grain, name: str) -> dg.AssetsDefinition:
-    """The multi-asset of all layers of one partitioning; of days, with the wind generation that they are made from."""
+    """The multi-asset of all layers of one partitioning; the daily one also reads the wind generation."""
     assets = layer_assets(grain)
     sources = [WIND_GENERATION_SPEC] if grain is DAY else []
 
@@ -142,8 +142,10 @@ def _layers_asset(grain: Grain, name: str) -> dg.AssetsDefinition:
 
 
 def _checks_now(context: dg.AssetExecutionContext) -> AbstractSet[dg.AssetCheckKey]:
-    """The checks that a run evaluates after its work: a backfill's none, because each of its runs would read the whole
-    history; the audit sensor has them evaluated once when it is over.
+    """The checks that a run evaluates after its work.
+
+    A backfill evaluates none, because each of its runs would read the whole history; the audit sensor has the checks
+    evaluated once, when the backfill is over.
     """
     return frozenset() if "dagster/backfill" in context.run.tags else context.selected_asset_check_keys
 

@@ -1,10 +1,8 @@
-"""Declarative automation: summaries are refreshed when they differ from their rows, and only then.
+"""Declarative automation: refreshes summaries if, and only if, they differ from their rows.
 
-Belongs here: the condition, and who evaluates it. Does not: what differs (reconcile/census.py).
-
-Dagster's own conditions look at events: they miss what happened before their first tick and refresh what did not
-change. This one asks the database. However old a changed day is, and whoever changed it, exactly its day, month and
-year are refreshed; a month that is not over yet, too.
+Dagster's own conditions look at events: they miss changes before their first tick, and refresh what did not change.
+This condition asks the database. A changed day of any age, whoever changed it, refreshes exactly its day, month and
+year, the running ones included.
 """
 
 from collections.abc import Callable, Mapping
@@ -35,11 +33,11 @@ SUMMARY_NAMES = [layer.name for layer in SUMMARIES]
 SUMMARY_KEYS = {dg.AssetKey(layer.name): layer for layer in SUMMARIES}
 
 Periods = Mapping[str, frozenset[str]]
-"""The periods (2025-06-03, 2025-06, 2025) of each summary table."""
+"""The periods (2025-06-03, 2025-06, 2025) of each summary table, by its name."""
 
 
 class RowsDiffer(dg.AutomationCondition[dg.AssetKey]):
-    """True for the partitions of a summary whose rows are not the sums of the rows below."""
+    """True for the partitions of a summary whose rows differ from the sums of the rows below."""
 
     def __init__(self, layer: Layer, reader: "SummaryReader") -> None:
         self._layer = layer
@@ -56,21 +54,21 @@ class RowsDiffer(dg.AutomationCondition[dg.AssetKey]):
         return "The stored sums differ from the rows below, which nobody is about to change"
 
     def evaluate(self, context: dg.AutomationContext[dg.AssetKey]) -> dg.AutomationResult[dg.AssetKey]:
-        """Asks the database, once for all summaries of a tick."""
+        """Asks the database; all summaries of a tick share one reading."""
         periods = self._reader.read(context.asset_graph_view)[self._layer.name]
         differing = context.candidate_subset.compute_intersection_with_partition_keys(set(periods))
         return dg.AutomationResult(context=context, true_subset=differing)
 
 
 class SummaryReader:
-    """Reads which summaries are to be refreshed, once a tick."""
+    """Reads which summaries to refresh, once a tick."""
 
     def __init__(self, opened: Opener) -> None:
         self._opened = opened
         self._read: WeakKeyDictionary[AssetGraphView, Periods] = WeakKeyDictionary()
 
     def read(self, view: AssetGraphView) -> Periods:
-        """The periods to refresh, as they were when a tick first asked."""
+        """The periods to refresh, as read when the tick first asked."""
         if view not in self._read:
             housekeeping(view.instance)
             with self._opened() as resource:
@@ -83,7 +81,7 @@ class SummaryReader:
 def periods_to_refresh(resource: ReconResource, state: SensorState) -> Periods:
     """The periods of each summary that differ from their rows and that no gap sensor is about to change again.
 
-    Where several years have some, one of them has its turn, so that a tick stays short.
+    If several years have such periods, the years take turns, one a tick, so that a tick stays short.
     """
     now = resource.now()
     with transactions.reading(resource.engine) as connection:
@@ -98,7 +96,7 @@ def periods_to_refresh(resource: ReconResource, state: SensorState) -> Periods:
     span = Days(max(of_year.first, days.first), min(of_year.last, days.last))
     before = _stale(resource, span)
     changing = _changing_days(resource, span, now, state)
-    # What was filled meanwhile differed before, and lacks nothing now: only what differs afterwards, too, is refreshed.
+    # A run may have ended between the readings, so refresh only what is stale before and after.
     after = _stale(resource, span)
     return {
         layer.name: frozenset(
@@ -116,16 +114,16 @@ def _stale(resource: ReconResource, days: Days) -> dict[Layer, set[str]]:
 
 
 def _changing_days(resource: ReconResource, days: Days, now: datetime, state: SensorState) -> Mapping[bool, set[date]]:
-    """The days whose rows the gap sensor is to change: all of them, and (True) those whose records it is to change."""
+    """The days that the gap sensor will change: all of them (False), and those whose records it will change (True)."""
     if not state.is_running:
         return {False: set(), True: set()}
     gaps, unknown = find_gaps(resource, days, now)
-    mended = {day: gap for day, gap in gaps.items() if day not in unknown and day not in state.given_up}
-    return {False: set(mended), True: {day for day, gap in mended.items() if gap.records}}
+    changing = {day: gap for day, gap in gaps.items() if day not in unknown and day not in state.given_up}
+    return {False: set(changing), True: {day for day, gap in changing.items() if gap.records}}
 
 
 def automated(opened: Opener) -> Callable[[dg.AssetSpec], dg.AssetSpec]:
-    """Gives the summaries their condition."""
+    """A function that gives the specs of summaries their condition."""
     reader = SummaryReader(opened)
 
     def with_condition(spec: dg.AssetSpec) -> dg.AssetSpec:
@@ -136,14 +134,14 @@ def automated(opened: Opener) -> Callable[[dg.AssetSpec], dg.AssetSpec]:
 
 
 def refreshed(layer: Layer, reader: SummaryReader) -> dg.AutomationCondition[dg.AssetKey]:
-    """The rows differ, nobody is at work on them or below; after a failure again at the next full hour."""
+    """The rows differ, and nothing works on them or upstream; after a failure, not before the next full hour."""
     idle = ~When.in_progress() & ~When.any_deps_in_progress()
     again = ~When.execution_failed() | When.cron_tick_passed("0 * * * *")
     return RowsDiffer(layer, reader) & idle & again
 
 
 def summary_automation(tick_seconds: int) -> dg.AutomationConditionSensorDefinition:
-    """Evaluates the conditions."""
+    """The sensor that evaluates the conditions."""
     return dg.AutomationConditionSensorDefinition(
         SUMMARY_AUTOMATION,
         target=dg.AssetSelection.assets(*SUMMARY_KEYS),

@@ -1,4 +1,4 @@
-"""All definitions, put together on a resource. What each of them is, the other modules of this package say."""
+"""Builds all Dagster definitions on a resource."""
 
 import os
 from contextlib import AbstractContextManager, nullcontext
@@ -21,9 +21,10 @@ from recon_assets.settings import Settings, Unattended
 
 
 def build_defs(resource: ReconResource | None = None, unattended: Unattended | None = None) -> dg.Definitions:
-    """All definitions, on the environment's resource or on one that is handed in.
+    """All definitions, on the given resource or, without one, on the environment's.
 
-    `unattended` says what runs by itself where nobody switched it by hand; None: as the environment does.
+    `unattended` says which schedules and sensors run until somebody switches them by hand; None reads it from the
+    environment.
     """
     by_itself = unattended or Unattended.from_environment(os.environ)
     seconds, everything = by_itself.tick_seconds, by_itself.everything

@@ -1,9 +1,8 @@
-"""The asset checks: what each is called, which result it shows, and how it looks in the UI.
+"""The asset checks of Dagster: their names, their evaluation, and how the UI shows a result.
 
-Belongs here: declarations and presentation. Does not: judging (reconcile/results.py).
-
-They are unpartitioned and speak of the whole history, from one inputs for all checks of a run. They run with every run
-that includes their asset, and alone (job `audit_history`). None is blocking; results.py says why.
+The checks have no partitions: they cover the whole history, and all checks of a run share one CheckInputs. They run
+with every run that includes their asset, and alone (job `audit_history`). None is blocking; reconcile/checks.py says
+why.
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -17,7 +16,7 @@ from recon_assets.domain.mining import MODELS
 from recon_assets.domain.settlement import Days, london_day
 from recon_assets.orchestration.resource import ReconResource
 from recon_assets.orchestration.specs import WIND_BIDS, calculations_key
-from recon_assets.reconcile import checks as v
+from recon_assets.reconcile import checks
 from recon_assets.reconcile.check_inputs import CheckInputs
 from recon_assets.reconcile.layer import DAY, MONTH, Layer
 from recon_assets.reconcile.layers import BITCOIN_DAILY, CURTAILMENT, SUMMARIES
@@ -32,21 +31,21 @@ def _name_of_sums(layer: Layer) -> str:
     )
 
 
-CHECKS: Mapping[dg.AssetCheckKey, v.Check] = {
+CHECKS: Mapping[dg.AssetCheckKey, checks.Check] = {
     dg.AssetCheckKey(key, name): check
     for key, name, check in (
-        (WIND_BIDS, "every_period_has_proof", v.every_period_has_proof),
-        (dg.AssetKey(CURTAILMENT.name), "records_equal_bids", v.records_equal_bids),
-        (dg.AssetKey(CURTAILMENT.name), "payments_follow_volume_and_price", v.payments_follow_volume_and_price),
-        *((calculations_key(m), "every_expected_row_exists", v.every_expected_row_exists(m)) for m in MODELS),
-        *((calculations_key(m), "every_value_is_right", v.every_value_is_right(m)) for m in MODELS),
-        *((calculations_key(m), "no_orphan_no_duplicate", v.no_orphan_no_duplicate(m)) for m in MODELS),
-        (dg.AssetKey(BITCOIN_DAILY.name), "models_have_equal_counts", v.models_have_equal_counts),
-        (dg.AssetKey(BITCOIN_DAILY.name), "settlement_periods_match", v.settlement_periods_match),
-        *((dg.AssetKey(layer.name), _name_of_sums(layer), v.sums_equal_their_rows(layer)) for layer in SUMMARIES),
+        (WIND_BIDS, "every_period_has_proof", checks.every_period_has_proof),
+        (dg.AssetKey(CURTAILMENT.name), "records_equal_bids", checks.records_equal_bids),
+        (dg.AssetKey(CURTAILMENT.name), "payments_follow_volume_and_price", checks.payments_follow_volume_and_price),
+        *((calculations_key(m), "every_expected_row_exists", checks.every_expected_row_exists(m)) for m in MODELS),
+        *((calculations_key(m), "every_value_is_right", checks.every_value_is_right(m)) for m in MODELS),
+        *((calculations_key(m), "no_orphan_no_duplicate", checks.no_orphan_no_duplicate(m)) for m in MODELS),
+        (dg.AssetKey(BITCOIN_DAILY.name), "models_have_equal_counts", checks.models_have_equal_counts),
+        (dg.AssetKey(BITCOIN_DAILY.name), "settlement_periods_match", checks.settlement_periods_match),
+        *((dg.AssetKey(layer.name), _name_of_sums(layer), checks.sums_equal_their_rows(layer)) for layer in SUMMARIES),
     )
 }
-"""Every check with its result."""
+"""Every check, by its key."""
 
 
 def specs_of(keys: Collection[dg.AssetKey]) -> Sequence[dg.AssetCheckSpec]:
@@ -61,7 +60,10 @@ def specs_of(keys: Collection[dg.AssetKey]) -> Sequence[dg.AssetCheckSpec]:
 def evaluate(
     resource: ReconResource, chosen: Collection[dg.AssetCheckKey], run: dg.DagsterRun | None = None
 ) -> Iterator[dg.AssetCheckResult]:
-    """The results of some checks, from the rows as they are now; the steps of a run that only checks share a inputs."""
+    """The results of some checks, from the rows as they are now.
+
+    The steps of `run`, a run that only checks, share one CheckInputs.
+    """
     if not chosen:
         return
     if run is not None and run.run_id in resource.check_inputs:
@@ -73,9 +75,9 @@ def evaluate(
         first, last = first_day(connection), last_day(connection)
     if first is None or last is None:
         for check in chosen:
-            yield _result(check, v.NOTHING_STORED)
+            yield _result(check, checks.NOTHING_STORED)
         return
-    # Yesterday too, which should be there; today only as far as it has been read.
+    # Include yesterday, which should be there, but today only if it has been read.
     days = Days(first, max(last, first, london_day(now) - timedelta(days=1)))
     of_run = chosen if run is None else run.asset_check_selection or CHECKS
     inputs = CheckInputs(resource.engine, resource.scope(days), now, whole=len({key.asset_key for key in of_run}) > 1)
@@ -85,7 +87,7 @@ def evaluate(
         yield _result(check, CHECKS[check](inputs))
 
 
-def _result(check: dg.AssetCheckKey, result: v.CheckResult) -> dg.AssetCheckResult:
+def _result(check: dg.AssetCheckKey, result: checks.CheckResult) -> dg.AssetCheckResult:
     metadata: dict[str, Any] = {name: _number(count) for name, count in result.counts.items()}
     metadata |= {f"threshold: {name}": dg.MetadataValue.text(text) for name, text in result.thresholds.items()}
     if result.worst_days:
@@ -110,12 +112,12 @@ def _type(value: object) -> str:
     return {int: "int", float: "float"}.get(type(value), "string")
 
 
-def _first_line(check: v.Check) -> str:
+def _first_line(check: checks.Check) -> str:
     return (check.__doc__ or "").splitlines()[0]
 
 
 def newest_materialization(instance: dg.DagsterInstance) -> float | None:
-    """When a checked asset was materialized last (seconds since 1970)."""
+    """When a checked asset was last materialized (seconds since 1970)."""
     records = instance.get_asset_records(list({check.asset_key for check in CHECKS}))
     made = (record.asset_entry.last_materialization for record in records)
     return max((event.timestamp for event in made if event is not None), default=None)

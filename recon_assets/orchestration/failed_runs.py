@@ -1,7 +1,4 @@
-"""Why a run failed: the reason of each day, or of the run.
-
-Belongs here: reading a run's events. Does not: alerting (problems.py) and asking again (attempts.py).
-"""
+"""Why a run failed: the reason of each day, or of the whole run, from the run's events."""
 
 from datetime import date
 
@@ -9,33 +6,33 @@ import dagster as dg
 from dagster_shared.error import SerializableErrorInfo
 
 LONGEST_REASON = 300
-"""Characters of a reason that a cursor or a message carries."""
+"""The most characters of a reason, because cursors and messages hold it."""
 
 
 def reasons_of(instance: dg.DagsterInstance, run: dg.DagsterRun) -> tuple[str, dict[date, str]]:
-    """The first reason of a failed run, and the reason of each day that the run named."""
+    """The first reason of a failed run, and the reason of each day that the run names."""
     first, of_days = "", {}
     for entry in instance.all_logs(run.run_id, of_type=dg.DagsterEventType.STEP_FAILURE):
         data = entry.get_dagster_event().step_failure_data
         failure = data.user_failure_data
-        said = (failure.description if failure else None) or _cause_of(data.error)
-        first = first or _one_line(said or "")
+        message = (failure.description if failure else None) or _cause_of(data.error)
+        first = first or _one_line(message or "")
         for label, value in (failure.metadata if failure else {}).items():
             try:
                 of_days[date.fromisoformat(label)] = _one_line(str(value.value))
-            except ValueError:  # not about a day
+            except ValueError:  # the label is not a day
                 continue
-    if not first:  # it failed outside of its steps
+    if not first:  # the run failed outside its steps
         for entry in instance.all_logs(run.run_id, of_type=dg.DagsterEventType.RUN_FAILURE):
             event = entry.get_dagster_event()
             ended = event.job_failure_data
-            said = _cause_of(ended.error if ended else None)
-            first = first or _one_line(said or event.message or entry.user_message)
+            message = _cause_of(ended.error if ended else None)
+            first = first or _one_line(message or event.message or entry.user_message)
     return first or "the run failed", of_days
 
 
 def _cause_of(error: SerializableErrorInfo | None) -> str:
-    """What the innermost of nested errors says: the others say where it happened."""
+    """The message of the innermost of nested errors; the outer ones only say where it happened."""
     while error is not None and error.cause is not None:
         error = error.cause
     return "" if error is None else error.message

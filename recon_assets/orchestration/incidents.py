@@ -1,4 +1,4 @@
-"""Incidents: people are told once when something breaks, and once when it is over."""
+"""Incidents: people get one message when something breaks, and one when it is over."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -10,9 +10,10 @@ from recon_assets.domain.settlement import Days
 
 @dataclass(frozen=True)
 class AlertCondition:
-    """What is broken now: which asset, for which days (None: not about days), how, why, and what mends it.
+    """What is broken now: which asset, on which days (None: not about days), how, why, and the command that fixes it.
 
-    Somebody is at work on one that is not `is_news`: it never opens an incident, but keeps an open one from closing.
+    If `is_news` is False, something already works on it: the condition never opens an incident, but keeps an open one
+    from closing.
     """
 
     asset: str
@@ -25,13 +26,13 @@ class AlertCondition:
 
 @dataclass(frozen=True)
 class Incident:
-    """A condition that somebody was told of."""
+    """A condition that people were told of, and since when it lasts."""
 
     condition: AlertCondition
     since: datetime
 
     def dump(self) -> dict[str, Any]:
-        """What a cursor keeps."""
+        """The incident as JSON, for a sensor's cursor."""
         days = self.condition.days
         span = None if days is None else [days.first.isoformat(), days.last.isoformat()]
         kept = asdict(self.condition) | {"days": span, "since": self.since.isoformat(timespec="seconds")}
@@ -40,7 +41,7 @@ class Incident:
 
     @classmethod
     def load(cls, kept: Mapping[str, Any]) -> "Incident":
-        """What `dump` wrote."""
+        """The incident that `dump` wrote."""
         span = kept["days"]
         days = None if span is None else Days(date.fromisoformat(span[0]), date.fromisoformat(span[1]))
         condition = AlertCondition(kept["asset"], kept["kind"], days, kept["reason"], kept["mend"])
@@ -49,7 +50,7 @@ class Incident:
 
 @dataclass(frozen=True)
 class Message:
-    """What people are told."""
+    """A message to people."""
 
     title: str
     body: str
@@ -58,10 +59,10 @@ class Message:
 def compare(
     known: Sequence[Incident], conditions: Iterable[AlertCondition], now: datetime
 ) -> tuple[list[Incident], list[Incident], list[Incident]]:
-    """The incidents that go on (with their condition as it is now), that begin, and that are over.
+    """The incidents that go on (with their condition as it is now), those that begin, and those that are over.
 
-    A condition goes on as long as one of the same asset and kind touches its days: people are told once of one that
-    shrinks day by day.
+    An incident goes on as long as a condition of the same asset and kind touches its days. People are told only once
+    of a condition that shrinks day by day.
     """
     united = unite(conditions)
     on = [
@@ -78,7 +79,7 @@ def compare(
 
 
 def unite(conditions: Iterable[AlertCondition]) -> list[AlertCondition]:
-    """Problems of one asset and kind whose days touch, as one."""
+    """Merges conditions of one asset and kind whose days touch."""
     united: list[AlertCondition] = []
     for condition in sorted(
         conditions, key=lambda each: (each.asset, each.kind, each.days.first if each.days else EVER)
@@ -93,7 +94,7 @@ def unite(conditions: Iterable[AlertCondition]) -> list[AlertCondition]:
 
 
 def opening(incident: Incident) -> Message:
-    """What is told when an incident begins."""
+    """The message when an incident begins."""
     condition = incident.condition
     return Message(
         f"recon: {_subject(condition)}: {condition.kind}",
@@ -102,7 +103,7 @@ def opening(incident: Incident) -> Message:
 
 
 def closing(incident: Incident, now: datetime) -> Message:
-    """What is told when it is over."""
+    """The message when an incident is over."""
     lasted = timedelta(seconds=round((now - incident.since).total_seconds()))
     return Message(f"recon: over: {_subject(incident.condition)}: {incident.condition.kind}", f"It lasted {lasted}.")
 
@@ -128,7 +129,7 @@ def _both(one: Days | None, other: Days | None) -> Days | None:
 
 
 def _first_of_each(incidents: Iterable[Incident]) -> list[Incident]:
-    """One incident for each condition, the oldest: two may have grown together."""
+    """The oldest incident of each condition: two incidents may have grown into one condition."""
     oldest: dict[AlertCondition, Incident] = {}
     for incident in sorted(incidents, key=lambda each: each.since):
         key = replace(incident.condition, reason="")

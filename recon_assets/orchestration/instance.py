@@ -1,7 +1,6 @@
-"""The Dagster instance that command, UI and daemon share.
+"""The Dagster instance that the commands, the UI and the daemon share.
 
-Belongs here: preparing DAGSTER_HOME, ending runs whose process is gone, telling Dagster of days that the database
-proves right. Does not: work on the data.
+It prepares DAGSTER_HOME, ends runs whose process is gone, and reports partitions that the database proves right.
 """
 
 import os
@@ -41,7 +40,7 @@ UNFINISHED = [dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED, dg.Dags
 
 
 def prepare_home(home: Path) -> None:
-    """Makes the folder, with the packaged dagster.yaml where it has none; an existing one is never overwritten."""
+    """Makes the folder, with the packaged dagster.yaml; an existing dagster.yaml is never overwritten."""
     home.mkdir(parents=True, exist_ok=True)
     target = home / "dagster.yaml"
     if not target.exists():
@@ -51,12 +50,12 @@ def prepare_home(home: Path) -> None:
 
 @contextmanager
 def open_instance(home: Path) -> Iterator[dg.DagsterInstance]:
-    """The instance of a prepared home, its dead runs ended."""
-    # A dagster.yaml of the user's own may refer to it.
+    """The instance of a home, which is prepared first; runs whose process is gone are ended."""
+    # The user's own dagster.yaml may refer to DAGSTER_HOME.
     os.environ["DAGSTER_HOME"] = str(home)
     try:
         home.mkdir(parents=True, exist_ok=True)
-        # Dagster creates its databases unguarded: of ten homes that four opened at once, seven never opened again.
+        # Dagster creates its databases without a lock: of ten homes opened by four at once, seven never opened again.
         with portalocker.Lock(home / "opening.lock", timeout=LOCK_TIMEOUT_SECONDS):
             prepare_home(home)
             opened = dg.DagsterInstance.from_config(str(home))
@@ -71,13 +70,13 @@ def open_instance(home: Path) -> Iterator[dg.DagsterInstance]:
 
 
 def housekeeping(instance: dg.DagsterInstance) -> None:
-    """What every command and every tick does first: limits the pools, ends runs whose process is gone."""
+    """The first work of every command and tick: limits the pools and ends runs whose process is gone."""
     limit_pools(instance)
     end_dead_runs(instance)
 
 
 def limit_pools(instance: dg.DagsterInstance) -> None:
-    """Limits each pool that has no limit yet: a default in dagster.yaml does not bind the first runs of a pool."""
+    """Limits each pool without a limit of its own: the default in dagster.yaml does not bind a pool's first runs."""
     storage = instance.event_log_storage
     if storage.supports_global_concurrency_limits:
         limited = {pool.name for pool in storage.get_pool_limits() if not pool.from_default}
@@ -87,9 +86,9 @@ def limit_pools(instance: dg.DagsterInstance) -> None:
 
 
 def end_dead_runs(instance: dg.DagsterInstance) -> list[str]:
-    """Marks runs failed whose process on this machine is gone; returns their ids."""
+    """Marks the runs failed whose process on this machine is gone; returns their ids."""
     unfinished = instance.get_runs(filters=dg.RunsFilter(statuses=UNFINISHED))
-    # A run that was started again has the tags of its predecessor until it has its own.
+    # A retried run carries the tags of the run before it until it sets its own.
     own = (run for run in unfinished if run.tags.get("recon/run", run.run_id) == run.run_id)
     dead = [run for run in own if _is_process_gone(run.tags)]
     for run in dead:
@@ -100,12 +99,12 @@ def end_dead_runs(instance: dg.DagsterInstance) -> list[str]:
 
 
 def _is_process_gone(tags: Mapping[str, str]) -> bool:
-    """Whether the tags name a process of this machine that does not run any more."""
+    """Whether the tags name a process of this machine that no longer runs."""
     if tags.get("recon/host") != socket.gethostname() or "recon/pid" not in tags:
         return False
     try:
         process = psutil.Process(int(tags["recon/pid"]))
-        # In a container nobody may ask how it ended; and a later process may have been given the same number.
+        # In a container an ended process may stay a zombie, and a later process may get the same number.
         return process.status() == psutil.STATUS_ZOMBIE or (
             abs(process.create_time() - float(tags["recon/process_started"])) > 1
         )
@@ -114,9 +113,10 @@ def _is_process_gone(tags: Mapping[str, str]) -> bool:
 
 
 def report_right_partitions(instance: dg.DagsterInstance, resource: ReconResource, state: State) -> int:
-    """Records every partition that the database proves right and Dagster does not know; returns how many.
+    """Reports to Dagster every partition that the database proves right and Dagster does not know; returns how many.
 
-    Nothing is computed again. After an adoption or a killed run, the UI's missing partitions are then the ones to fill.
+    Nothing is computed again. After an adoption or a killed run, the partitions that the UI shows as missing are then
+    exactly those to fill.
     """
     reported = _report_reference(instance, resource)
     reported += _report_bids(instance, resource, state) + _report_generation(instance, resource, state)
@@ -124,7 +124,7 @@ def report_right_partitions(instance: dg.DagsterInstance, resource: ReconResourc
 
 
 def _report_reference(instance: dg.DagsterInstance, resource: ReconResource) -> int:
-    """Without it everything made from stored reference data would be stale once an asset of it is materialized."""
+    """Without these events, the first materialization of a reference asset would make everything below it stale."""
     reported = 0
     for key, version_of in REFERENCE.items():
         if instance.get_latest_materialization_event(key) is not None:
@@ -151,7 +151,7 @@ def _report_bids(instance: dg.DagsterInstance, resource: ReconResource, state: S
 
 
 def _report_generation(instance: dg.DagsterInstance, resource: ReconResource, state: State) -> int:
-    """Days of which wind generation is stored; nothing below says how much of it there must be."""
+    """Reports the days with stored wind generation; nothing says how many half-hours there must be."""
     known = instance.get_materialized_partitions(WIND_GENERATION)
     unreported = [day for day in state.generated if day.isoformat() not in known]
     if not unreported:

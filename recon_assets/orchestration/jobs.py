@@ -1,6 +1,6 @@
-"""The jobs of the launchpad: each materializes the assets of one partitioning, reads a day again, or runs the checks.
+"""The jobs of the launchpad: they materialize the assets of one partitioning, read a day again, or run the checks.
 
-Checks speak of the whole history, so that jobs which are run month by month leave them to one run at the end.
+Checks cover the whole history. Jobs that run month by month therefore leave them to one run at the end.
 """
 
 from collections.abc import Mapping, Sequence

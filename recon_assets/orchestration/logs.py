@@ -1,4 +1,4 @@
-"""Logs for people who were not there: one JSON object a line, in .recon/logs/, rotated."""
+"""The logs of unattended work: one JSON object a line, in .recon/logs/, rotated."""
 
 import logging
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ FILES_KEPT = 5
 
 @contextmanager
 def open_log(folder: Path, name: str) -> Iterator[logging.Logger]:
-    """The logger of a routine, which writes to `name`.jsonl in the folder."""
+    """The logger of a routine; it writes to `name`.jsonl in the folder."""
     folder.mkdir(parents=True, exist_ok=True)
     handler = RotatingFileHandler(
         folder / f"{name}.jsonl", maxBytes=BYTES_A_FILE, backupCount=FILES_KEPT, encoding="utf-8"

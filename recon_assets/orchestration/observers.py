@@ -1,4 +1,4 @@
-"""Observers: what is told of work as it is done. One counts it, one writes it into a log."""
+"""Observers, which are called as work is done: one counts the work, one writes it to a log."""
 
 import logging
 from datetime import date
@@ -12,10 +12,10 @@ from recon_assets.reconcile.plan import Plan, format_days
 
 
 class Observer:
-    """Is told of work as it is done. This one does not care; the command's draws a progress bar."""
+    """Called as work is done. This base class does nothing; the command's observer draws a progress bar."""
 
     def planned(self, work: Plan) -> None:
-        """The work is known."""
+        """The work was planned."""
 
     def ingested(self, day: IngestedDay) -> None:
         """A day was read and stored."""
@@ -24,17 +24,17 @@ class Observer:
         """The wind generation of a day was read and stored."""
 
     def converged(self, days: Days, span: ConvergedSpan) -> None:
-        """The layers of some days were made right."""
+        """The layers of some days were converged."""
 
     def failed(self, day: date, reason: str) -> None:
-        """A day could not be done."""
+        """A day failed."""
 
     def run_failed(self, job: str, reason: str) -> None:
-        """A run ended without success."""
+        """A run failed."""
 
 
 class CountingObserver(Observer):
-    """Remembers what was read and changed, and what failed."""
+    """Counts what was read and changed, and keeps what failed."""
 
     def __init__(self) -> None:
         self.read = Changes()
@@ -47,13 +47,13 @@ class CountingObserver(Observer):
 
     @property
     def reasons(self) -> list[str]:
-        """Every reason of a failure, once: of runs that failed for another cause than a day, then the days' own."""
+        """Every reason of a failure, once: first of runs that failed for a reason of no day, then of the days."""
         days = [self.failures[day] for day in sorted(self.failures)]
         others = [reason for reason in self._run_failures if not any(of_day in reason for of_day in days)]
         return list(dict.fromkeys([*others, *days]))
 
     def planned(self, work: Plan) -> None:
-        """See Observer. A day that failed and is tried again counts by how that ends, and so does its run."""
+        """See Observer. If failed days are planned again, only their new outcome counts, and that of their runs."""
         converging = {day for chunk in work.chunks for day in chunk}
         again = [self.failures.pop(day) for day in converging if day in self.failures]
         self._run_failures = [failed for failed in self._run_failures if not any(reason in failed for reason in again)]
@@ -83,7 +83,7 @@ class CountingObserver(Observer):
 
 
 class LogObserver(Observer):
-    """Writes down what it is told, and tells it on."""
+    """Writes every call to a log, and passes it on to another observer."""
 
     def __init__(self, log: logging.Logger, other: Observer) -> None:
         self._log = log

@@ -1,4 +1,4 @@
-"""What a reconciliation is asked for, and what came of it."""
+"""The options of a reconciliation, and its outcome."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,9 +12,9 @@ from recon_assets.reconcile.state import State
 class Options:
     """How to reconcile.
 
-    `ingest` reads from Elexon; `force` reads days again that were read before. `limit` is the most days. `worst_first`
-    begins with the worst day, not with the newest month. `run_config` is that of the convergence (run_config.py). The
-    checks run after any work; with `always_check`, also where nothing was to be done.
+    `ingest` reads from Elexon; `force` also reads days again that were read before. `limit` is the most days to work
+    on. `worst_first` begins with the worst day instead of the newest month. `run_config` holds fields of ConvergeConfig
+    (run_config.py). The checks run after any work; with `always_check`, they run even if there was nothing to do.
     """
 
     ingest: bool = True
@@ -27,7 +27,10 @@ class Options:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a reconciliation found, did and left."""
+    """What a reconciliation found (`before`), did and left (`after`).
+
+    `runs` is the number of Dagster runs, `reported` that of partitions that were reported right without a run.
+    """
 
     before: State
     plan: Plan

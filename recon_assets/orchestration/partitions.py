@@ -1,4 +1,4 @@
-"""The partitions: London days, months and years from 2022 on, the running ones included."""
+"""The partitions: days, months and years in London time from 2022 on, the running ones included."""
 
 import dagster as dg
 
@@ -6,8 +6,8 @@ from recon_assets.domain.settlement import FIRST_DAY, LONDON, Days, parse_day
 from recon_assets.reconcile.layer import DAY, MONTH, YEAR, Grain
 
 DAYS_A_RUN = 92
-"""Most days that a backfill puts in one run: a quarter. Three years of calculations took 149 s so when they took 210 s
-in months, each of whose 36 runs is a process that starts. A run that fails keeps what it has finished, by month."""
+"""The most days of a backfill in one run: a quarter. Three years of calculations took 149 s by quarters and 210 s by
+months, because each run starts a process and months need 36 runs. A run that fails keeps the months it has finished."""
 
 DAYS = dg.DailyPartitionsDefinition(start_date=FIRST_DAY.isoformat(), timezone=LONDON.key, end_offset=1)
 MONTHS = dg.MonthlyPartitionsDefinition(

@@ -1,9 +1,7 @@
-"""Dagster's storage on PostgreSQL, with connections that stay open.
-
-Belongs here: what `storage: custom:` in dagster.yaml names. Does not: anything of our own tables.
+"""Dagster's storage on PostgreSQL, with connections that stay open; `storage: custom:` in dagster.yaml names it.
 
 Dagster's own class opens a connection for every statement, except in its webserver. Planning a backfill of three years
-is thousands of events, one after the other, of two statements each.
+writes thousands of events, one after another, with two statements each.
 """
 
 from collections.abc import Mapping
@@ -18,25 +16,25 @@ from sqlalchemy import Engine, create_engine
 class PooledPostgresStorage(DagsterPostgresStorage):
     """DagsterPostgresStorage on connections that all instances of a process share.
 
-    One stays open, others are opened as threads need them. With an `auth_provider`, whose tokens expire, it is
-    Dagster's own.
+    One connection stays open, others are opened as threads need them. With an `auth_provider`, whose tokens expire,
+    the storage works as Dagster's own does.
     """
 
     @classmethod
     def from_config_value(  # type: ignore[override]
         cls, inst_data: ConfigurableClassData | None, config_value: Mapping[str, Any]
     ) -> DagsterPostgresStorage:
-        """From the configuration that DagsterPostgresStorage takes."""
+        """The storage from the configuration that DagsterPostgresStorage takes."""
         storage = super().from_config_value(inst_data, config_value)  # type: ignore[arg-type]
         if "auth_provider" not in config_value:
             for part in (storage.event_log_storage, storage.run_storage, storage.schedule_storage):
-                # Dagster has no setting for it, but the same attribute is what its webserver replaces.
+                # Dagster has no setting for this; its webserver replaces the same attribute.
                 part._engine = _engine(storage.postgres_url)  # type: ignore[union-attr]
         return storage
 
 
 @cache
 def _engine(url: str) -> Engine:
-    # Not one for each instance: every tick opens an instance, and none closes what it has opened. A connection is tried
-    # before it is used, because Dagster repeats what fails while connecting, and nothing else.
+    # Cached, not one for each instance: every tick opens an instance, and none closes its connections. A connection is
+    # tested before use (pool_pre_ping), because Dagster retries failures to connect, and no others.
     return create_engine(url, isolation_level="AUTOCOMMIT", pool_size=1, max_overflow=-1, pool_pre_ping=True)

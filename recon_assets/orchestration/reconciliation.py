@@ -1,7 +1,4 @@
-"""Reconciling a span of days through Dagster: the work of the commands, and later of whoever else asks for it.
-
-Belongs here: the order of runs. Does not: what is right (reconcile/) and words for people (report.py).
-"""
+"""Reconciles a span of days by Dagster runs, in the right order, for commands and routine jobs."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -45,13 +42,13 @@ from recon_assets.reconcile.state import DayState, State
 DAILY_SUMMARIES = (BITCOIN_DAILY, ENERGY_DAILY)
 
 CONFIGURED = {LAYER_JOBS[DAY].name: "settlement_day_layers", REINGEST_JOB.name: "reingest"}
-"""The step of a job that takes the run's config."""
+"""The step of each job that takes config."""
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
-"""The event log keeps everything; the terminal belongs to the command."""
+"""Dagster prints nothing: the terminal belongs to the command, and the event log keeps everything."""
 
 
 class Reconciliation:
-    """Brings days to right by Dagster runs in this process, which the UI shows."""
+    """Reconciles days by Dagster runs in this process, which the UI shows."""
 
     def __init__(
         self,
@@ -60,7 +57,7 @@ class Reconciliation:
         command: str,
         raise_if_interrupted: Callable[[], None] = lambda: None,
     ) -> None:
-        self._workbench = resource
+        self._resource = resource
         self._instance = instance
         self._command = command
         self._raise_if_interrupted = raise_if_interrupted
@@ -70,45 +67,45 @@ class Reconciliation:
     @property
     def engine(self) -> Engine:
         """The database."""
-        return self._workbench.engine
+        return self._resource.engine
 
     def scope(self, days: Days) -> Scope:
-        """Days under the rule that is set."""
-        return self._workbench.scope(days)
+        """Some days under the curtailment rule of the settings."""
+        return self._resource.scope(days)
 
     def newest_day(self) -> date:
         """The newest day that the source should have whole: yesterday, or the newest recording."""
-        recordings = self._workbench.settings.recordings
+        recordings = self._resource.settings.recordings
         if recordings is not None:
             recorded = RecordingSource(recordings).span()
             if recorded is None:
                 raise ConfigurationError(f"ELEXON_API_URL: {recordings} holds no recordings")
             return recorded.last
-        return london_day(self._workbench.now()) - timedelta(days=1)
+        return london_day(self._resource.now()) - timedelta(days=1)
 
     def state(self, days: Days, summaries: Sequence[Layer] = SUMMARIES) -> State:
         """The reconciled state of the days now."""
-        return read_state(self._workbench, days, summaries)
+        return read_state(self._resource, days, summaries)
 
     def plan(self, state: State, options: Options) -> Plan:
-        """The work that a state asks for."""
-        can_have = self._workbench.elexon.source.can_have if options.ingest else (lambda day: False)
+        """The work that makes a state right."""
+        can_have = self._resource.elexon.source.can_have if options.ingest else (lambda day: False)
         return plan(
             state,
             can_have,
-            self._workbench.now(),
+            self._resource.now(),
             limit=options.limit,
             worst_first=options.worst_first,
             force=options.force,
         )
 
     def reconcile(self, days: Days, options: Options) -> Outcome:
-        """Reads what the source can have, converges every layer; does only what is not right."""
+        """Reads the days that the source can have, then converges every layer; works only on what is not right."""
         before = self.state(days)
         work = self.plan(before, options)
-        self._workbench.observer.planned(work)
-        # Before the runs too: what is reported after them would count as newer than the summaries that they made of it.
-        reported = report_right_partitions(self._instance, self._workbench, before)
+        self._resource.observer.planned(work)
+        # Report before the runs too: a later report would count as newer than the summaries that the runs make of it.
+        reported = report_right_partitions(self._instance, self._resource, before)
         if work.is_empty:
             if options.always_check:
                 self._run(AUDIT_JOB.name)
@@ -122,26 +119,26 @@ class Reconciliation:
         return self._sum_up(days, before, work, reported, summaries.months, summaries.years)
 
     def summarise(self, days: Days) -> Outcome:
-        """Makes the summaries of the days, their months and years again, from the rows below them."""
+        """Converges the summaries of the days, their months and their years, from the rows below them."""
         before = self.state(days)
         stored = [day for day, state in before.days.items() if state is not DayState.NOT_INGESTED]
         only_generated = sorted(before.generated.difference(stored))
         summed = sorted([*stored, *only_generated])
         months = [list(span) for span in reversed(_months(summed))]
         work = Plan(months, [], _labels(MONTH, summed), _labels(YEAR, summed), [], 0)
-        self._workbench.observer.planned(work)
-        reported = report_right_partitions(self._instance, self._workbench, before)
+        self._resource.observer.planned(work)
+        reported = report_right_partitions(self._instance, self._resource, before)
         self._sum_days(stored, DAILY_SUMMARIES)
         self._sum_days(only_generated, ENERGY)
         return self._sum_up(days, before, work, reported, work.months, work.years)
 
     def read_generation(self, days: Days) -> Outcome:
-        """Reads the wind generation of the days, then makes the energy of these days, their months and years right."""
+        """Reads the wind generation of the days, then converges the energy summaries up to their years."""
         before = self.state(days)
         months = [list(span) for span in reversed(days.by_month())]
         work = Plan(months, list(days), _labels(MONTH, list(days)), _labels(YEAR, list(days)), [], 0)
-        self._workbench.observer.planned(work)
-        reported = report_right_partitions(self._instance, self._workbench, before)
+        self._resource.observer.planned(work)
+        reported = report_right_partitions(self._instance, self._resource, before)
         for month in months:
             self._run(GENERATION_JOB.name, str(month[0]), str(month[-1]))
         found = self.state(days, ())
@@ -152,58 +149,61 @@ class Reconciliation:
         return self._sum_up(days, before, work, reported, _labels(MONTH, stored), _labels(YEAR, stored), ENERGY)
 
     def converge_again(self, days: Days, hardest: Sequence[date], run_config: Mapping[str, Any]) -> Outcome:
-        """Converges some days of those once more, each by itself, then the sums above them."""
+        """Converges the `hardest` of the days once more, each in a run of its own, then the sums above them."""
         before = self.state(days)
-        self._workbench.observer.planned(Plan([[day] for day in hardest], [], [], [], [], 0))
+        self._resource.observer.planned(Plan([[day] for day in hardest], [], [], [], [], 0))
         for day in hardest:
             self._run(LAYER_JOBS[DAY].name, str(day), str(day), config=run_config)
         work = self.plan(self.state(days), Options(ingest=False))
         return self._sum_up(days, before, work, 0, work.months, work.years)
 
     def spot_fix(self, day: date, period: int, farm: str) -> Outcome:
-        """Makes the calculations of one farm in one settlement period right, and the sums above them."""
+        """Converges the calculations of one farm in one settlement period, and the sums above them."""
         days = Days(day, day)
         before = self.state(days)
         months, years = [MONTH.label(day)], [YEAR.label(day)]
         work = Plan([[day]], [], months, years, [], 0)
-        self._workbench.observer.planned(work)
-        reported = report_right_partitions(self._instance, self._workbench, before)
+        self._resource.observer.planned(work)
+        reported = report_right_partitions(self._instance, self._resource, before)
         narrow = {"periods": str(period), "farm": farm}
         self._run(LAYER_JOBS[DAY].name, str(day), str(day), config=narrow)
         return self._sum_up(days, before, work, reported, months, years)
 
     def verify(self, day: date, method: Method, seed: int | None = None) -> Verification:
         """Compares a day with Elexon."""
-        resource = self._workbench
+        resource = self._resource
         return verify_day(
             resource.engine, resource.elexon, resource.scope(Days(day, day)), resource.now(), method, seed
         )
 
     def reingest(self, day: date, periods: tuple[int, int] | None = None, *, bitcoin: bool = True) -> Outcome:
-        """Reads a day (or some settlement periods of it) from Elexon again, and makes what follows from it right."""
+        """Reads a day (or some settlement periods of it) from Elexon again, then converges everything above it."""
         days = Days(day, day)
         before = self.state(days)
-        due = due_periods(day, self._workbench.now())
+        due = due_periods(day, self._resource.now())
         asked = due if periods is None else [period for period in due if periods[0] <= period <= periods[1]]
         work = Plan([[day]], [day], [MONTH.label(day)], [YEAR.label(day)], [], len(asked))
-        self._workbench.observer.planned(work)
-        reported = report_right_partitions(self._instance, self._workbench, before)
+        self._resource.observer.planned(work)
+        reported = report_right_partitions(self._instance, self._resource, before)
         self._run(BM_UNITS_JOB.name)
         if bitcoin:
             self._know_difficulty([day])
-        spelled = None if periods is None else f"{periods[0]}-{periods[1]}"
-        config = {"settlement_date": day.isoformat(), "periods": spelled, "bitcoin": bitcoin}
+        period_range = None if periods is None else f"{periods[0]}-{periods[1]}"
+        config = {"settlement_date": day.isoformat(), "periods": period_range, "bitcoin": bitcoin}
         self._run(REINGEST_JOB.name, config={name: value for name, value in config.items() if value is not None})
         return self._sum_up(days, before, work, reported, [], [])
 
     def mend(self, day: date, found: Verification | None) -> Outcome | None:
-        """Mends what a verification found; without one, reads the day again. None where nothing was to be done."""
+        """The work of `recon repair`: reconciles what a verification found; without one, reads the day again.
+
+        None if there was nothing to do.
+        """
         if found is None or found.must_be_read:
             return self.reingest(day)
         return self.reconcile(Days(day, day), Options(ingest=False)) if found.differences else None
 
     def _sum_days(self, days: Sequence[date], layers: Sequence[Layer]) -> None:
-        """Converges the daily summaries among some layers, the newest month first."""
+        """Converges the daily ones of some summary layers, newest month first."""
         for span in reversed(_months(days)):
             self._run(LAYER_JOBS[DAY].name, str(span.first), str(span.last), assets=_keys(DAY, layers))
 
@@ -217,25 +217,25 @@ class Reconciliation:
         years: Sequence[str],
         layers: Sequence[Layer] = SUMMARIES,
     ) -> Outcome:
-        """Converges the months and years, then has every check evaluated, and says what came of it all."""
+        """Converges the months and years, has every check evaluated if anything ran, and gives the outcome."""
         for grain, keys in ((MONTH, months), (YEAR, years)):
             for key in reversed(keys):
                 self._run(LAYER_JOBS[grain].name, key, key, assets=_keys(grain, layers))
         after = self.state(days)
-        reported += report_right_partitions(self._instance, self._workbench, after)
+        reported += report_right_partitions(self._instance, self._resource, after)
         if self.runs:
             self._run(AUDIT_JOB.name)
         return Outcome(before, work, after, self.runs, reported)
 
     def _know_difficulty(self, days: Sequence[date]) -> None:
-        """Reads the tail of the difficulty where the stored part does not cover the days."""
-        with transactions.reading(self._workbench.engine) as connection:
+        """Reads the newest difficulty if the stored retargets do not cover the days."""
+        with transactions.reading(self._resource.engine) as connection:
             known = stored_retargets(connection)
         if not known or not all(DifficultyHistory(known).covers(day) for day in days):
             self._run(DIFFICULTY_JOB.name)
 
     def _reconcile_days(self, chunk: Sequence[date], to_ingest: set[date], run_config: Mapping[str, Any]) -> None:
-        """Reads the days of a chunk that are to be read, then converges those that are not right after that."""
+        """Reads the days of a chunk that need it, then converges those that are still not right."""
         for span in reversed(contiguous([day for day in chunk if day in to_ingest])):
             self._run(INGEST_JOB.name, str(span.first), str(span.last))
         state = self.state(Days(min(chunk), max(chunk)), DAILY_SUMMARIES)
@@ -250,8 +250,8 @@ class Reconciliation:
         config: Mapping[str, Any] | None = None,
         assets: Sequence[dg.AssetKey] | None = None,
     ) -> None:
-        """One run; what fails in it is recorded in Dagster and reported by the observer."""
-        # Dagster's daemon could not start such a run again: it belongs to this process.
+        """Executes one run; Dagster records its failures, and the observer reports them."""
+        # No retries: Dagster's daemon cannot restart a run of this process.
         tags = {**process_tags(), "recon/command": self._command, "dagster/max_retries": "0"}
         if ends:
             tags |= dict(zip(RANGE_TAGS, ends, strict=True))
@@ -266,9 +266,9 @@ class Reconciliation:
         except dg.DagsterExecutionInterruptedError:
             raise KeyboardInterrupt from None
         except dg.Failure as failure:
-            self._workbench.observer.run_failed(job, failure.description or job)
+            self._resource.observer.run_failed(job, failure.description or job)
         except Exception as error:
-            self._workbench.observer.run_failed(job, first_line(error))
+            self._resource.observer.run_failed(job, first_line(error))
         self._raise_if_interrupted()
 
 
@@ -277,7 +277,7 @@ def _keys(grain: Grain, layers: Sequence[Layer]) -> list[dg.AssetKey]:
 
 
 def _months(days: Sequence[date]) -> list[Days]:
-    """The fewest spans within months that cover exactly these days, oldest first."""
+    """The fewest spans that cover exactly these days, none longer than its calendar month; oldest first."""
     return [month for span in contiguous(list(days)) for month in span.by_month()]
 
 

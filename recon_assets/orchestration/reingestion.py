@@ -1,7 +1,4 @@
-"""The job that reads one settlement day again and cascades: its form in the launchpad, and the one step of it.
-
-Belongs here: everything from the day's bids to its year in one run. Does not: reading and converging (steps.py).
-"""
+"""The job that reads one settlement day again and converges everything above it, up to its year, in one run."""
 
 from datetime import date
 
@@ -49,7 +46,7 @@ def reingest_whole_day(
     *,
     bitcoin: bool = True,
 ) -> None:
-    """Reads the day (or some settlement periods of it) again, then converges it up to its year; fails with a reason."""
+    """Reads the day (or some settlement periods of it) again, then converges it up to its year; dg.Failure if not."""
     _, failures = read_days(context, resource, [day], periods)
     fail_for(failures, 1)
     for grain in (DAY, MONTH, YEAR):
@@ -60,5 +57,5 @@ def reingest_whole_day(
 
 @dg.job(description="Reads one settlement day again from Elexon, and cascades up to its year.")
 def reingest_day() -> None:
-    """One step, so that nothing comes between the day's bids and what follows from them."""
+    """A single step, so that no other run comes between the day's bids and the layers above them."""
     reingest()

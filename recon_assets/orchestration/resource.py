@@ -1,7 +1,4 @@
-"""The one resource: everything that an asset needs from outside, made from the environment or handed in.
-
-Belongs here: settings, engine, source, clock, and the observer to whom work is reported. Does not: assets.
-"""
+"""The Dagster resource: the settings, database, Elexon client, clock and observer that assets work with."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -25,14 +22,14 @@ from recon_assets.reconcile.scope import Scope
 from recon_assets.settings import Settings
 
 RESOURCE_KEY = "recon"
-"""The resource's key."""
+"""The key under which Dagster hands the resource to assets and sensors."""
 
 
 @dataclass
 class ReconResource:
-    """Settings with what they open; the source is only opened by work that reads from it.
+    """The settings and what they open; the source is opened by the first work that reads from it.
 
-    `check_inputs` holds what the latest run that only checks has read, by its run id.
+    `check_inputs` holds what the latest check-only run has read, by its run id.
     """
 
     settings: Settings
@@ -47,21 +44,21 @@ class ReconResource:
 
     @property
     def archive(self) -> Archive | None:
-        """Where answers are kept; None when they come from recordings, which is such a place itself."""
+        """The archive of Elexon's answers; None if the answers come from recordings, which are an archive already."""
         return None if self.settings.recordings else Archive(self.settings.archive_folder)
 
     def now(self) -> datetime:
-        """The clock, aware."""
+        """The time now, with time zone."""
         return datetime.now(UTC)
 
     def scope(self, days: Days) -> Scope:
-        """Days under the rule that is set."""
+        """Some days under the curtailment rule of the settings."""
         return Scope(days, self.settings.curtailment_rule)
 
 
 @contextmanager
 def open_resource(settings: Settings, observer: Observer | None = None) -> Iterator[ReconResource]:
-    """A resource on a database with a current schema, which is created when the database is empty."""
+    """A resource on a database with the current schema; in an empty database, the schema is created."""
     engine = open_engine(settings.database_url)
     try:
         require_schema(engine, create=True)
@@ -71,11 +68,11 @@ def open_resource(settings: Settings, observer: Observer | None = None) -> Itera
 
 
 Opener = Callable[[], AbstractContextManager[ReconResource]]
-"""Opens a resource where Dagster hands none over."""
+"""A function that opens a resource, for callers that get none from Dagster."""
 
 
 @dg.resource(description="Database, Elexon source and rule, as the environment says when a run starts.")
 def resource_from_environment(_: dg.InitResourceContext) -> Iterator[ReconResource]:
-    """The resource of runs that the UI or the daemon started."""
+    """The resource of runs that the UI or the daemon starts."""
     with open_resource(Settings.from_environment(os.environ, Path.cwd())) as resource:
         yield resource

@@ -1,7 +1,4 @@
-"""RetryState: what a gap sensor remembers of the days that it asked runs for, in its cursor.
-
-Belongs here: how often, and when to stop. Does not: what a gap is (reconcile/gaps.py, reconcile/state.py).
-"""
+"""The retry state that a sensor keeps in its cursor: which days it asked runs for, how often, and which it gave up."""
 
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -18,7 +15,7 @@ from recon_assets.domain.settlement import Days, contiguous, london_day
 
 @dataclass(frozen=True)
 class Retry:
-    """A day that runs were asked for: the gap's fingerprint, how often, and when last; why it was given up."""
+    """The runs asked for one day: the fingerprint of its gap, how many, when last, and why the day was given up."""
 
     fingerprint: str
     count: int
@@ -29,9 +26,8 @@ class Retry:
 class RetryState:
     """The days that a sensor asked runs for and that are not right yet.
 
-    A gap that did not change is asked for as often as there are pauses before an attempt, then it is given up. It is
-    asked for again as soon as it changes, and once on every later day, because what stopped it may be nothing that the
-    rows show (a full disk, a lock).
+    Each pause allows one attempt; after the last attempt an unchanged gap is given up. It is asked for again as soon as
+    it changes, and once on every later day, because its cause may not show in the rows (a full disk, a lock).
     """
 
     def __init__(self, pauses: Sequence[timedelta], known: Mapping[date, Retry] | None = None) -> None:
@@ -40,7 +36,7 @@ class RetryState:
 
     @classmethod
     def load(cls, pauses: Sequence[timedelta], cursor: str | None) -> "RetryState":
-        """What a cursor keeps under `days`, as `dump` wrote it."""
+        """The state from the `days` of a cursor, as `dump` wrote them."""
         known = {
             date.fromisoformat(day): Retry(content, count, datetime.fromisoformat(asked_at), given_up)
             for day, (content, count, asked_at, given_up) in read_cursor(cursor).get("days", {}).items()
@@ -48,7 +44,7 @@ class RetryState:
         return cls(pauses, known)
 
     def dump(self) -> dict[str, list[str | int | None]]:
-        """What a cursor keeps."""
+        """The state as JSON, for the `days` of a cursor."""
         return {
             day.isoformat(): [was.fingerprint, was.count, was.asked_at.isoformat(timespec="seconds"), was.given_up]
             for day, was in sorted(self._known.items())
@@ -56,22 +52,22 @@ class RetryState:
 
     @property
     def days(self) -> list[date]:
-        """The days that were asked for and are not right yet."""
+        """The days that runs were asked for and that are not right yet."""
         return sorted(self._known)
 
     @property
     def given_up(self) -> dict[date, str]:
-        """The days that are no longer asked for, with the reason of their last failure."""
+        """The days that were given up, with the reason of their last failure."""
         return {day: was.given_up for day, was in self._known.items() if was.given_up is not None}
 
     def forget(self, looked_at: Iterable[date], gaps: Collection[date]) -> None:
-        """Of the days that were looked at, drops those that are right now."""
+        """Forgets the days that were looked at and have no gap now."""
         for day in looked_at:
             if day not in gaps:
                 self._known.pop(day, None)
 
     def is_due(self, day: date, fingerprint: str, now: datetime) -> bool:
-        """Whether a gap that is not in flight may be asked for."""
+        """Whether a run may be asked for a gap that no run works on."""
         was = self._known.get(day)
         if was is None or was.fingerprint != fingerprint:
             return True
@@ -80,25 +76,25 @@ class RetryState:
         return london_day(now) > london_day(was.asked_at)
 
     def is_exhausted(self, day: date, fingerprint: str) -> bool:
-        """Whether an unchanged gap was asked for as often as it may be, and nobody said so yet."""
+        """Whether an unchanged gap has used up its attempts and was not given up yet."""
         was = self._known.get(day)
         if was is None or was.fingerprint != fingerprint:
             return False
         return was.count >= len(self._pauses) and was.given_up is None
 
     def give_up(self, day: date, reason: str) -> None:
-        """Remembers why a day is no longer asked for."""
+        """Notes why a day is no longer asked for."""
         self._known[day] = replace(self._known[day], given_up=reason)
 
     def ask(self, day: date, fingerprint: str, now: datetime) -> None:
-        """Remembers that a run was asked for."""
+        """Notes that a run was asked for."""
         was = self._known.get(day)
         if was is None or was.fingerprint != fingerprint:
             was = Retry(fingerprint, 0, now)
         self._known[day] = replace(was, count=was.count + 1, asked_at=now)
 
     def __str__(self) -> str:
-        """For people: how many days wait for another attempt, and which were given up."""
+        """How many days wait for another attempt, and which were given up."""
         given_up = ", ".join(str(span) for span in contiguous(list(self.given_up)))
         waiting = len(self._known) - len(self.given_up)
         return f"{waiting} asked for, given up: {given_up or 'none'}"
@@ -116,13 +112,13 @@ def write_cursor(**content: object) -> str:
 
 
 def month_spans(days: Iterable[date]) -> list[Days]:
-    """The fewest spans within months that hold exactly these days, the newest first."""
+    """The fewest spans that cover exactly these days, none longer than its calendar month; newest first."""
     return [month for span in reversed(contiguous(list(days))) for month in reversed(span.by_month())]
 
 
 @dataclass(frozen=True)
 class SensorState:
-    """What a gap sensor is about: whether it runs, the days it asked runs for, those of them that it gave up."""
+    """A gap sensor now: whether it runs, the days it asked runs for, and those of them that it gave up."""
 
     is_running: bool
     asked: frozenset[date] = frozenset()
@@ -130,9 +126,9 @@ class SensorState:
 
 
 def sensor_state(instance: dg.DagsterInstance, sensor: str, *, by_default: bool) -> SensorState:
-    """The watch of a sensor; `by_default` says whether it runs where nobody switched it.
+    """The state of a sensor, from its cursor; `by_default` says whether it runs if nobody has switched it.
 
-    One that was switched off watches nothing: nobody looks after the days that it once asked for.
+    A sensor that was switched off has no days: nothing retries the days that it once asked runs for.
     """
     for state in instance.all_instigator_state(instigator_type=InstigatorType.SENSOR):
         data = state.instigator_data

@@ -1,7 +1,6 @@
-"""The jobs that reconcile by themselves: their forms in the launchpad, and the one step of each.
+"""The jobs that schedules and the launchpad run like `recon daily-check` and `recon reconcile`.
 
-Belongs here: what schedules and people launch in the UI where the terminal has `recon daily-check` and
-`recon reconcile`. Does not: the work (reconciliation.py), which makes runs of its own within the job's.
+The one step of such a job starts further runs, one for each month and layer (see reconciliation.py).
 """
 
 from collections.abc import Callable
@@ -69,13 +68,13 @@ def reconcile_days(context: dg.OpExecutionContext, config: ReconcileRange) -> No
 
 @dg.job(description="Checks and mends the newest days, like `recon daily-check`; the report is in .recon/reports/.")
 def daily_check() -> None:
-    """One step, which makes a run for each month and layer."""
+    """A single step, which starts a run for each month and layer."""
     check_days()
 
 
 @dg.job(description="Brings a range of days, or everything, to right, like `recon reconcile`.")
 def reconcile_range() -> None:
-    """One step, which makes a run for each month and layer."""
+    """A single step, which starts a run for each month and layer."""
     reconcile_days()
 
 
@@ -84,7 +83,7 @@ def _work_within(
     name: str,
     routine: Callable[[Reconciliation, ReconResource, CountingObserver], Outcome],
 ) -> None:
-    """Does a routine by runs within this run, logged like the command of that name; fails when days failed."""
+    """Executes a routine, which starts runs of its own; logs like the command of that name; fails if days fail."""
     with at_work(context) as resource, open_log(resource.settings.log_folder, name) as log:
         counts = CountingObserver()
         resource = replace(resource, observer=LogObserver(log, counts))
@@ -115,7 +114,7 @@ def _days(config: ReconcileRange, work: Reconciliation, resource: ReconResource)
 
 
 def _numbers(outcome: Outcome) -> dict[str, dg.IntMetadataValue]:
-    """What the UI shows of it."""
+    """The counts that the UI shows."""
     counts = {
         "days_to_read": len(outcome.plan.ingest),
         "runs": outcome.runs,

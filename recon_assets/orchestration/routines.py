@@ -1,8 +1,4 @@
-"""The unattended routines, as commands and schedules run them.
-
-Belongs here: which days, in which order, and what is written down in the end. Does not: the work itself
-(reconciliation.py).
-"""
+"""The unattended routines of commands and schedules: which days they reconcile, and the log and report they write."""
 
 import logging
 from dataclasses import replace
@@ -22,16 +18,16 @@ from recon_assets.reports.state import brief_facts, done_facts
 from recon_assets.settings import Settings
 
 LONGEST_OUTAGE_DAYS = 30
-"""What a daily check makes good by itself. More is history, which `auto` or a backfill fills."""
+"""The longest outage that a daily check makes good by itself; `auto` or a backfill fills older history."""
 
 HARDEST_DAYS = 10
-"""Days that failed and are tried again in small chunks: more of them have a cause that small chunks do not cure."""
+"""The most failed days that are tried again in small chunks: more have a cause that small chunks do not cure."""
 
 PERIODS_AT_FIRST = 6
 
 
 def days_to_check(work: Reconciliation, at_least: int) -> Days:
-    """From the last ingested day to the newest that the source should have."""
+    """The days from the last ingested one to the newest that the source should have; at least so many."""
     last = work.newest_day()
     recent = Days(last - timedelta(days=LONGEST_OUTAGE_DAYS - 1), last)
     ingested = work.state(recent, ()).latest_ingested
@@ -40,12 +36,12 @@ def days_to_check(work: Reconciliation, at_least: int) -> Days:
 
 
 def daily_check(work: Reconciliation, at_least: int, force: bool) -> Outcome:
-    """Checks and mends the newest days; with `force`, reads them again too."""
+    """Reconciles the newest days; with `force`, reads all of them again."""
     return work.reconcile(days_to_check(work, at_least), Options(force=force, always_check=True))
 
 
 def auto(work: Reconciliation, days: Days, ingest: bool) -> Outcome:
-    """Reconciles the days newest first, then what failed in small chunks."""
+    """Reconciles the days newest first, then again in small chunks those that failed."""
     outcome = work.reconcile(days, Options(ingest=ingest))
     hardest = [day for day in reversed(outcome.after.faulty_days)][:HARDEST_DAYS]
     if not hardest:
@@ -55,7 +51,7 @@ def auto(work: Reconciliation, days: Days, ingest: bool) -> Outcome:
 
 
 def log_end(log: logging.Logger, outcome: Outcome, counts: CountingObserver) -> None:
-    """The last line of a routine's log: the state before and after, what was done, what failed."""
+    """Writes the last line of a routine's log: the state before and after, what was done, what failed."""
     level = logging.INFO if outcome.after.is_right and not counts.reasons else logging.ERROR
     done = done_facts(outcome.runs, outcome.reported, counts)
     before, after = brief_facts(outcome.before), brief_facts(outcome.after)
@@ -70,7 +66,7 @@ def report_day(
     now: datetime,
     kept: int = REPORTS_KEPT,
 ) -> Path:
-    """Writes the report of the London day that `now` falls in: the days that were checked, and what was done."""
+    """Writes the report of the London day of `now`: the days that were checked, and what was done."""
     with transactions.reading(work.engine) as connection:
         progress = read_progress(connection)
         revisions = read_revisions(connection, outcome.after.scope.days)

@@ -1,7 +1,4 @@
-"""How a run goes about its work: its config in the launchpad, its work_log, and the work itself put together.
-
-Belongs here: from Dagster's run and config to the domain's words. Does not: assets (assets.py).
-"""
+"""Turns a run and its config in the launchpad into a SpanRunner and a WorkLog."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -17,7 +14,7 @@ from recon_assets.orchestration.specs import LayerAsset
 from recon_assets.reconcile.span_runner import SpanRunner
 
 STARTED_BY = ("recon/command", "dagster/sensor_name", "dagster/schedule_name", "dagster/backfill")
-"""Tags that say who started a run, the most telling first."""
+"""Tags that say who started a run, the most specific first."""
 
 
 class ConvergeConfig(dg.Config):
@@ -33,7 +30,7 @@ class ConvergeConfig(dg.Config):
     farm: str | None = Field(default=None, description="Only this BM unit.")
 
     def limits(self, default: WorkLimits) -> WorkLimits:
-        """The limits, where nothing else is given as by default."""
+        """The limits: those of the config, else the default ones."""
         names = ("batch_size", "pause_seconds", "concurrency", "periods_at_first")
         given = {name: getattr(self, name) for name in names}
         return replace(default, **{name: value for name, value in given.items() if value is not None})
@@ -42,7 +39,7 @@ class ConvergeConfig(dg.Config):
 def span_runner_of(
     resource: ReconResource, assets: Sequence[LayerAsset], config: ConvergeConfig, run: dg.DagsterRun
 ) -> SpanRunner:
-    """The work of a run: the assets' layers, for the miner models that are among the assets."""
+    """The SpanRunner of a run: for the layers of the assets, and only the miner models among the assets."""
     return SpanRunner(
         engine=resource.engine,
         layers=list(dict.fromkeys(asset.layer for asset in assets)),
@@ -57,6 +54,6 @@ def span_runner_of(
 
 
 def work_log_of(resource: ReconResource, run: dg.DagsterRun) -> WorkLog:
-    """The work_log of a run, under the name of whoever started it."""
+    """The work log of a run, under the name of whoever started it."""
     by = (run.tags.get(tag) for tag in STARTED_BY)
     return WorkLog(resource.engine, worker_name(next(filter(None, by), f"Dagster run {run.run_id[:8]}")), resource.now)

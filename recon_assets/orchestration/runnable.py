@@ -1,4 +1,4 @@
-"""What a run can be made of: the assets and their jobs, on a resource."""
+"""The definitions that runs are made from: the assets and their jobs, on a resource."""
 
 from collections.abc import Callable
 
@@ -12,9 +12,9 @@ from recon_assets.orchestration.resource import RESOURCE_KEY, ReconResource, res
 def runnable_defs(
     resource: ReconResource | None = None, change: Callable[[dg.AssetSpec], dg.AssetSpec] = lambda spec: spec
 ) -> dg.Definitions:
-    """Assets (each spec changed as asked) and jobs, on the environment's resource or on one that is handed in."""
+    """Assets (each spec passed through `change`) and jobs, on the given resource or, without one, the environment's."""
     definition = resource_from_environment if resource is None else dg.ResourceDefinition.hardcoded_resource(resource)
-    # Steps are one set-based transaction after another: a process for each would only add its 3 s of start-up.
+    # In process: steps are one set-based transaction after another, and a process for each would only add 3 s.
     return dg.Definitions(
         assets=dg.map_asset_specs(change, ASSETS),
         jobs=JOBS,

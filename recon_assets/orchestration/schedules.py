@@ -1,7 +1,7 @@
 """The schedules, in London time: which job, when, and with which config.
 
-All of them ask Elexon, so that none runs until it is switched on. The config of a tick can be changed in the launchpad:
-"Test schedule" in the UI opens it there.
+All of them ask Elexon, so that none runs until it is switched on. The config of a tick can be changed: "Test schedule"
+in the UI opens it in the launchpad.
 """
 
 from datetime import date, timedelta
@@ -26,11 +26,11 @@ from recon_assets.reconcile.layer import MONTH
 RANDOM_DAYS = 10
 
 GENERATION_DAYS = 7
-"""Wind generation is published late, at times by days."""
+"""Wind generation is sometimes published days late."""
 
 
 def schedules(*, starts: bool) -> list[dg.ScheduleDefinition]:
-    """All schedules; `starts` says whether they run where nobody switched them."""
+    """All schedules; `starts` says whether they run until somebody switches them."""
     common: dict[str, Any] = {
         "execution_timezone": LONDON.key,
         "default_status": dg.DefaultScheduleStatus.RUNNING if starts else dg.DefaultScheduleStatus.STOPPED,
@@ -95,25 +95,25 @@ WIND_GENERATION_SCHEDULE = "wind_generation_schedule"
 
 
 def todays_periods(context: dg.ScheduleEvaluationContext) -> dg.RunConfig:
-    """The running settlement day."""
+    """The config for today, the running settlement day."""
     today = str(_today(context))
     return _config(reconcile_days, ReconcileRange(first=today, last=today))
 
 
 def last_month(context: dg.ScheduleEvaluationContext) -> dg.RunConfig:
-    """The month before the running one, every day of it."""
+    """The config for the whole month before the running one."""
     month = Days.of_month(MONTH.label(_today(context).replace(day=1) - timedelta(days=1)))
     return _config(reconcile_days, ReconcileRange(first=str(month.first), last=str(month.last), force=True))
 
 
 def random_days(context: dg.ScheduleEvaluationContext) -> dg.RunConfig:
-    """Ten days, drawn with the date as the seed, so that the same can be drawn again."""
+    """The config for ten random days; the seed is the date, so that the same days can be drawn again."""
     seed = int(_today(context).strftime("%Y%m%d"))
     return _config(verify_settlement_days, VerifyDays(random_days=RANDOM_DAYS, seed=seed, repair=True))
 
 
 def last_week(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
-    """The partitions of the last days that are over. (Of a schedule's tags_fn Dagster refuses tags of its own.)"""
+    """A run for the last 7 days that are over. (Dagster refuses its own tags from a schedule's tags_fn.)"""
     today = _today(context)
     ends = (str(today - timedelta(days=GENERATION_DAYS)), str(today - timedelta(days=1)))
     return dg.RunRequest(tags={**dict(zip(RANGE_TAGS, ends, strict=True)), ASKED_BY: WIND_GENERATION_SCHEDULE})

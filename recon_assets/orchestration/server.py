@@ -1,4 +1,4 @@
-"""Webserver and daemon as processes of one command, which end with it."""
+"""Runs the webserver and the daemon as processes of one command, which end with it."""
 
 import os
 import signal
@@ -11,17 +11,17 @@ from pathlib import Path
 from recon_assets.orchestration.instance import open_instance
 
 PROGRAMS = {"webserver": ["-m", "dagster_webserver"], "daemon": ["-m", "dagster._daemon", "run"]}
-"""Two processes: `dagster dev`, which wraps them, once ignored a termination signal for 100 s."""
+"""Not `dagster dev`, which wraps both: it once ignored a termination signal for 100 s."""
 
 EVENTS_AT_ONCE = {"DAGSTER_EVENT_BATCH_SIZE": "100"}
-"""A month of three miner models. Dagster's SQLite storage writes them one by one all the same, its PostgreSQL one does
-not; what a killed run has not written, the next start of work tells Dagster again."""
+"""About a month of three miner models. Dagster's PostgreSQL storage writes a batch at once; its SQLite storage still
+writes one by one. If a run is killed before it writes its events, the next reconciliation reports the partitions."""
 
 PATIENCE_SECONDS = 15
 
 
 def serve(home: Path, host: str, port: int) -> int:
-    """Runs both until one ends or Ctrl-C; returns the exit code of the one that ended by itself, else 0."""
+    """Runs both until one ends or Ctrl-C comes; returns the exit code of the one that ended by itself, else 0."""
     with open_instance(home):
         environment = {**EVENTS_AT_ONCE, **os.environ, "DAGSTER_HOME": str(home)}
     workspace = ["--workspace", str(files("recon_assets.data") / "workspace.yaml")]
@@ -32,7 +32,7 @@ def serve(home: Path, host: str, port: int) -> int:
         )
         for name, words in PROGRAMS.items()
     ]
-    # A shell that starts a command in the background has it ignore SIGINT; a service manager sends SIGTERM.
+    # Handle both: a shell makes a background command ignore SIGINT, and a service manager sends SIGTERM.
     for stop in (signal.SIGINT, signal.SIGTERM):
         signal.signal(stop, signal.default_int_handler)
     try:

@@ -1,7 +1,4 @@
-"""What Dagster is told about each layer's asset: key, upstream, group, description, columns.
-
-Belongs here: declarations. Does not: bodies (assets.py) and events (events.py).
-"""
+"""The declarations of the assets: key, upstream assets, group, description and columns of each."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -24,7 +21,7 @@ OWNERS = ["team:recon"]
 FRESHNESS = dg.FreshnessPolicy.cron(
     deadline_cron="0 6 * * *", lower_bound_delta=timedelta(hours=6), timezone=LONDON.key
 )
-"""Daily assets are made after midnight in London, when yesterday is over, and by 6: the daily check runs at 2."""
+"""Daily assets must be made between midnight and 6 in London, when yesterday is over; the daily check runs at 2."""
 WIND_BM_UNITS = dg.AssetKey("wind_bm_units")
 NETWORK_DIFFICULTY = dg.AssetKey("network_difficulty")
 WIND_BIDS = dg.AssetKey("wind_bids")
@@ -33,7 +30,7 @@ WIND_GENERATION = dg.AssetKey("wind_generation_data")
 
 @dataclass(frozen=True)
 class LayerAsset:
-    """A layer as an asset; calculations are one asset for each miner model."""
+    """A layer as an asset; the calculations have one asset for each miner model."""
 
     key: dg.AssetKey
     layer: Layer
@@ -44,7 +41,7 @@ class LayerAsset:
 
     @property
     def spec(self) -> dg.AssetSpec:
-        """The declaration. Skippable, because each partition's event is logged with a data version of its own."""
+        """The declaration. Skippable, because the step itself logs an event with a data version per partition."""
         return dg.AssetSpec(
             key=self.key,
             deps=list(self.upstream),
@@ -139,7 +136,7 @@ LAYER_ASSETS: tuple[LayerAsset, ...] = tuple(asset for layer in LAYERS for asset
 
 
 def layer_assets(grain: Grain) -> list[LayerAsset]:
-    """The assets of one partitioning, upstream first."""
+    """The layer assets of one partitioning, upstream first."""
     return [asset for asset in LAYER_ASSETS if asset.layer.grain is grain]
 
 

@@ -1,7 +1,4 @@
-"""What a step does: reads days, or converges the layers of a partitioning, and logs the contents.
-
-Belongs here: the bodies that assets and jobs share. Does not: their declarations (assets.py, reingestion.py).
-"""
+"""The work that the steps of assets and jobs share: reading days, converging layers, and logging the events."""
 
 import os
 import socket
@@ -28,7 +25,7 @@ from recon_assets.reconcile.layer import MONTH
 
 
 def process_tags() -> dict[str, str]:
-    """The process that executes a run, so that a run whose process is gone can be told."""
+    """Tags that name this process, so that a run whose process is gone is recognised."""
     started = psutil.Process().create_time()
     return {
         "recon/host": socket.gethostname(),
@@ -39,7 +36,7 @@ def process_tags() -> dict[str, str]:
 
 @contextmanager
 def at_work(context: events.Context) -> Iterator[ReconResource]:
-    """The resource; the run is marked with its process, and an error that a user may meet is one line in the UI."""
+    """The resource of a step. Tags the run with its process; a ReconError becomes one line in the UI."""
     context.instance.add_run_tags(context.run.run_id, {**process_tags(), "recon/run": context.run.run_id})
     resource: ReconResource = getattr(context.resources, RESOURCE_KEY)
     try:
@@ -53,7 +50,7 @@ def read_days(
 ) -> tuple[list[dg.AssetMaterialization], dict[date, str]]:
     """Reads days (or some settlement periods of them) from Elexon; a day that fails does not stop the others.
 
-    The events that were logged, one per day, and why the other days failed.
+    Returns the events that were logged, one for each day that was read, and the reasons of the days that failed.
     """
     failures: dict[date, str] = {}
     logged: list[dg.AssetMaterialization] = []
@@ -96,9 +93,10 @@ def read_days(
 def read_generation(
     context: events.Context, resource: ReconResource, days: Sequence[date], *, is_alone: bool
 ) -> dict[date, str]:
-    """Reads the wind generation of each day; a day that fails does not stop the others. The reasons of those that did.
+    """Reads the wind generation of each day; a day that fails does not stop the others. Returns why days failed.
 
-    A day of which Elexon has none is a failure where nothing else was asked for; the layers are right without it.
+    A day without published generation fails only if nothing else was asked for (`is_alone`): the layers are right
+    without it.
     """
     failures: dict[date, str] = {}
     work_log, provenance = work_log_of(resource, context.run), events.Provenance(context.instance, {})
@@ -129,7 +127,7 @@ def read_generation(
 
 
 def _reason_of(day: date, error: ReconError | DBAPIError) -> str:
-    """Why a day could not be read; an error that no other day would be spared is raised again."""
+    """Why a day could not be read; an error that would hit every other day too is raised again."""
     if isinstance(error, ReconError):
         return str(error)
     failure = failure_of(error)
@@ -145,14 +143,14 @@ def converge_spans(
     spans: Sequence[Days],
     run_config: ConvergeConfig,
 ) -> dict[date, str]:
-    """Makes assets of one partitioning right, bottom up, and logs an event per partition; why the other days failed."""
+    """Converges assets of one partitioning, bottom up, and logs an event per partition; returns why days failed."""
     chosen: Collection[dg.AssetKey] = {asset.key for asset in assets}
     failures: dict[date, str] = {}
     before = events.event_pointer(context.instance)
     for done in span_runner_of(resource, assets, run_config, context.run).run(spans):
         if done.converged is not None:
             for asset in assets:
-                # Rows of an upstream asset in this same step were read after its repair, not before.
+                # An upstream asset of this same step was converged, and its event logged, before its rows were read.
                 logged = events.event_pointer(context.instance)
                 pointers = {key: logged if key in chosen else before for key in asset.upstream}
                 provenance = events.Provenance(context.instance, pointers)
@@ -169,7 +167,7 @@ def converge_spans(
 def converged_events(
     asset: LayerAsset, done: ConvergedSpan, provenance: events.Provenance
 ) -> Iterator[dg.AssetMaterialization]:
-    """The events of every partition of an asset that is right now."""
+    """An event for each partition of an asset that is right now."""
     unfit = {day.isoformat() for day in done.unfit[asset.layer.name]}
     for (layer, model, partition), contents in done.contents.items():
         if layer == asset.layer.name and model == asset.model and partition not in unfit:
@@ -178,7 +176,7 @@ def converged_events(
 
 
 def fail_for(failures: dict[date, str], partitions: int) -> None:
-    """Fails the step when days failed, naming each with its reason; the others are done."""
+    """Fails the step if days failed, and names each with its reason; the other days are done."""
     if failures:
         summary = "; ".join(dict.fromkeys(reason for _, reason in sorted(failures.items())))
         raise dg.Failure(

@@ -1,7 +1,4 @@
-"""The job that compares days with Elexon, and reads again what differs: its form in the launchpad, and the one step.
-
-Belongs here: which days, and what Dagster is told. Does not: comparing (verify.py) and reading (reingestion.py).
-"""
+"""The job that compares days with Elexon, and with `repair` reads again what differs."""
 
 import random
 from collections.abc import Sequence
@@ -47,11 +44,11 @@ def verify_settlement_days(context: dg.OpExecutionContext, config: VerifyDays) -
         failures: dict[date, str] = {}
         for day in days:
             try:
-                found = _look(context, resource, day, Method(config.method), seed)
+                found = _verify(context, resource, day, Method(config.method), seed)
                 log.info("verified", extra=verification_facts(found))
                 if config.repair and found.mended_by and found.finding is not Finding.NOT_COMPARABLE:
                     reingest_whole_day(context, resource, day)
-                    found = _look(context, resource, day, Method(config.method), seed)
+                    found = _verify(context, resource, day, Method(config.method), seed)
                     log.info("verified", extra=verification_facts(found))
             except (ReconError, DBAPIError, dg.Failure) as error:
                 failures[day] = str(error.description if isinstance(error, dg.Failure) else error)
@@ -64,7 +61,7 @@ def verify_settlement_days(context: dg.OpExecutionContext, config: VerifyDays) -
 
 @dg.job(description="Compares settlement days with Elexon, and with `repair` reads again what differs.")
 def verify_days() -> None:
-    """One step: days are compared one after the other, under the rate limit."""
+    """A single step, which compares the days one after the other, under the rate limit."""
     verify_settlement_days()
 
 
@@ -82,10 +79,10 @@ def _days(resource: ReconResource, config: VerifyDays, seed: int) -> Sequence[da
     return [*named, *sorted(drawn, reverse=True)]
 
 
-def _look(
+def _verify(
     context: dg.OpExecutionContext, resource: ReconResource, day: date, method: Method, seed: int
 ) -> Verification:
-    """One verification, which the UI shows on the day's partition."""
+    """Verifies a day, and logs the finding as an observation of the day's partition."""
     found = verify_day(resource.engine, resource.elexon, resource.scope(Days(day, day)), resource.now(), method, seed)
     metadata = {
         "finding": found.finding.value,

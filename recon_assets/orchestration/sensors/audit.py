@@ -1,4 +1,4 @@
-"""The sensor that has every check evaluated again, once work that nobody checked has come to its end."""
+"""The sensor that has every check evaluated after work that left the checks out."""
 
 import dagster as dg
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
@@ -14,7 +14,7 @@ ENDED = (AssetCheckExecutionRecordStatus.SUCCEEDED, AssetCheckExecutionRecordSta
 
 
 def audit_sensor(tick_seconds: int) -> dg.SensorDefinition:
-    """Has work checked that nobody checked."""
+    """The sensor that asks for the audit job."""
     return dg.SensorDefinition(
         name=AUDITS,
         job=AUDIT_JOB,
@@ -27,7 +27,7 @@ def audit_sensor(tick_seconds: int) -> dg.SensorDefinition:
 
 
 def find_unchecked_work(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
-    """Waits for one tick without anything new, in which the automation may ask for what follows."""
+    """Asks for an audit after one quiet tick; in that tick, the automation may ask for further runs."""
     housekeeping(context.instance)
     made, evaluated = newest_materialization(context.instance), _oldest_evaluation(context.instance)
     seen = read_cursor(context.cursor).get("made")
@@ -43,12 +43,12 @@ def find_unchecked_work(context: dg.SensorEvaluationContext) -> dg.SensorResult 
 
 
 def _oldest_evaluation(instance: dg.DagsterInstance) -> float:
-    """When the run began that evaluated a check which was evaluated longest ago; 0 where a check never was."""
+    """The start of the oldest run among those that last evaluated each check; 0 if a check was never evaluated."""
     found = instance.event_log_storage.get_latest_asset_check_execution_by_key(list(CHECKS))
     evaluated = {record.run_id for record in found.values() if record.status in ENDED}
     if any(check not in found or found[check].status not in ENDED for check in CHECKS):
         return 0.0
-    # The evaluations themselves are dated in whole seconds: those of a command that made something in the same second
-    # would look older than it.
+    # Not the evaluations' own times, which are whole seconds: an evaluation in the same second as the materialization
+    # that it checked would look older.
     runs = instance.get_run_records(dg.RunsFilter(run_ids=sorted(evaluated)))
     return min(run.start_time or 0.0 for run in runs) if len(runs) == len(evaluated) else 0.0

@@ -1,4 +1,4 @@
-"""The sensor that finds records and calculations that are not right, and asks for the runs that fill them."""
+"""The sensor that finds records and calculations that are not right, and asks for runs that converge them."""
 
 from datetime import date, datetime, timedelta
 
@@ -35,12 +35,12 @@ from recon_assets.reconcile.scope import difficulty_history
 from recon_assets.reconcile.state import first_day, last_day
 
 PAUSES = (timedelta(),) * 3
-"""A gap is tried three times: what a chunk's own second try and its halves do not cure may be cured once by a restart,
-a freed lock or a grown disk, and hardly by a fourth try within minutes."""
+"""Three attempts. Within a run, a failed chunk is already retried and halved. A restart, a freed lock or a larger disk
+may then cure it once more; a fourth attempt within minutes would hardly help."""
 
 
 def calculation_gap_sensor(tick_seconds: int) -> dg.SensorDefinition:
-    """Fills records and calculations from what is stored."""
+    """The sensor that has records and calculations converged from the stored bids."""
     return dg.SensorDefinition(
         name=CALCULATION_GAPS,
         jobs=[LAYER_JOBS[DAY], DIFFICULTY_JOB],
@@ -54,7 +54,7 @@ def calculation_gap_sensor(tick_seconds: int) -> dg.SensorDefinition:
 
 
 def find_calculation_gaps(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
-    """Reads one year of the state; a tick on four years of history stays below 3 s that way."""
+    """Reads the state of one year per tick, so that a tick on four years of history stays below 3 s."""
     housekeeping(context.instance)
     resource: ReconResource = getattr(context.resources, RESOURCE_KEY)
     now, at = resource.now(), read_cursor(context.cursor).get("year")
@@ -65,7 +65,7 @@ def find_calculation_gaps(context: dg.SensorEvaluationContext) -> dg.SensorResul
     years = range(last.year, first.year - 1, -1)
     year = at if isinstance(at, int) and at in years else last.year
     days = Days(max(first, date(year, 1, 1)), min(last, date(year, 12, 31)))
-    # Before the rows: a run that ends in between has filled what it was asked for, and is not to be asked again.
+    # Read before the rows: if a run ends in between, its days still count as in flight and are not asked for again.
     in_flight = active_days(context.instance, repository_of(context), [_records(), *_calculations(resource)])
     gaps, unknown = find_gaps(resource, days, now)
 
@@ -83,14 +83,14 @@ def find_calculation_gaps(context: dg.SensorEvaluationContext) -> dg.SensorResul
         requests.append(dg.RunRequest(run_key=f"difficulty {hour}", job_name=DIFFICULTY_JOB.name))
     following = year - 1 if year - 1 in years else last.year
     active = in_flight & set(gaps)
-    said = f"{days}: {format_some_days(gaps)} not right, {format_some_days(active)} in flight; {retry_state}."
+    summary = f"{days}: {format_some_days(gaps)} not right, {format_some_days(active)} in flight; {retry_state}."
     if unknown:
-        said += f" The difficulty of {format_some_days(unknown)} is not known."
-    return tick_result(requests, write_cursor(year=following, days=retry_state.dump()), said)
+        summary += f" The difficulty of {format_some_days(unknown)} is not known."
+    return tick_result(requests, write_cursor(year=following, days=retry_state.dump()), summary)
 
 
 def find_gaps(resource: ReconResource, days: Days, now: datetime) -> tuple[dict[date, Gap], set[date]]:
-    """What of the days' records and calculations is not right; and which of these days lack their difficulty."""
+    """The days whose records or calculations are not right, and those of them whose difficulty is not known."""
     state = reconciled_state(resource.engine, resource.scope(days), now, ())
     with transactions.reading(resource.engine) as connection:
         gaps = calculation_gaps(state, constraints_fingerprint(connection))
@@ -99,18 +99,18 @@ def find_gaps(resource: ReconResource, days: Days, now: datetime) -> tuple[dict[
 
 
 def _is_unknown(history: DifficultyHistory, day: date, now: datetime) -> bool:
-    """Whether published periods of a day lack their difficulty."""
+    """Whether the difficulty of a published period of the day is not known."""
     published_until = min(day_starts_at(day + timedelta(days=1)), now - PUBLICATION_DELAY)
     return not history.covers(day) and history.known_until < published_until
 
 
 def _convergence(span: GapRange) -> dg.RunRequest:
-    """The run that fills a range: exactly the records and models that are not right."""
+    """A run that converges a range: only the records and models that are not right."""
     keys = [*([_records()] if span.records else []), *(calculations_key(model) for model in sorted(span.models))]
     return dg.RunRequest(
         job_name=LAYER_JOBS[DAY].name,
         asset_selection=keys,
-        asset_check_keys=[],  # they speak of the whole history: the audit sensor has them evaluated once in the end
+        asset_check_keys=[],  # checks cover the whole history: the audit sensor has them evaluated once at the end
         tags={**range_tags(span.days), ASKED_BY: CALCULATION_GAPS},
     )
 

@@ -1,4 +1,4 @@
-"""What the two gap sensors share: which days are due, which are given up, and how a tick ends."""
+"""What the two gap sensors share: which days are due, which are given up, and the result of a tick."""
 
 from collections.abc import Collection, Mapping
 from datetime import date, datetime
@@ -14,10 +14,10 @@ from recon_assets.orchestration.failed_runs import reasons_of
 from recon_assets.orchestration.retry_state import RetryState
 
 DAYS_ASKED = 31
-"""Most days that one run is asked for: a month, so that what a sensor fills first is soon right."""
+"""The most days of one run: a month, so that the first days are soon right."""
 
 RUNS_A_TICK = 6
-"""Runs that one tick asks for at most: twice as many as run at once, so that none waits for the next tick."""
+"""The most runs of one tick: twice as many as run at once, so that no slot waits for the next tick."""
 
 NO_REPOSITORY = "sensors are evaluated in a code location"
 
@@ -30,7 +30,7 @@ def due_days(
     sensor: str,
     now: datetime,
 ) -> list[date]:
-    """The days that may be asked for; those that were tried often enough are given up, with their last reason."""
+    """The days that runs may be asked for; days without attempts left are given up, with their last reason."""
     idle = {day: content for day, content in gaps.items() if day not in in_flight}
     exhausted = [day for day, content in idle.items() if retry_state.is_exhausted(day, content)]
     if exhausted:
@@ -41,10 +41,10 @@ def due_days(
 
 
 def _last_reasons(instance: dg.DagsterInstance, sensor: str) -> dict[date, str]:
-    """The newest reason of each day that runs of a sensor failed for."""
+    """The newest reason why runs of a sensor failed, by day."""
     failed = dg.RunsFilter(statuses=[dg.DagsterRunStatus.FAILURE], tags={ASKED_BY: sensor})
     found: dict[date, str] = {}
-    # The runs of some ticks: a day that is given up failed in one of the last.
+    # Only the runs of the last ticks: a day that is given up now failed in one of them.
     for run in instance.get_runs(filters=failed, limit=5 * RUNS_A_TICK):
         reason, of_days = reasons_of(instance, run)
         for day in days_of_tags(run.tags) or ():
@@ -53,27 +53,27 @@ def _last_reasons(instance: dg.DagsterInstance, sensor: str) -> dict[date, str]:
 
 
 def range_tags(span: Days) -> dict[str, str]:
-    """The tags of a run of the days of a span, which are a month at most."""
+    """The tags of a run of a span of days, which is a month at most."""
     assert len(span) <= DAYS_ASKED
     return dict(zip(RANGE_TAGS, (span.first.isoformat(), span.last.isoformat()), strict=True))
 
 
 def repository_of(context: dg.SensorEvaluationContext) -> dg.RepositoryDefinition:
-    """The definitions that a sensor is evaluated with."""
+    """The repository that a sensor is evaluated in."""
     if context.repository_def is None:
         raise dg.DagsterInvariantViolationError(NO_REPOSITORY)
     return context.repository_def
 
 
 def format_some_days(days: Collection[date]) -> str:
-    """Days for people: how many, and which where these are few spans."""
+    """How many days there are, and which, if they are at most three spans."""
     spans = contiguous(list(days))
     which = f" ({', '.join(map(str, spans))})" if 0 < len(spans) <= 3 else ""
     return f"{len(days)} day{'' if len(days) == 1 else 's'}{which}"
 
 
-def tick_result(requests: list[dg.RunRequest], cursor: str, said: str) -> dg.SensorResult:
-    """The end of a tick: its runs, or else the sentence that says why there are none."""
+def tick_result(requests: list[dg.RunRequest], cursor: str, summary: str) -> dg.SensorResult:
+    """The result of a tick: its runs, or without any, a sentence that says why."""
     if requests:
         return dg.SensorResult(run_requests=requests, cursor=cursor)
-    return dg.SensorResult(skip_reason=dg.SkipReason(said), cursor=cursor)
+    return dg.SensorResult(skip_reason=dg.SkipReason(summary), cursor=cursor)

@@ -1,4 +1,4 @@
-"""The sensor that tells people what stays broken, and when it is over."""
+"""The sensor that sends a message when something stays broken, and another when it is over."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -21,9 +21,9 @@ INCIDENTS = "incident_sensor"
 
 
 def incident_sensor(tick_seconds: int, settings: Callable[[], Settings], opened: Opener) -> dg.SensorDefinition:
-    """Tells people of what stays broken; the database, which `opened` reaches, may be what is."""
+    """The sensor that alerts people; what is broken may be the database itself, which `opened` opens."""
 
-    def tell_news(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
+    def send_alerts(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
         housekeeping(context.instance)
         urls, now = settings().alert_urls, datetime.now(UTC)
         if not urls:
@@ -35,11 +35,11 @@ def incident_sensor(tick_seconds: int, settings: Callable[[], Settings], opened:
                 found = alert_conditions(context.instance, resource, now)
         except (ReconError, DBAPIError) as error:
             found = [_unreachable(error), *(replace(was.condition, is_news=False) for was in known)]
-        return _tell_of(context, Alerts(urls), known, found, now)
+        return _send_messages(context, Alerts(urls), known, found, now)
 
     return dg.SensorDefinition(
         name=INCIDENTS,
-        evaluation_fn=tell_news,
+        evaluation_fn=send_alerts,
         minimum_interval_seconds=tick_seconds,
         default_status=dg.DefaultSensorStatus.RUNNING,
         description="Tells RECON_ALERT_URLS once when something stays broken (a run, a check, a gap that was given up, "
@@ -52,26 +52,27 @@ def _unreachable(error: ReconError | DBAPIError) -> AlertCondition:
     return AlertCondition("database", "cannot be used", None, reason, "recon doctor")
 
 
-def _tell_of(
+def _send_messages(
     context: dg.SensorEvaluationContext,
     alerts: Alerts,
     known: Sequence[Incident],
     found: Sequence[AlertCondition],
     now: datetime,
 ) -> dg.SensorResult:
-    """The cursor has the open incidents: what could not be told is told by the next tick."""
+    """Sends the messages of a tick; the cursor keeps open incidents so that the next tick sends what failed."""
     still, begun, over = compare(known, found, now)
-    told = [new for new in begun if _tell(context, alerts, opening(new))]
-    untold_ends = [old for old in over if not _tell(context, alerts, closing(old, now))]
-    open_now = [*still, *told, *untold_ends]
-    failed = len(begun) - len(told) + len(untold_ends)
-    said = f"{len(open_now)} open, {len(told)} begun, {len(over) - len(untold_ends)} over, {failed} could not be told."
+    opened = [new for new in begun if _send(context, alerts, opening(new))]
+    unclosed = [old for old in over if not _send(context, alerts, closing(old, now))]
+    open_now = [*still, *opened, *unclosed]
+    failed = len(begun) - len(opened) + len(unclosed)
+    closed = len(over) - len(unclosed)
+    summary = f"{len(open_now)} open, {len(opened)} begun, {closed} over, {failed} could not be told."
     cursor = write_cursor(open=[incident.dump() for incident in open_now])
-    return dg.SensorResult(skip_reason=dg.SkipReason(said), cursor=cursor)
+    return dg.SensorResult(skip_reason=dg.SkipReason(summary), cursor=cursor)
 
 
-def _tell(context: dg.SensorEvaluationContext, alerts: Alerts, message: Message) -> bool:
-    """Whether somebody was reached; who was not is in the log of the tick."""
+def _send(context: dg.SensorEvaluationContext, alerts: Alerts, message: Message) -> bool:
+    """Sends a message; returns whether any receiver got it. The log of the tick says how many did not."""
     try:
         unreached = alerts.send(message.title, message.body)
     except AlertError as error:

@@ -1,4 +1,4 @@
-"""The sensor that finds settlement days that were never read, or not whole, and asks for the runs that read them."""
+"""The sensor that finds settlement days never read, or read in part, and asks for runs that read them."""
 
 from datetime import timedelta
 
@@ -22,12 +22,12 @@ from recon_assets.reconcile.read_state import settlement_days
 from recon_assets.reconcile.state import DayState
 
 PATIENT_PAUSES = (timedelta(), timedelta(minutes=10), timedelta(hours=1))
-"""Before each reading of a day. The client has then tried every request five times already: a source that is down
-needs time, not another try."""
+"""The pause before each attempt to read a day. Within an attempt, the client tries every request five times: a source
+that is down needs time, not another try."""
 
 
 def ingest_gap_sensor(tick_seconds: int, *, starts: bool) -> dg.SensorDefinition:
-    """Reads what was never read; `starts` says whether it runs where nobody switched it."""
+    """The sensor that has unread days read; `starts` says whether it runs until somebody switches it."""
     return dg.SensorDefinition(
         name=INGEST_GAPS,
         job=INGEST_JOB,
@@ -41,7 +41,7 @@ def ingest_gap_sensor(tick_seconds: int, *, starts: bool) -> dg.SensorDefinition
 
 
 def find_unread_days(context: dg.SensorEvaluationContext) -> dg.SensorResult:
-    """The days that the source can have are those that are over and published, or recorded."""
+    """Asks for unread days that the source can have: days that are over and published, or recorded."""
     housekeeping(context.instance)
     resource: ReconResource = getattr(context.resources, RESOURCE_KEY)
     now = resource.now()
@@ -59,7 +59,7 @@ def find_unread_days(context: dg.SensorEvaluationContext) -> dg.SensorResult:
     retry_state = RetryState.load(PATIENT_PAUSES, context.cursor)
     retry_state.forget(days, unread)
     due = due_days(retry_state, unread, in_flight, context.instance, INGEST_GAPS, now)
-    said = (
+    summary = (
         f"{format_some_days(unread)} to be read, {format_some_days(in_flight & set(unread))} in flight; {retry_state}."
     )
     spans = [] if active_runs(context.instance, INGEST_GAPS) else month_spans(due)[:1]
@@ -69,4 +69,4 @@ def find_unread_days(context: dg.SensorEvaluationContext) -> dg.SensorResult:
     requests = [
         dg.RunRequest(job_name=INGEST_JOB.name, tags={**range_tags(span), ASKED_BY: INGEST_GAPS}) for span in spans
     ]
-    return tick_result(requests, write_cursor(days=retry_state.dump()), said)
+    return tick_result(requests, write_cursor(days=retry_state.dump()), summary)

@@ -1,9 +1,6 @@
-"""The sensor that has recent days compared with Elexon again, which restates them.
+"""The sensor that has recent days compared with Elexon again, because Elexon revises them.
 
-Belongs here: which days, and when. Does not: comparing, and reading again what differs (verification_job.py).
-
-Elexon runs the settlement of a day again the next working days and for months after; most of what changes changes
-within a week.
+Elexon repeats the settlement of a day on the next working days and for months after; most changes come within a week.
 """
 
 from collections.abc import Mapping
@@ -29,15 +26,15 @@ RECENT_DAYS = 7
 LONGEST_TURN = timedelta(days=7)
 
 DAYS_A_TICK = 5
-"""Days that one run compares: five requests, and a revised day is mended before the next are looked at."""
+"""Days that one run compares: five requests. A revised day is read again before the next days are compared."""
 
 PAUSES = (timedelta(), timedelta(minutes=30), timedelta(hours=3))
-"""Before each comparison of a day that could not be compared: a source that is down needs time. After three the day
-waits for its next turn."""
+"""The pause before each attempt to compare a day: a source that is down needs time. After three attempts the day waits
+for its next turn."""
 
 
 def revision_sensor(tick_seconds: int, *, starts: bool) -> dg.SensorDefinition:
-    """Compares what may have been restated; `starts` says whether it runs where nobody switched it."""
+    """The sensor that has days compared; `starts` says whether it runs until somebody switches it."""
     return dg.SensorDefinition(
         name=REVISIONS,
         job=verify_days,
@@ -51,25 +48,25 @@ def revision_sensor(tick_seconds: int, *, starts: bool) -> dg.SensorDefinition:
 
 
 def find_days_to_compare(context: dg.SensorEvaluationContext) -> dg.SensorResult:
-    """A day's last comparison is the newest observation of its partition of `wind_bids`."""
+    """Asks for days not yet compared in their turn; a comparison is an observation of the day's `wind_bids`."""
     housekeeping(context.instance)
     resource: ReconResource = getattr(context.resources, RESOURCE_KEY)
     now = resource.now()
     turns = _turns(resource, now)
     compared = _last_compared(context.instance, now - LONGEST_TURN)
     due = {day: turn for day, (turn, since) in turns.items() if compared.get(day, EVER) < since}
-    attempts = RetryState.load(PAUSES, context.cursor)
-    attempts.forget(turns, due)
-    waiting = [day for day in sorted(due, reverse=True) if attempts.is_due(day, due[day], now)]
-    said = f"{len(due)} of {len(turns)} days are to be compared, {len(waiting)} of them now."
+    retry_state = RetryState.load(PAUSES, context.cursor)
+    retry_state.forget(turns, due)
+    waiting = [day for day in sorted(due, reverse=True) if retry_state.is_due(day, due[day], now)]
+    summary = f"{len(due)} of {len(turns)} days are to be compared, {len(waiting)} of them now."
     if active_runs(context.instance, REVISIONS):
-        waiting, said = [], f"{said} A comparison is in flight."
+        waiting, summary = [], f"{summary} A comparison is in flight."
     asked = waiting[:DAYS_A_TICK]
     for day in asked:
-        attempts.ask(day, due[day], now)
-    cursor = write_cursor(days=attempts.dump())
+        retry_state.ask(day, due[day], now)
+    cursor = write_cursor(days=retry_state.dump())
     if not asked:
-        return dg.SensorResult(skip_reason=dg.SkipReason(said), cursor=cursor)
+        return dg.SensorResult(skip_reason=dg.SkipReason(summary), cursor=cursor)
     config = VerifyDays(settlement_dates=[day.isoformat() for day in asked], repair=True)
     request = dg.RunRequest(
         run_config=dg.RunConfig(ops={verify_settlement_days.name: config}), tags={ASKED_BY: REVISIONS}
@@ -81,7 +78,7 @@ EVER = datetime.min.replace(tzinfo=UTC)
 
 
 def _turns(resource: ReconResource, now: datetime) -> Mapping[date, tuple[str, datetime]]:
-    """The days that are looked at from time to time: the name of their present turn, and since when it lasts."""
+    """The days to compare regularly: for each, the name of its present turn and when that turn began."""
     today = london_day(now)
     recent = Days(today - timedelta(days=RECENT_DAYS), today - timedelta(days=1))
     month = Days.of_month(MONTH.label(today.replace(day=1) - timedelta(days=1)))
@@ -99,7 +96,7 @@ def _turns(resource: ReconResource, now: datetime) -> Mapping[date, tuple[str, d
 
 
 def _last_compared(instance: dg.DagsterInstance, since: datetime) -> dict[date, datetime]:
-    """When each day was last compared, if that was after a moment."""
+    """When each day was last compared, if after `since`."""
     found: dict[date, datetime] = {}
     wanted = dg.AssetRecordsFilter(WIND_BIDS, after_timestamp=since.timestamp())
     for record in every_record(instance.fetch_observations, wanted):
