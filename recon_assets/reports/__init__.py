@@ -1,1 +1,1 @@
-"""The state of the data in words, tables and JSON. Reports read; they change nothing."""
+"""Reports of the state of the data as tables and JSON; they only read."""

@@ -1,7 +1,4 @@
-"""The analysis: every date that is not right, why, and the command that mends it.
-
-Belongs here: from a state to reasons and commands, and printing them. Does not: queries, Dagster.
-"""
+"""The analysis: every date that is not right, why, and the command that makes it right."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import date
@@ -16,7 +13,7 @@ from recon_assets.reconcile.state import DayState, State
 
 
 def analysis_facts(state: State) -> dict[str, Any]:
-    """The findings: dates (days that were never read are one span), then months and years, newest first."""
+    """The findings: dates first (adjacent days never read are one span), then months and years; newest first."""
     findings = [*_days(state), *_never_read(state)]
     findings.sort(key=lambda finding: str(finding["from"]), reverse=True)
     summaries = [*_summaries(state, MONTHLY_LAYERS, "month"), *_summaries(state, YEARLY_LAYERS, "year")]
@@ -30,7 +27,7 @@ def analysis_facts(state: State) -> dict[str, Any]:
 
 
 def _days(state: State) -> Iterator[dict[str, Any]]:
-    """A finding for every day of which something is stored and not right."""
+    """A finding for every day with stored rows that are not right."""
     days = {*state.faulty_days, *state.days_in(DayState.INCOMPLETE)}
     for day in sorted(days):
         reasons = list(_reasons(state, day))
@@ -81,7 +78,7 @@ def _is_stale(state: State, layer: str, day: date) -> bool:
 
 
 def _command(state: State, day: date) -> str:
-    """The least that mends a day: its summaries, its convergence, or reading it again."""
+    """The smallest command that makes a day right: summaries only if nothing else is wrong."""
     reasons = list(_reasons(state, day))
     if all(reason.startswith("stale") for reason in reasons):
         return f"recon summaries --from {day} --to {day}"
@@ -103,7 +100,7 @@ def _counts(**counts: int) -> str:
 
 
 def print_analysis(console: Console, facts: Mapping[str, Any]) -> None:
-    """The findings, a line for each reason, with the command under them."""
+    """The findings as a table: a line for each reason, and the command beside them."""
     console.print(f"[bold]Analysis[/] {facts['days']}: {facts['faulty_dates']:,} dates are not right")
     table = Table("date", "why", "mend it with", box=None, header_style="bold underline", pad_edge=False)
     table.columns[2].no_wrap = True

@@ -1,7 +1,4 @@
-"""The report of a day, as a file: what the daily check found, did and left.
-
-Belongs here: writing, and keeping only so many. Does not: what it says (progress_report.py, report.py).
-"""
+"""Writes the report of the daily check to a file a day, and keeps the newest files."""
 
 import json
 from collections.abc import Mapping
@@ -10,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 REPORTS_KEPT = 90
-"""A quarter of a year. A report is a few kB: it speaks of the days that were checked, 30 at most."""
+"""A quarter of a year. A report covers the days that were checked, at most 30, and takes a few kB."""
 
 
 def write_report(folder: Path, day: date, facts: Mapping[str, Any], kept: int = REPORTS_KEPT) -> Path:
-    """Writes the report of a day, in place of an earlier one of the same day, and drops all but the newest ones."""
+    """Writes the report of a day, replaces an earlier one of the same day, and deletes all but the newest `kept`."""
     folder.mkdir(parents=True, exist_ok=True)
     target = folder / f"{day}.json"
     unfinished = target.with_suffix(".tmp")

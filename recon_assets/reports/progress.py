@@ -1,8 +1,4 @@
-"""The progress report: how far each month and each miner model is, what is under way, and what to run next.
-
-Belongs here: from a state and the work_log's rows to facts, and printing them. Does not: queries, Dagster; the reasons
-of every single date (analysis.py).
-"""
+"""The progress report: how far each month and miner model is, what work is in progress, and what to run next."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -28,18 +24,18 @@ from recon_assets.reports.work_view import format_seconds, format_work, style_of
 FAULTS = ("missing", "wrong", "orphaned", "duplicated")
 COLUMNS = ("expected", "right", *FAULTS)
 ALWAYS = ("curtailed", "ingested", "not ingested", "stale summaries")
-"""Columns of days that are shown even when they are 0 throughout."""
+"""Columns of the table of days that are shown even if all their values are 0."""
 
 WIDEST_BAR = 20
 ROOMY = 100
-"""Columns of a terminal from which on the gaps between figures are two wide."""
+"""Terminals at least so wide get two spaces between columns."""
 LEFT_OF_WORK = 27
 
 
 def report_facts(
     state: State, progress: Sequence[MonthProgress], now: datetime, revisions: Sequence[Revision] = ()
 ) -> dict[str, Any]:
-    """The keys of `recon report --format json`: those of `recon status`, and more; `now` is aware."""
+    """The keys of `recon report --format json`, among them those of `recon status`; `now` has a time zone."""
     months = [MONTH.label(days.first) for days in state.scope.days.by_month()]
     work = work_facts(progress, now)
     return {
@@ -105,7 +101,7 @@ def _month_facts(state: State, months: Sequence[str]) -> dict[str, dict[str, Any
 
 
 def _stale_by_period(state: State, length: int) -> dict[str, int]:
-    """Stale summary rows by month (daily ones among them) or by year (yearly ones alone)."""
+    """Counts stale summary rows: by month, the daily and monthly ones; by year, the yearly ones alone."""
     periods = [key.split()[0] for keys in state.stale_summaries.values() for key in keys]
     counted = [period[:length] for period in periods if (len(period) == YEAR.length) == (length == YEAR.length)]
     return dict(sorted(Counter(counted).items()))
@@ -121,11 +117,11 @@ def _watching(work: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
 
 
 def _next(state: State, now: datetime) -> list[dict[str, str]]:
-    """The command that makes the scope right, as far as it can be now, and what it does; none when there is none."""
+    """The command that makes the scope right, as far as is possible now, and what it does; [] if there is none."""
     not_due = set(_not_due(state, now))
     to_read = [day for day in state.unready_days if day not in not_due]
     days = {*to_read, *state.faulty_days}
-    # Reconciling a day sums up its month and its year, too.
+    # Reconciling a day also converges the summaries of its month and year.
     summed = {grain.label(day) for grain in (MONTH, YEAR) for day in days}
     periods = {*_stale_by_period(state, MONTH.length), *_stale_by_period(state, YEAR.length)} - summed
     days |= {day for day in state.scope.days if periods.intersection((MONTH.label(day), YEAR.label(day)))}
@@ -137,9 +133,9 @@ def _next(state: State, now: datetime) -> list[dict[str, str]]:
         "curtailment record": state.records.faults,
         "summary row": state.summary_faults,
     }
-    mends = ", ".join(_count(count, noun) for noun, count in faults.items() if count)
+    counts = ", ".join(_count(count, noun) for noun, count in faults.items() if count)
     does = [f"reads {_count(len(to_read), 'day')} from Elexon"] if to_read else []
-    does += [f"mends {mends}"] if mends else []
+    does += [f"mends {counts}"] if counts else []
     only_summaries = not to_read and not state.faulty_days
     command = f"recon {'summaries' if only_summaries else 'reconcile'} {_format_options(span)}"
     return [{"command": command, "does": "; ".join(does)}]
@@ -158,7 +154,7 @@ def _count(count: int, noun: str) -> str:
 
 
 def print_report(console: Console, facts: Mapping[str, Any]) -> None:
-    """The facts as tables, and what to run at the end."""
+    """The facts as tables, then what to run next."""
     at = facts["at"][:16].replace("T", " ") + " UTC"
     console.print(Text.assemble(("Progress report", "bold"), f" {facts['days']} (rule {facts['rule']}), {at}"))
     gap = 1 if console.width < ROOMY else 2
@@ -198,7 +194,7 @@ def _totals(facts: Mapping[str, Any]) -> Table:
 
 
 def _days_table(facts: Mapping[str, Any], gap: int) -> Table:
-    """How the days of each month stand; states that no day is in, and faults that there are none of, are left out."""
+    """The states and faults of the days of each month; a column without any is left out, unless in ALWAYS."""
     months = facts["months"]
     columns: dict[str, list[int]] = {"curtailed": [month["curtailed_days"] for month in months.values()]}
     for state in facts["settlement_days"]:
@@ -207,7 +203,7 @@ def _days_table(facts: Mapping[str, Any], gap: int) -> Table:
     columns["stale summaries"] = [month["stale_summaries"] for month in months.values()]
     shown = {name: counts for name, counts in columns.items() if name in ALWAYS or any(counts)}
     rows = [[month, *(f"{counts[number]:,}" for counts in shown.values())] for number, month in enumerate(months)]
-    # Two lines of header, or the columns do not fit.
+    # Headers wrap into two lines, or the columns would not fit.
     return _table(("days", *(name.replace(" ", "\n") for name in shown)), rows, gap)
 
 
@@ -238,7 +234,7 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[RenderableType]], gap:
     for number, column in enumerate(table.columns):
         column.justify = "right" if number else "left"
         column.vertical = "bottom"
-        # The column of bars takes what is left.
+        # The column of bars, which has no header, takes the remaining width.
         column.no_wrap, column.max_width = bool(column.header), None if column.header else WIDEST_BAR
     for row in rows:
         table.add_row(*row)
@@ -255,10 +251,10 @@ def _print_work(console: Console, work: Sequence[Mapping[str, Any]]) -> None:
         done = f"{int(month['percentage_complete'])}%"
         if month["remaining_seconds"] is not None:
             done += f", {format_seconds(month['remaining_seconds'])} left"
-        said = Text(format_work(month, console.width - LEFT_OF_WORK), style=style_of(month))
+        words = Text(format_work(month, console.width - LEFT_OF_WORK), style=style_of(month))
         if month["error_details"]:
-            said.append(f"\n{month['error_details']}", style="default")
-        grid.add_row(month["month"], done, said)
+            words.append(f"\n{month['error_details']}", style="default")
+        grid.add_row(month["month"], done, words)
     console.print(grid, "")
 
 

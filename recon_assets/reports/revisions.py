@@ -1,4 +1,4 @@
-"""What Elexon revised, in words: the same facts as a table and as JSON."""
+"""What Elexon revised, as a table and as JSON."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -23,7 +23,7 @@ def revision_facts(revisions: Sequence[Revision]) -> list[dict[str, Any]]:
 
 
 def print_revisions(console: Console, revisions: Sequence[Mapping[str, Any]]) -> None:
-    """What Elexon revised, as a table; nothing where it revised nothing."""
+    """What Elexon revised, as a table; prints nothing if there are no revisions."""
     if not revisions:
         return
     table = Table(

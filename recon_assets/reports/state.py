@@ -1,7 +1,4 @@
-"""The reconciled state in words: the same facts as a table and as JSON.
-
-Belongs here: read-only presentation. Does not: queries, Dagster.
-"""
+"""The reconciled state, a plan, and what a command did, each as tables and as JSON."""
 
 from collections.abc import Mapping, Sequence
 from datetime import date
@@ -24,11 +21,11 @@ if TYPE_CHECKING:
 
 WORST_DATES = 10
 PIPE_WIDTH = 100
-"""Columns where no terminal says how many it has."""
+"""The width in columns if the output is not a terminal."""
 
 
 class Work(Protocol):
-    """What was counted while a command worked."""
+    """What a CountingObserver counted while a command worked."""
 
     read: Changes
     repaired_rows: Changes
@@ -86,14 +83,14 @@ def spot_facts(before: Spot, after: Spot) -> dict[str, Any]:
 
 
 def print_spot(console: Console, facts: Mapping[str, Any]) -> None:
-    """The triple as a table."""
+    """The calculations of one farm in one settlement period, as a table."""
     where = f"{facts['settlement_date']} period {facts['settlement_period']} {facts['farm_id']}"
     records = _plural(facts["curtailment_records"], "record")
     console.print(f"[bold]{where}[/]: {facts['curtailed_mwh']:,.3f} MWh curtailed in {records}")
     table = Table("model", "expected BTC", "before", "after", "", box=None, header_style="bold underline")
     for name, model in facts["models"].items():
-        verdict = "right" if model["was_right"] else "mended" if model["is_right"] else "[red]not right[/]"
-        table.add_row(name, _bitcoin([model["expected"]]), _bitcoin(model["before"]), _bitcoin(model["after"]), verdict)
+        result = "right" if model["was_right"] else "mended" if model["is_right"] else "[red]not right[/]"
+        table.add_row(name, _bitcoin([model["expected"]]), _bitcoin(model["before"]), _bitcoin(model["after"]), result)
     console.print(table)
 
 
@@ -114,7 +111,7 @@ def _calculation_facts(tally: Tally) -> dict[str, Any]:
 
 
 def worst_dates(state: State) -> list[dict[str, Any]]:
-    """The ten dates whose calculations have most faults."""
+    """The ten dates whose calculations have the most faults, the worst first."""
     tallies: dict[Any, Tally] = {}
     for (day, _), tally in state.calculations.items():
         if tally.faults:
@@ -128,7 +125,7 @@ def worst_dates(state: State) -> list[dict[str, Any]]:
 
 
 def open_console() -> Console:
-    """A console on stdout, wide enough for the tables where it is a file or a pipe."""
+    """A console on stdout; for a file or a pipe, wide enough for the tables."""
     console = Console()
     return console if console.is_terminal else Console(width=PIPE_WIDTH)
 
@@ -172,8 +169,8 @@ def _numbers(facts: Mapping[str, Any]) -> list[str]:
     return [*(f"{facts[key]:,}" for key in keys), f"{facts['completion_pct']:.2f}"]
 
 
-def done_facts(runs: int, told: int, work: Work) -> dict[str, Any]:
-    """What a command did: rows of each kind, days read, Dagster runs, partitions that Dagster was told of."""
+def done_facts(runs: int, reported: int, work: Work) -> dict[str, Any]:
+    """What a command did: days read, rows changed, failures, Dagster runs, and partitions reported to Dagster."""
     return {
         "days_read": work.days_read,
         "bids": _change_facts(work.read),
@@ -181,7 +178,7 @@ def done_facts(runs: int, told: int, work: Work) -> dict[str, Any]:
         "unlisted_bm_units": dict(sorted(work.unlisted.items())),
         "failed_days": {day.isoformat(): reason for day, reason in sorted(work.failures.items())},
         "runs": runs,
-        "partitions_told": told,
+        "partitions_told": reported,
     }
 
 
@@ -206,8 +203,8 @@ def print_done(console: Console, done: Mapping[str, Any], before: State, work: P
         f"{counts['corrected']:,} corrected, {counts['removed']:,} removed; {_plural(done['runs'], 'Dagster run')}"
     )
     if done["partitions_told"]:
-        told = _plural(done["partitions_told"], "partition")
-        console.print(f"Dagster was told of {told} that the database proves right")
+        reported = _plural(done["partitions_told"], "partition")
+        console.print(f"Dagster was told of {reported} that the database proves right")
     if work.out_of_reach:
         out = _plural(len(work.out_of_reach), "day")
         console.print(f"[yellow]{out} that the source does not have (yet)[/]: {format_days(work.out_of_reach)}")
@@ -218,7 +215,7 @@ def print_done(console: Console, done: Mapping[str, Any], before: State, work: P
 def generation_facts(
     days: Days, read: Sequence["GenerationDay"], failures: Mapping[date, str], after: State
 ) -> dict[str, Any]:
-    """What `recon wind` read, what is stored of it (MWh), and what is not published."""
+    """What `recon wind` read: what is stored (half-hours and MWh), and what is not published."""
     incomplete = [day for day in read if not day.is_whole]
     stale = sum(len(after.stale_summaries[layer.name]) for layer in ENERGY)
     return {
@@ -244,7 +241,7 @@ def generation_facts(
 
 
 def print_generation(console: Console, facts: Mapping[str, Any]) -> None:
-    """The same as lines."""
+    """The facts of `recon wind` as lines."""
     half_hours, mwh, summed = facts["half_hours"], facts["mwh"], facts["summaries"]
     console.print(f"[bold]Wind generation[/] {facts['days']}: {_plural(facts['days_read'], 'day')} read")
     table = Table.grid(padding=(0, 2))
@@ -267,7 +264,7 @@ def print_generation(console: Console, facts: Mapping[str, Any]) -> None:
 
 
 def plan_facts(work: Plan) -> dict[str, Any]:
-    """The exact work, for `--dry-run --format json`."""
+    """The exact work of a plan, for `--dry-run --format json`."""
     return {
         "ingest": [day.isoformat() for day in work.ingest],
         "converge": sorted(day.isoformat() for chunk in work.chunks for day in chunk),
@@ -279,7 +276,7 @@ def plan_facts(work: Plan) -> dict[str, Any]:
 
 
 def print_plan(console: Console, work: Plan) -> None:
-    """The exact work as a table."""
+    """The exact work of a plan as a table."""
     days = [day for chunk in work.chunks for day in chunk]
     table = Table.grid(padding=(0, 2))
     table.add_row("Read from Elexon", f"{len(work.ingest):,} days", format_days(work.ingest))

@@ -1,4 +1,4 @@
-"""A verification and a repair in words: the same facts as tables and as JSON."""
+"""A verification and a repair, each as tables and as JSON."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -39,7 +39,7 @@ def verification_facts(found: Verification) -> dict[str, Any]:
 
 
 def print_verification(console: Console, found: Verification) -> None:
-    """What was compared, what differs, and the command that mends it."""
+    """What was compared, what differs, and the command that makes it right."""
     facts = verification_facts(found)
     compared = _format(facts["periods"])
     colour = COLOURS.get(found.finding, "red")
@@ -96,7 +96,7 @@ def repair_facts(
 
 
 def print_day_totals(console: Console, before: DayTotals, after: DayTotals) -> None:
-    """The figures of a day before and after, side by side."""
+    """The totals of a day before and after, side by side."""
     table = Table("", "before", "after", box=None, padding=(0, 0, 0, 2), pad_edge=False, header_style="bold underline")
     for column in table.columns[1:]:
         column.justify = "right"
@@ -105,7 +105,7 @@ def print_day_totals(console: Console, before: DayTotals, after: DayTotals) -> N
         table.add_row(f"{what}: MWh", *(f"{amounts.mwh:,.3f}" for amounts in (old, new)))
         table.add_row(f"{what}: GBP", *(f"{amounts.gbp:,.2f}" for amounts in (old, new)))
     for model in sorted({*before.bitcoin, *after.bitcoin}):
-        table.add_row(f"{model}: BTC", *(_number(figures.bitcoin.get(model), 8) for figures in (before, after)))
+        table.add_row(f"{model}: BTC", *(_number(totals.bitcoin.get(model), 8) for totals in (before, after)))
     console.print(table)
 
 
@@ -114,7 +114,7 @@ def _number(value: float | None, decimals: int) -> str:
 
 
 def _format(periods: Sequence[int]) -> str:
-    """Periods as spans, `1-46` or `1, 12, 24`; `none` where there are none."""
+    """Periods as spans, `1-46` or `1, 12, 24`; `none` if there are none."""
     spans: list[list[int]] = []
     for period in sorted(periods):
         if spans and period == spans[-1][1] + 1:

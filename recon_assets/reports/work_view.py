@@ -1,8 +1,4 @@
-"""The live dashboard of the work on months, as the work_log tells of it.
-
-Belongs here: the figures of each month's work, a frame of them, and drawing one frame after another. Does not: keeping
-the work_log (work_log.py), and what of the data is right (progress_report.py).
-"""
+"""The live view of the work on months, from the work log."""
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -25,15 +21,15 @@ from recon_assets.database.work_log import MonthProgress, Status, read_progress
 from recon_assets.errors import SchemaError
 
 SILENCE_SECONDS = 120
-"""Whoever works writes after every day that is read and every chunk, which is ended after 60 s at the latest."""
+"""A worker writes after every day that it reads and after every chunk, which is ended after 60 s at the latest."""
 
 FINISHED_SHOWN = 10
-"""Months that are no longer worked on, the last ones; the others are counted."""
+"""The most ended months that are shown, the latest; the others are only counted."""
 
 HEADER = ("month", "progress", "", "records", "rate", "success", "failed", "time-outs", "left")
 BAR, WIDEST_BAR = 1, 30
 LINES_AROUND = 5
-"""Of a frame that are no months: the time, the sums, the header, what is left out, and where the cursor is."""
+"""The lines of a frame beside the months: the time, the sums, the header, the count of the rest, and the cursor."""
 
 COUNTS = ("total_records", "processed_records", "failed_records", "timeouts")
 NOTHING = "Nothing has been worked on yet: commands, backfills and sensors show here."
@@ -41,7 +37,7 @@ STYLES = {Status.IN_PROGRESS: "cyan", Status.COMPLETED: "green", Status.FAILED: 
 
 
 def work_facts(progress: Iterable[MonthProgress], now: datetime) -> list[dict[str, Any]]:
-    """The work on every month at the instant `now` (aware): what is in progress, then what ended, the latest first."""
+    """The work on every month at the instant `now` (with time zone): in progress first, then ended, latest first."""
     rows = list(progress)
     signs: dict[str, float] = {}
     for row in rows:
@@ -55,7 +51,7 @@ def work_facts(progress: Iterable[MonthProgress], now: datetime) -> list[dict[st
 
 
 def watch_facts(progress: Sequence[MonthProgress], now: datetime) -> dict[str, Any]:
-    """What a frame shows: the months, the sums of those in progress that show signs of life, the rest counted."""
+    """What a frame shows: the months, the sums of those in progress and not silent, and how many are left out."""
     months = work_facts(progress, now)
     running = [month for month in months if month["status"] == Status.IN_PROGRESS]
     ended = [month for month in months if month["status"] != Status.IN_PROGRESS]
@@ -77,7 +73,7 @@ def _is_running(row: MonthProgress) -> bool:
 def _month_facts(row: MonthProgress, sign_of_worker: float | None, now: datetime) -> dict[str, Any]:
     handled = row.processed_records + row.failed_records
     age = _seconds(row.last_updated, now)
-    # A worker may begin several months together: those that it has not come to, or is through with, stand still.
+    # A worker may begin several months at once; months not started or finished show no progress.
     sign = age if sign_of_worker is None or 0 < handled < row.total_records else sign_of_worker
     is_silent = _is_running(row) and (sign is None or sign > SILENCE_SECONDS)
     is_moving = _is_running(row) and not is_silent
@@ -107,7 +103,7 @@ def _sums(months: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     counts = {name: sum(month[name] for month in months) for name in COUNTS}
     handled = counts["processed_records"] + counts["failed_records"]
     rates = [month["records_per_second"] for month in months if month["records_per_second"] is not None]
-    # Workers go on side by side: what remains is what the last of them needs.
+    # Workers work in parallel: the time left is that of the slowest.
     workers = {month["worker"] for month in months}
     remaining = [_remaining([month for month in months if month["worker"] == worker]) for worker in workers]
     known = [seconds for seconds in remaining if seconds is not None]
@@ -127,7 +123,7 @@ def _remaining(of_worker: Sequence[Mapping[str, Any]]) -> int | None:
 
 
 def _pct(part: int, whole: int) -> float:
-    """Rounded down: 100 only when it is all."""
+    """A percentage, rounded down to 2 decimals: 100 only if the part is the whole."""
     return part * 10_000 // whole / 100
 
 
@@ -137,7 +133,7 @@ def _seconds(start: datetime | None, end: datetime | None) -> float | None:
 
 
 def format_seconds(seconds: float | None) -> str:
-    """A duration in its two largest units; '-' when it is not known.
+    """A duration in its two largest units; '-' if it is not known.
 
     >>> [format_seconds(seconds) for seconds in (None, 7, 125, 7500, 190_000)]
     ['-', '7s', '2m 05s', '2h 05m', '2d 04h']
@@ -152,17 +148,17 @@ def format_seconds(seconds: float | None) -> str:
 
 
 def format_work(month: Mapping[str, Any], width: int) -> str:
-    """What is done to a month, when it was last seen and by whom; in two lines where one is wider than `width`."""
+    """The phase, status, age and worker of a month's work; in two lines if one would be wider than `width`."""
     age, worker = format_seconds(month["age_seconds"]), month["worker"]
     if month["is_silent"]:
         words, seen, by = ", no sign of life", f" for {age}", " from"
     else:
         is_over = month["status"] in (Status.COMPLETED, Status.FAILED)
         words, seen, by = f" {month['status'].replace('_', ' ')}", f"{'' if is_over else ','} {age} ago", " by"
-    said = f"{month['phase'] or ''}{words}{seen if month['last_updated'] else ''}{by if worker else ''}".strip(" ,")
+    text = f"{month['phase'] or ''}{words}{seen if month['last_updated'] else ''}{by if worker else ''}".strip(" ,")
     if not worker:
-        return said
-    return f"{said} {worker}" if len(said) + len(worker) < width else f"{said}\n{worker}"
+        return text
+    return f"{text} {worker}" if len(text) + len(worker) < width else f"{text}\n{worker}"
 
 
 def style_of(month: Mapping[str, Any]) -> str:
@@ -171,9 +167,9 @@ def style_of(month: Mapping[str, Any]) -> str:
 
 
 def render(facts: Mapping[str, Any], height: int | None = None) -> RenderableType:
-    """A frame: the sums, then two lines a month, three where something failed; as many months as `height` has room for.
+    """A frame: the sums, then two lines a month, or three if something failed; as many months as fit in `height`.
 
-    What is left out is counted in the last line.
+    The last line counts the months that are left out.
     """
     return _Frame(facts, height)
 
@@ -222,7 +218,7 @@ def _format_sums(facts: Mapping[str, Any]) -> str:
 
 
 def _figures(month: Mapping[str, Any]) -> list[str]:
-    """The cells under HEADER; the bar's is empty."""
+    """The cells of a month under HEADER; the cell of the bar is empty."""
     return [
         month["month"],
         "",
@@ -274,20 +270,20 @@ def watch(
     once: bool,
     sleep: Callable[[float], None] = time.sleep,
 ) -> None:
-    """Draws a frame every so many seconds until Ctrl-C; a single one when `once`, or where there is no terminal."""
+    """Draws a frame every `interval_seconds` until Ctrl-C; only one if `once`, or if the output is not a terminal."""
     if once or not console.is_terminal:
         console.print(render(watch_facts(_read(engine), now())))
         return
     with Live(console=console, auto_refresh=False) as live:
         while True:
             frame = render(watch_facts(_read(engine), now()), console.height)
-            # The empty line is for the terminal's ^C, which at the end of a full line would shift the last frame.
+            # The terminal prints ^C into the empty line; at the end of a full line it would shift the last frame.
             live.update(Group(frame, Text()), refresh=True)
             sleep(interval_seconds)
 
 
 def _read(engine: Engine) -> list[MonthProgress]:
-    """The work_log at this moment; SchemaError where there is none."""
+    """The rows of the work log now; SchemaError if there is no work log."""
     with reading(engine) as connection:
         if not set(PROGRESS_TABLES).intersection(inspect(connection).get_table_names()):
             raise SchemaError(f"{display_url(engine.url)} keeps no progress yet: run 'recon migrate'")
