@@ -1,8 +1,8 @@
-"""The command line. Belongs here: arguments, exit codes, and what is printed. Does not: work."""
+"""The command line: arguments, exit codes, and what is printed."""
 
 import gc
 
-# Before the imports: what they make stays, and looking it through for garbage is a tenth of a short command's time.
+# Before the imports: their objects stay, and collecting garbage among them takes a tenth of a short command's time.
 gc.set_threshold(100_000, 10, 10)
 
 from recon_assets.cli.main import main, recon  # noqa: E402

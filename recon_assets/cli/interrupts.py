@@ -1,7 +1,7 @@
-"""Ctrl-C that is not lost: a record of it that no other signal handler can take away.
+"""Notices every Ctrl-C, even if another signal handler swallows it.
 
-While Dagster enters and leaves a run it notes SIGINT in a flag of its own and forgets the flag at the end; whoever
-pressed Ctrl-C just then would wait for all the runs to come.
+While Dagster enters or leaves a run, it notes SIGINT in a flag of its own and forgets the flag at the end. A Ctrl-C at
+that moment would not stop the runs that follow.
 """
 
 import os
@@ -12,22 +12,22 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 AGAIN_AFTER_SECONDS = 0.05
-"""The callback in which an interrupt was lost is over by then."""
+"""By then, the callback in which an interrupt was lost is over."""
 
 
 @contextmanager
 def noticed_interrupts() -> Iterator[Callable[[], None]]:
-    """Hands out a function that raises KeyboardInterrupt when SIGINT has come within; for the main thread only."""
+    """Gives a function that raises KeyboardInterrupt if SIGINT has come since; only in the main thread."""
     reader, writer = os.pipe()
     for end in (reader, writer):
         os.set_blocking(end, False)
-    # Python writes the number of every signal there, whatever handler is installed.
+    # Python writes the number of every signal to this pipe, whatever handler is installed.
     before = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
     report = sys.unraisablehook
 
     def deliver_again(lost: "sys.UnraisableHookArgs") -> None:
-        # An interrupt that comes while the garbage collector calls back cannot be raised from there: Python would print
-        # it and go on.
+        # An interrupt during a callback of the garbage collector cannot be raised from there: Python would print it and
+        # go on.
         if issubclass(lost.exc_type, Exception):
             report(lost)
             return

@@ -1,7 +1,6 @@
 """The command `recon`: its group, and how every command ends.
 
-Belongs here: exit codes and errors. Does not: commands (looking.py, working.py, rereading.py, routines.py); each of
-them calls one function. Dagster is imported only by commands that write, so that reading commands start fast.
+Only commands that write import Dagster, so that reading commands start fast.
 
 Exit codes: 0 done and right; 1 something is missing, wrong, behind or failed; 2 wrong usage or configuration;
 130 interrupted.
@@ -14,11 +13,11 @@ from pathlib import Path
 
 import click
 
-from recon_assets.cli.read import COMMANDS as LOOKING
+from recon_assets.cli.read import COMMANDS as READ
 from recon_assets.cli.routines import COMMANDS as ROUTINES
 from recon_assets.cli.shared import INTERRUPTED, NOT_RIGHT, RIGHT
-from recon_assets.cli.verify import COMMANDS as REREADING
-from recon_assets.cli.write import COMMANDS as WORKING
+from recon_assets.cli.verify import COMMANDS as VERIFY
+from recon_assets.cli.write import COMMANDS as WRITE
 from recon_assets.errors import ReconError, first_line
 
 
@@ -32,16 +31,16 @@ def recon(debug: bool) -> None:
     """
 
 
-for command in (*WORKING, *LOOKING, *REREADING, *ROUTINES):
+for command in (*WRITE, *READ, *VERIFY, *ROUTINES):
     recon.add_command(command)
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Runs the command and exits; no error shows a traceback unless --debug is given."""
+    """Runs the command and exits; an error shows its traceback only with --debug."""
     from dotenv import load_dotenv
 
     load_dotenv(Path.cwd() / ".env")
-    # SQLAlchemy would print a traceback when Ctrl-C comes while it closes a connection.
+    # SQLAlchemy would print a traceback if Ctrl-C came while it closes a connection.
     logging.getLogger("sqlalchemy.pool").addHandler(logging.NullHandler())
     words = sys.argv[1:] if arguments is None else arguments
     try:
@@ -53,7 +52,7 @@ def main(arguments: list[str] | None = None) -> None:
     except (KeyboardInterrupt, click.Abort):
         _complain("Interrupted: what was committed stays; the same command does the rest.")
         sys.stdout.flush()
-        os._exit(INTERRUPTED)  # not sys.exit, which waits for requests that are still under way
+        os._exit(INTERRUPTED)  # not sys.exit, which waits for requests that are still in flight
     except Exception as error:
         if "--debug" in words:
             raise

@@ -1,7 +1,4 @@
-"""How the command is told its days: dates, periods, and what closes a period's open ends.
-
-Belongs here: parameters that several commands share. Does not: commands (cli.py).
-"""
+"""Parameters that several commands share: dates, settlement periods, spans of days, limits, and the format."""
 
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
@@ -22,7 +19,7 @@ class DayParameter(click.ParamType[date]):
     name = "YYYY-MM-DD"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> date:
-        """The date; a usage error when there is no such day."""
+        """The date; a usage error if there is no such day."""
         if isinstance(value, date):
             return value
         try:
@@ -37,7 +34,7 @@ class PeriodsParameter(click.ParamType[tuple[int, int]]):
     name = "A-B"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
-        """The first and the last; a usage error when that makes no sense."""
+        """The first and the last period; a usage error if the text is not understood."""
         if isinstance(value, tuple):
             return value
         try:
@@ -67,7 +64,7 @@ def period_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 class Period:
-    """The period that a command was asked for, whose open ends the database and the source close."""
+    """The span of days that a command was given; the database and the source close an open start or end."""
 
     def __init__(self, first: date | None, last: date | None, month: str | None, year: str | None) -> None:
         named = [
@@ -81,12 +78,12 @@ class Period:
             self._days = Days(first, last)
 
     def resolve(self, settings: Settings, first_day: date | None) -> Days:
-        """The days; an open start is the first day with data, an open end yesterday (or the newest recording)."""
+        """The days; an open start means the first day with data, an open end yesterday (or the newest recording)."""
         today = london_day(datetime.now(UTC))
         if self._days is not None:
             if self._days.first > today:
                 raise UsageError(f"{self._days} is still to come")
-            # Of a running month or year, the days that have begun.
+            # A running month or year ends with today.
             return Days(self._days.first, min(self._days.last, today))
         span = _recorded_span(settings)
         first = self._first or first_day or (span.first if span else None)
@@ -118,7 +115,7 @@ def format_option(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def limit_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The options that override the limits, handed to the command as `run_config`: what is not given adapts."""
+    """The options that override the limits, handed to the command as `run_config`, which holds only what is given."""
 
     @click.option(
         "--batch-size",
@@ -136,8 +133,10 @@ def limit_options(command: Callable[..., Any]) -> Callable[..., Any]:
         help="Chunks at once  [default: RECON_CONCURRENCY or 1]",
     )
     @wraps(command)
-    def with_pace(*args: Any, batch_size: int | None, pause: float | None, concurrency: int | None, **rest: Any) -> Any:
+    def with_limits(
+        *args: Any, batch_size: int | None, pause: float | None, concurrency: int | None, **rest: Any
+    ) -> Any:
         given = {"batch_size": batch_size, "pause_seconds": pause, "concurrency": concurrency}
         return command(*args, run_config={name: value for name, value in given.items() if value is not None}, **rest)
 
-    return with_pace
+    return with_limits

@@ -1,4 +1,4 @@
-"""The terminal's view of work that is under way: a progress bar on stderr, and what was done in the end."""
+"""Shows work in progress on the terminal: progress bars on stderr."""
 
 import os
 import sys
@@ -27,7 +27,7 @@ from recon_assets.reconcile.plan import Plan
 
 
 class RateColumn(ProgressColumn):
-    """Days a second, and the share of them that succeeded, once some are done."""
+    """Days a second, and the share that succeeded, once some are done."""
 
     def render(self, task: Task) -> Text:
         """See ProgressColumn."""
@@ -39,11 +39,11 @@ class RateColumn(ProgressColumn):
 
 
 class TerminalObserver(CountingObserver):
-    """Draws two bars (days read, days converged) beside counting."""
+    """Counts, and draws two bars: days read and days converged."""
 
     def __init__(self) -> None:
         super().__init__()
-        # Dagster points stderr at a file while a step runs; this is the terminal itself.
+        # Dagster redirects stderr to a file while a step runs; this is the terminal itself.
         self._terminal = os.fdopen(os.dup(sys.stderr.fileno()), "w")
         console = Console(file=self._terminal)
         self._progress = Progress(
@@ -101,7 +101,7 @@ class TerminalObserver(CountingObserver):
         self._advance(bar, [day])
 
     def _advance(self, bar: str, days: Iterable[date]) -> None:
-        """Moves a bar on by those of the days that it still waits for: a month's summaries repair no day again."""
+        """Advances a bar by those days that it still waits for: the summaries of a month count no day twice."""
         done = self._waiting.get(bar, set()).intersection(days)
         if done:
             self._waiting[bar] -= done

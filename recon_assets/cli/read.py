@@ -1,4 +1,4 @@
-"""Commands that only look: they never change the schema, the data or anyone's session."""
+"""Commands that only read: they never change the schema, the data or any session."""
 
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -91,7 +91,7 @@ def watch(interval: float, once: bool, style: str) -> int:
             with transactions.reading(engine) as connection:
                 echo_json(watch_facts(read_progress(connection), datetime.now(UTC)))
         else:
-            # Whoever stops watching interrupts nothing.
+            # Ctrl-C ends only the view, not the work.
             with suppress(KeyboardInterrupt):
                 watch_work(engine, open_console(), lambda: datetime.now(UTC), interval, once)
     return RIGHT

@@ -1,4 +1,4 @@
-"""Commands that run by themselves: the unattended routines, the demo, the Dagster UI."""
+"""Commands that need nobody: the unattended routines, the demo, the Dagster UI."""
 
 import os
 import shutil
@@ -73,7 +73,7 @@ def demo() -> int:
 @click.option("--port", type=click.IntRange(1, 65535), default=3000, show_default=True, help="Port of the webserver.")
 def ui(host: str, port: int) -> int:
     """Serve the Dagster UI, with the daemon that runs backfills and sensors, until Ctrl-C."""
-    # Before the imports, and before the processes start: what is set wrongly is one line, not the log of a code server.
+    # Before the imports and the processes: a wrong setting is then one line of error, not the log of a code server.
     settings = read_settings()
     Unattended.from_environment(os.environ)
     from recon_assets.orchestration.alerts import Alerts

@@ -1,4 +1,4 @@
-"""What several commands share: settings, the state of a period, the exit code that a state asks for."""
+"""What several commands share: the settings, the state of a period, exit codes, and JSON output."""
 
 import json
 import os
@@ -27,7 +27,7 @@ def read_settings() -> Settings:
 
 
 def first_day_of(settings: Settings) -> date | None:
-    """The first day with data in the database, None when there is none (or no database)."""
+    """The first day with data in the database; None without data or without a database."""
     from recon_assets.database import schema, transactions
     from recon_assets.database.engine import open_engine, sqlite_file
     from recon_assets.reconcile.state import first_day
@@ -45,7 +45,7 @@ def first_day_of(settings: Settings) -> date | None:
 
 @contextmanager
 def reading_engine(settings: Settings) -> Iterator["Engine"]:
-    """The engine of a database with a current schema, which is not created."""
+    """The engine of a database with the current schema; nothing is created."""
     from recon_assets.database import schema
     from recon_assets.database.engine import open_engine
 
@@ -70,7 +70,7 @@ def read_state(engine: "Engine", settings: Settings, period: "Period") -> "State
 
 
 def exit_code(right: bool) -> int:
-    """0 when everything is right, else 1."""
+    """0 if everything is right, else 1."""
     return RIGHT if right else NOT_RIGHT
 
 

@@ -1,4 +1,4 @@
-"""Reconciling through Dagster in this process, with a progress bar, and what is shown in the end."""
+"""Reconciles through Dagster in this process, with progress bars, and shows the result."""
 
 import logging
 import sys
@@ -30,8 +30,8 @@ def reconcile_through_dagster(
     dry_run: bool = False,
     only_summaries: bool = False,
 ) -> int:
-    """Reconciles the days and shows what was done and the state after it."""
-    # Before the imports, which take two seconds: what is set wrongly is said at once.
+    """Reconciles the days, and shows what was done and the state afterwards."""
+    # Before the imports, which take two seconds: a wrong setting is reported at once.
     settings = settings or read_settings()
     days = kept_days(resolve(settings))
     from recon_assets.cli.progress import TerminalObserver
@@ -55,7 +55,7 @@ def reconcile_through_dagster(
 
 
 def spot_fix_through_dagster(day: date, period: int, farm: str, style: str) -> int:
-    """Makes one triple right and shows it before and after."""
+    """Reconciles one farm in one settlement period, and shows its calculations before and after."""
     settings = read_settings()
     kept_days(Days(day, day))
     from recon_assets.cli.progress import TerminalObserver
@@ -73,7 +73,7 @@ def spot_fix_through_dagster(day: date, period: int, farm: str, style: str) -> i
         after = read_spot(work.engine, scope, day, period, farm)
         ingested = not work.state(Days(day, day), ()).days_in(DayState.NOT_INGESTED)
     for reason in observer.reasons:
-        # Other triples of the day may be wrong, which is no failure of this one.
+        # Other calculations of the day may be wrong, which is no failure of these.
         click.echo(f"{'Still not right' if after.is_right else 'Failed'}: {reason}", err=True)
     if not ingested:
         click.echo(f"{day} was never ingested: run 'recon date {day}'", err=True)
@@ -86,7 +86,7 @@ def spot_fix_through_dagster(day: date, period: int, farm: str, style: str) -> i
 
 
 def read_generation_through_dagster(days: Days, style: str) -> int:
-    """Reads wind generation, sums it, and shows what is stored and what Elexon does not have."""
+    """Reads wind generation, converges its summaries, and shows what is stored and what Elexon does not have."""
     settings = read_settings()
     today = london_day(datetime.now(UTC))
     if kept_days(days).last > today:
@@ -138,7 +138,7 @@ def run_routine(
 
 
 def reingest_through_dagster(day: date, periods: tuple[int, int] | None, *, bitcoin: bool, style: str) -> int:
-    """Reads a day again and shows what that changed."""
+    """Reads a day again, and shows what changed."""
     settings = read_settings()
     kept_days(Days(day, day))
     from recon_assets.cli.progress import TerminalObserver
@@ -164,7 +164,7 @@ def reingest_through_dagster(day: date, periods: tuple[int, int] | None, *, bitc
 
 
 def repair_through_dagster(settings: Settings, day: date, method: str | None, seed: int | None, style: str) -> int:
-    """Verifies a day, mends what differs and verifies it again; without a method, reads it again in any case."""
+    """Verifies a day, reconciles what differs and verifies it again; without a method, reads the day again at once."""
     kept_days(Days(day, day))
     from recon_assets.cli.progress import TerminalObserver
     from recon_assets.ingest.day_totals import read_day_totals
@@ -215,7 +215,7 @@ def repair_through_dagster(settings: Settings, day: date, method: str | None, se
 
 
 def kept_days(days: Days) -> Days:
-    """The days, where all of them are kept; else UsageError."""
+    """The days; UsageError if some are before the first day that is kept."""
     if days.first < FIRST_DAY:
         raise UsageError(f"{days.first} is before {FIRST_DAY}, the first day that is kept")
     return days
@@ -230,7 +230,7 @@ def _reconciliation(settings: Settings, observer: Any, *, reads: bool) -> Iterat
     from recon_assets.orchestration.resource import open_resource
 
     if reads:
-        # A source that is not there is said before anything is created.
+        # A missing source is reported before anything is created.
         open_source(settings)
     command = f"recon {' '.join(sys.argv[1:])}"
     with (

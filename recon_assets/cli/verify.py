@@ -1,4 +1,4 @@
-"""Commands that ask Elexon about days that are stored: compare them, mend them, read them again."""
+"""Commands that ask Elexon about stored days: `verify`, `repair` and `reingest`."""
 
 from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Any

@@ -1,4 +1,4 @@
-"""Commands that make things right. They write through Dagster, so that the UI shows what they did."""
+"""Commands that write; all but `migrate` write through Dagster, so that the UI shows what they did."""
 
 from datetime import date
 from typing import Any
@@ -16,7 +16,7 @@ from recon_assets.domain.settlement import Days, periods_in
 from recon_assets.errors import UsageError
 
 PERIODS_AT_FIRST = 6
-"""Settlement periods in the first chunks of a critical day: an eighth of it at most is done again when one fails."""
+"""Settlement periods in the first chunks of a critical day: if one fails, at most an eighth of the day is repeated."""
 
 
 @click.command()
