@@ -156,7 +156,7 @@ def reingest_through_dagster(day: date, periods: tuple[int, int] | None, *, bitc
     right = state.is_right if bitcoin else not (state.records.faults or state.unready_days)
     if style == "json":
         return _show(outcome, observer, style, right, before=asdict(before), after=asdict(after))
-    if observer.read.total or observer.repaired_rows.total or observer.reasons:
+    if observer.read.total or observer.converged_rows.total or observer.reasons:
         print_day_totals(report.open_console(), before, after)
     else:
         click.echo(f"{day} is as it was.")
@@ -181,7 +181,7 @@ def repair_through_dagster(settings: Settings, day: date, method: str | None, se
         before = read_day_totals(work.engine, day)
         found = None if method is None else work.verify(day, Method(method), seed)
         with observer:
-            outcome = work.mend(day, found)
+            outcome = work.repair(day, found)
         again, failures = found, list(observer.reasons)
         if found is not None and outcome is not None:
             try:

@@ -38,7 +38,7 @@ class CountingObserver(Observer):
 
     def __init__(self) -> None:
         self.read = Changes()
-        self.repaired_rows = Changes()
+        self.converged_rows = Changes()
         self.days_read = 0
         self.generation: list[GenerationDay] = []
         self.unlisted: dict[str, float] = {}
@@ -71,7 +71,7 @@ class CountingObserver(Observer):
 
     def converged(self, days: Days, span: ConvergedSpan) -> None:
         """See Observer."""
-        self.repaired_rows += sum(span.changes.values(), Changes())
+        self.converged_rows += sum(span.changes.values(), Changes())
 
     def failed(self, day: date, reason: str) -> None:
         """See Observer."""

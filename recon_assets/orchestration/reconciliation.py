@@ -193,7 +193,7 @@ class Reconciliation:
         self._run(REINGEST_JOB.name, config={name: value for name, value in config.items() if value is not None})
         return self._sum_up(days, before, work, reported, [], [])
 
-    def mend(self, day: date, found: Verification | None) -> Outcome | None:
+    def repair(self, day: date, found: Verification | None) -> Outcome | None:
         """The work of `recon repair`: reconciles what a verification found; without one, reads the day again.
 
         None if there was nothing to do.

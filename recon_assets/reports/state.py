@@ -28,7 +28,7 @@ class Work(Protocol):
     """What a CountingObserver counted while a command worked."""
 
     read: Changes
-    repaired_rows: Changes
+    converged_rows: Changes
     days_read: int
     unlisted: dict[str, float]
     failures: dict[date, str]
@@ -174,7 +174,7 @@ def done_facts(runs: int, reported: int, work: Work) -> dict[str, Any]:
     return {
         "days_read": work.days_read,
         "bids": _change_facts(work.read),
-        "converged": _change_facts(work.repaired_rows),
+        "converged": _change_facts(work.converged_rows),
         "unlisted_bm_units": dict(sorted(work.unlisted.items())),
         "failed_days": {day.isoformat(): reason for day, reason in sorted(work.failures.items())},
         "runs": runs,
