@@ -1,0 +1,178 @@
+from dataclasses import replace
+from datetime import date
+from pathlib import Path
+
+import dagster as dg
+import pytest
+from sqlalchemy import Engine
+
+from recon_assets.domain.settlement import Days
+from recon_assets.elexon.stand_in import StandInElexon
+from recon_assets.elexon.stand_in_faults import Fault
+from recon_assets.orchestration.active_runs import ASKED_BY, RANGE_TAGS
+from recon_assets.orchestration.resource import ReconResource
+from recon_assets.orchestration.specs import WIND_BIDS
+from recon_assets.reconcile.state import DayState
+from recon_assets_tests.support.steps import JUNE_6, SMALL_DAYS, execute, state_of
+from recon_assets_tests.support.ticks import Sensor, WorkbenchAt, at_noon, spell
+from recon_assets_tests.support.ui import note_backfill
+
+pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+"""No query of its own: reconcile/test_read_state.py has it on both engines."""
+
+
+@pytest.fixture
+def resource(resource: ReconResource, small_days: Engine) -> WorkbenchAt:
+    """Two days that are right, at noon."""
+    return at_noon(resource)
+
+
+@pytest.fixture
+def bids(resource: WorkbenchAt, instance: dg.DagsterInstance, recordings: Path) -> Sensor:
+    """The sensor, on a source that has the two days."""
+    resource.settings = replace(resource.settings, elexon_api_url=recordings.as_uri())
+    return Sensor("ingest_gap_sensor", resource, instance)
+
+
+def test_where_everything_was_read_nothing_is_asked(bids: Sensor) -> None:
+    assert bids.said() == "0 days to be read, 0 days in flight; 0 asked for, given up: none."
+
+
+def test_days_that_were_never_read_or_not_whole_are_asked_for(bids: Sensor, resource: WorkbenchAt) -> None:
+    execute(
+        resource.engine,
+        "DELETE FROM proof_of_fetch WHERE settlement_date = '2025-06-07'",
+        "DELETE FROM wind_bids WHERE settlement_date = '2025-06-07'",
+        "DELETE FROM curtailment_records WHERE settlement_date = '2025-06-07'",
+        "DELETE FROM proof_of_fetch WHERE settlement_date = '2025-06-06' AND settlement_period = 3",
+    )
+
+    (request,) = bids.tick().run_requests or []
+
+    assert spell(request) == "ingest_days 2025-06-06..2025-06-07"
+    assert request.tags[ASKED_BY] == "ingest_gap_sensor"
+    assert bids.make(request).success
+    assert set(state_of(resource.engine, SMALL_DAYS).days.values()) == {DayState.INGESTED}
+    assert bids.said().startswith("0 days to be read")
+    assert bids.known["days"] == {}
+
+
+def test_a_day_whose_bids_were_damaged_is_read_again(bids: Sensor, resource: WorkbenchAt) -> None:
+    execute(resource.engine, "UPDATE wind_bids SET volume = -1 WHERE settlement_date = '2025-06-06'")
+
+    assert bids.asked() == ["ingest_days 2025-06-06"]
+
+
+def test_an_adopted_day_is_not_read(bids: Sensor, resource: WorkbenchAt) -> None:
+    for table in ("proof_of_fetch", "wind_bids"):
+        execute(resource.engine, f"DELETE FROM {table}")
+
+    assert bids.asked() == []
+
+
+def test_the_newest_month_comes_first_one_run_at_a_time(
+    resource: ReconResource, small_days: Engine, instance: dg.DagsterInstance, stand_in: StandInElexon
+) -> None:
+    # given the live source's calendar, half an hour past midnight: of yesterday nothing is due any more
+    resource = at_noon(resource)
+    resource.wait(hours=-11.5)
+    sensor = Sensor("ingest_gap_sensor", resource, instance)
+
+    # when
+    (request,) = sensor.tick().run_requests or []
+    assert spell(request) == "ingest_days 2026-01-01..2026-01-14"
+    run = sensor.begin(request, dg.DagsterRunStatus.QUEUED)
+    assert "14 days (2026-01-01..2026-01-14) in flight" in sensor.said()
+
+    # then the month before waits for its end, and the days that it left for their pause
+    instance.report_run_failed(run)
+    assert sensor.asked() == ["ingest_days 2025-12-01..2025-12-31"]
+    assert stand_in.requests == []
+
+
+def test_a_day_is_asked_for_when_its_last_period_is_published(
+    resource: ReconResource, small_days: Engine, instance: dg.DagsterInstance
+) -> None:
+    resource = at_noon(resource)
+    resource.wait(hours=-12, minutes=14)
+    assert Sensor("ingest_gap_sensor", resource, instance).asked() == ["ingest_days 2026-01-01..2026-01-13"]
+
+    resource.wait(minutes=1)
+    assert Sensor("ingest_gap_sensor", resource, instance).asked() == ["ingest_days 2026-01-01..2026-01-14"]
+
+
+def test_a_month_that_a_backfill_or_another_run_reads_is_left_to_it(
+    resource: ReconResource, small_days: Engine, instance: dg.DagsterInstance
+) -> None:
+    sensor = Sensor("ingest_gap_sensor", at_noon(resource), instance)
+    note_backfill(sensor, [WIND_BIDS], *(str(day) for day in Days(date(2026, 1, 3), date(2026, 1, 14))))
+    sensor.begin(dg.RunRequest(job_name="ingest_days", tags=dict.fromkeys(RANGE_TAGS, "2026-01-01")))
+
+    assert sensor.asked() == ["ingest_days 2026-01-02"]
+
+
+def test_a_source_that_is_down_is_left_alone_longer_and_longer_and_then_given_up(
+    resource: ReconResource, small_days: Engine, instance: dg.DagsterInstance, stand_in: StandInElexon
+) -> None:
+    # given a source that is down, of which one day is left to be read
+    resource = at_noon(resource)
+    resource.moment = resource.moment.replace(year=2025, month=6, day=8)
+    execute(resource.engine, "DELETE FROM wind_bids WHERE settlement_date = '2025-06-07'")
+    stand_in.faults.append(Fault("server_error"))
+    sensor = Sensor("ingest_gap_sensor", resource, instance)
+
+    def newest(asked: list[str]) -> list[str]:
+        """The runs of that day."""
+        return [run for run in asked if "2025-06-07" in run]
+
+    # when the first run fails
+    (request,) = sensor.tick().run_requests or []
+    assert spell(request) == "ingest_days 2025-06-07"
+    assert stand_in.requests == []
+    assert not sensor.make(request).success
+    asked_then = len(stand_in.requests)
+
+    # then it waits ten minutes and an hour
+    for minutes in (10, 60):
+        resource.wait(minutes=minutes - 1)
+        assert newest(sensor.asked()) == []
+        resource.wait(minutes=1)
+        (request,) = sensor.tick().run_requests or []
+        assert spell(request) == "ingest_days 2025-06-07"
+        sensor.fail(request)
+    resource.wait(hours=2)
+    assert newest(sensor.asked()) == []
+    assert list(sensor.given_up) == ["2025-06-07"]
+    assert len(stand_in.requests) == asked_then
+
+    # and is asked for once the next day
+    resource.wait(hours=12)
+    assert len(newest(sensor.asked())) == 1
+
+
+def test_the_reason_of_a_day_that_could_not_be_read_is_what_the_source_said(
+    bids: Sensor, resource: WorkbenchAt, recordings: Path
+) -> None:
+    # given
+    execute(resource.engine, "DELETE FROM wind_bids")
+    (recordings / f"{JUNE_6}.json.gz").write_bytes(b"not gzip")
+    (request,) = bids.tick().run_requests or []
+    assert not bids.make(request).success
+
+    # when: the other day was read, this one is tried again, in vain
+    for _ in range(2):
+        resource.wait(hours=1)
+        (request,) = bids.tick().run_requests or []
+        assert spell(request) == "ingest_days 2025-06-06"
+    bids.make(request)
+    bids.tick()
+
+    # then
+    assert list(bids.given_up) == ["2025-06-06"]
+    assert bids.given_up["2025-06-06"].startswith("2025-06-06 settlement period 1-48: ")
+    assert "the recording" in bids.given_up["2025-06-06"]
+
+    # and a source that has the day no more cannot be asked for it
+    (recordings / f"{JUNE_6}.json.gz").unlink()
+    assert bids.said().startswith("0 days to be read")
+    assert bids.given_up == {}
