@@ -1,4 +1,4 @@
-"""How the modules may know each other, what importing one may do, and what a wheel holds."""
+"""The allowed imports between modules, what importing a module may do, and the contents of a wheel."""
 
 import ast
 import os
@@ -23,17 +23,17 @@ RING = (
     "recon_assets.cli",
     "recon_assets.cli.progress",
 )
-"""What may know Dagster. Everything else is the domain with its use cases, and knows none of these."""
+"""The modules that may import Dagster; all others import neither Dagster nor these."""
 
 FRONT = (
     "recon_assets.definitions",
     "recon_assets.cli",
     "recon_assets.cli.progress",
 )
-"""What people and Dagster call; no module of the ring knows these."""
+"""The modules that people and Dagster call; nothing below them imports these."""
 
 OUTSIDE = {"environ", "getenv", "now", "today", "utcnow", "cwd", "time", "monotonic", "urlopen", "connect"}
-"""Attributes by which a module would reach for the environment, the clock or the network."""
+"""Attributes through which a module would use the environment, the clock or the network."""
 
 
 def module_name(file: Path) -> str:
@@ -151,10 +151,10 @@ for module in {list(MODULES)!r}:
 """
 
     # when
-    told = python(code, tmp_path)
+    printed = python(code, tmp_path)
 
     # then
-    assert told == ""
+    assert printed == ""
     assert list(tmp_path.iterdir()) == []
 
 

@@ -1,4 +1,4 @@
-"""What Dagster loads: every asset says what it is, and the jobs hold the assets that they speak of."""
+"""The definitions that Dagster loads: every asset is described, and every job has the assets that it names."""
 
 import dagster as dg
 import pytest

@@ -1,4 +1,4 @@
-"""The documentation says what is there: commands with their options, variables, checks, links, the old scripts."""
+"""The documentation is complete and correct: commands with their options, variables, checks, links, old scripts."""
 
 import ast
 import re

@@ -1,6 +1,6 @@
-"""Recordings, stand-in and parsing keep to Elexon's own OpenAPI file.
+"""Recordings, stand-in and parsing conform to Elexon's own OpenAPI file.
 
-No recording has wind-and-solar or indicative cashflows: their bodies here are made from the schema's examples.
+No recording has wind-and-solar or indicative cashflows: these bodies are made from the examples of the schema.
 """
 
 import gzip
@@ -39,7 +39,7 @@ CASHFLOWS_PATH = f"{SETTLEMENT}/indicative/cashflows/all/bid/{JUNE_6}"
 WIND_AND_SOLAR_PATH = f"/generation/actual/per-type/wind-and-solar?from={JUNE_6}&to={JUNE_6}T23:30Z"
 UNITS_PATH = "/reference/bmunits/all"
 PATHS = (STACK_PATH, PRICES_PATH, VOLUMES_PATH, CASHFLOWS_PATH, WIND_AND_SOLAR_PATH, UNITS_PATH)
-"""One of each endpoint that the stand-in knows."""
+"""One path of each endpoint that the stand-in knows."""
 
 STACKS, PRICES, VOLUMES, CASHFLOWS, WIND_AND_SOLAR, UNITS = map(operation_of, PATHS)
 RECORDINGS = sorted([*JUNE.glob("*.json.gz"), *CLOCK_CHANGES.glob("*.json.gz")])
@@ -50,13 +50,13 @@ TYPES: dict[str, Callable[[Any], bool]] = {
     "boolean": pd.api.types.is_bool_dtype,
     "string": pd.api.types.is_string_dtype,
 }
-"""OpenAPI's type -> whether a column can hold it."""
+"""Whether a column can hold an OpenAPI type."""
 
 FLAGS = {"soFlag", "cadlFlag"}
-"""Nullable fields of which the null is not kept: a null flag means false."""
+"""Nullable fields whose null is stored as false: they are flags."""
 
 NAMING = {"settlementDate", "settlementPeriod"}
-"""What says which day and period a row is of."""
+"""The fields that say which day and period a row is of."""
 
 UNIT_FIELDS = {
     "elexonBmUnit": "bm_unit_id",
@@ -66,7 +66,7 @@ UNIT_FIELDS = {
     "fuelType": "fuel_type",
     "generationCapacity": "generation_capacity_mw",
 }
-"""Elexon's field -> ours, of a BM unit."""
+"""Elexon's fields of a BM unit, and ours."""
 
 
 # The recordings.
@@ -86,7 +86,7 @@ def test_a_recording_keeps_to_the_schema(recording: Path) -> None:
     assert VOLUMES.violations(volumes | {"data": list(telling(volumes["data"]))}) == []
     assert VOLUMES.lacking(volumes["data"]) == set()
 
-    # The prices were rebuilt as a witness: of what is never null, nothing else is sure to be there.
+    # The recorded prices were rebuilt: of the fields that are never null, they have only these for certain.
     assert PRICES.violations(bodies["system_prices"]) == []
     assert [row for row in bodies["system_prices"]["data"] if NAMING - row.keys()] == []
 
@@ -256,7 +256,7 @@ def as_kept(row: Row) -> Row:
 
 
 def test_all_that_is_asked_for_is_in_the_file(server: StandInElexon) -> None:
-    server.faults.append(Fault("empty_data", "/7/"))  # so that the witness is asked
+    server.faults.append(Fault("empty_data", "/7/"))  # so that system prices and acceptance volumes are asked
     elexon = Elexon(HttpSource(server.url, per_second=1000))
 
     elexon.settlement_stack(JUNE_6, NOW, [6, 7])
@@ -435,7 +435,7 @@ def test_a_violation_among_many_rows_is_among_those_that_tell(spoiled: Row) -> N
     rows = [made_row(sequenceNumber=number) for number in range(1, 100)]
     rows[70] |= spoiled
 
-    told = list(telling(rows))
+    kept = list(telling(rows))
 
-    assert told == [rows[0], rows[70]]
-    assert STACKS.violations(STACKS.body_of(told)) != []
+    assert kept == [rows[0], rows[70]]
+    assert STACKS.violations(STACKS.body_of(kept)) != []

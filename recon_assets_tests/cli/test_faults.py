@@ -1,7 +1,7 @@
-"""Every way in which Elexon or the network can misbehave, through real HTTP: a day ends exactly right or untouched.
+"""Every fault of Elexon or the network, through real HTTP: a day ends exactly right or untouched.
 
-Untouched: every table and the archive are as before, and the reason names the day. Right: row for row what a server
-without faults gives. Never in part, never short, never twice.
+Untouched means that every table and the archive are as before, and the reason names the day. Right means row for row
+what a server without faults gives. A day is never stored in part, short or twice.
 """
 
 from datetime import UTC, datetime
@@ -30,17 +30,17 @@ WINDY, CALM = 7, 14
 """The first row of period 7 is a wind unit's; period 14 has no wind bid, and its first row is another unit's."""
 
 ON_SQLITE = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
-"""The transaction is tested on both engines; what comes before it does not know the engine."""
+"""The transaction is tested on both engines; the work before it does not depend on the engine."""
 
 PASSES: list[FaultKind] = ["reset", "stall", "short_body", "too_many_requests", "server_error", "html", "truncated"]
-"""What another attempt may not meet."""
+"""Faults that another attempt may not meet."""
 
 HARMLESS: dict[FaultKind, tuple[str, int]] = {
     "wrong_content_type": ("mislabelled_answers", 1),
     "duplicate_rows": ("repeated_rows", 22),
     "unknown_fields": ("unknown_fields", 1),
 }
-"""What is tolerated, and how it is counted in the windy period."""
+"""Faults that are tolerated, and their count in the windy period."""
 
 FATAL: dict[FaultKind, str] = {
     "reset": "settlement period 7: http.*reset by peer",
@@ -57,10 +57,10 @@ FATAL: dict[FaultKind, str] = {
     "empty_data": "Elexon's answer has no row at all in settlement period 7.*the acceptance volumes contradict it",
     "null_fields": "Elexon's answer has bids without a BM unit in settlement period 7.*volumes contradict it",
 }
-"""What must leave the day as it was when it lasts, and the reason that is given."""
+"""Faults that must leave the day as it was if they last, and the reason given."""
 
 FATAL_ON_BOTH: list[FaultKind] = ["server_error", "null_fields"]
-"""One that is met while reading, and one that is found by comparing with what is stored and with the witness."""
+"""One fault that shows while reading, and one that shows only against the stored bids and the acceptance volumes."""
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from recon_assets.cli.interrupts import noticed_interrupts
 
 @pytest.fixture
 def swallowed() -> Iterator[list[int]]:
-    """The signals that another handler took, and told nobody of."""
+    """The signals that another handler swallowed."""
     taken: list[int] = []
 
     def swallow(number: int, frame: FrameType | None) -> None:
@@ -61,7 +61,7 @@ def test_afterwards_everything_is_as_before(swallowed: list[int]) -> None:
 
 
 class Cycle:
-    """What only the garbage collector finds."""
+    """An object that only the garbage collector frees."""
 
     def __init__(self) -> None:
         self.itself = self

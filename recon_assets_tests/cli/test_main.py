@@ -1,5 +1,7 @@
-"""The command as people run it: a process, its output and its exit code. See test_recovery.py for what goes wrong on
-the way."""
+"""The command as people run it: a process, its output and its exit code.
+
+test_recovery.py has what goes wrong on the way.
+"""
 
 import os
 import pty
@@ -26,7 +28,7 @@ from recon_assets_tests.support.steps import JUNE, JUNE_DAYS, contents, execute
 
 SMALL = ("--from", "2025-06-06", "--to", "2025-06-07")
 ON_SQLITE = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
-"""Other files have the SQL behind it on both engines; what the command adds does not know the engine."""
+"""Other files test the SQL on both engines; what the command adds does not depend on the engine."""
 TALLY = {"expected", "actual", "missing", "orphaned", "duplicated", "wrong", "completion_pct"}
 
 
@@ -258,8 +260,8 @@ def test_table_and_json_tell_the_same(recon: Command, small_days: Engine) -> Non
     assert re.search(rf"Stale summaries +{facts['stale_summaries']}\b", table)
     assert (facts["days_behind"], f"{facts['latest_ingested']} (1 day behind)" in table) == (1, True)
     worst = [line.split() for line in table.splitlines() if re.match(r" *2025-06-0\d +\d", line)]
-    told = [[str(value) for value in found.values()] for found in facts["worst_dates"]]
-    assert worst == [[*counts, f"{float(share):.2f}"] for *counts, share in told]
+    shown = [[str(value) for value in found.values()] for found in facts["worst_dates"]]
+    assert worst == [[*counts, f"{float(share):.2f}"] for *counts, share in shown]
     assert len(worst) == 2
 
 

@@ -1,6 +1,6 @@
-"""What goes wrong on the way: a period that cannot be read, a corrupt recording, Ctrl-C, kill -9, two commands at once.
+"""Recovery: from an unreadable period, a corrupt recording, Ctrl-C, kill -9, and two commands at once.
 
-Nothing that was done is lost or done again; running the command again does only the rest.
+Finished work is neither lost nor repeated; running the command again does only the rest.
 """
 
 import shutil
@@ -57,17 +57,17 @@ STALLED = Fault("stall", f"/stack/all/bid/{DAYS[-1]}/20/", seconds=300)
 
 
 def wait_until_stalled(elexon: StandInElexon, process: subprocess.Popen[str]) -> None:
-    """Waits until a process lacks one answer of the last day, has every other, and asks nothing any more."""
+    """Waits until a process has every answer but one of the last day, and sends no further request."""
     wait_until(lambda: stacks_asked(elexon.requests)[DAYS[-1]] == 48, process)
 
 
 def wait_until_proven(engine: Engine, days: int, process: subprocess.Popen[str]) -> None:
-    """Waits until a process has stored the proof of some days; it must still be at work then."""
+    """Waits until a process has stored the proof of some days; it must still be running then."""
     wait_until(lambda: scalar(engine, PROVEN) >= days, process)
 
 
 def wait_until(holds: Callable[[], bool], process: subprocess.Popen[str]) -> None:
-    """Waits until something holds of a process that is at work."""
+    """Waits until a condition holds while a process is running."""
     deadline = time.monotonic() + PATIENCE_SECONDS
     while not holds():
         assert process.poll() is None, process.communicate()
@@ -77,7 +77,7 @@ def wait_until(holds: Callable[[], bool], process: subprocess.Popen[str]) -> Non
 
 
 def proven_days(engine: Engine) -> set[str]:
-    """The days that the database proves to have been read whole."""
+    """The days that were read whole, by the proof in the database."""
     return {
         day for day in DAYS
         if scalar(engine, f"SELECT count(*) FROM proof_of_fetch WHERE settlement_date = '{day}'") == 48

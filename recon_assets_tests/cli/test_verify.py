@@ -1,4 +1,4 @@
-"""`verify`, `repair` and `reingest` as processes, against a server that restates a day in between."""
+"""`verify`, `repair` and `reingest` as processes, against a server that revises a day in between."""
 
 import json
 from pathlib import Path

@@ -1,5 +1,7 @@
-"""The commands for damage, difficult days and unattended work, as people run them: a process, its output and its exit
-code. test_cli.py has what all commands share."""
+"""The commands for damage, difficult days and unattended work, as processes with their output and exit code.
+
+test_main.py has what all commands share.
+"""
 
 import json
 import shutil
@@ -49,7 +51,7 @@ on_postgres = pytest.mark.parametrize("database_url", ["postgresql"], indirect=T
 
 @pytest.fixture
 def recon(database_url: str, tmp_path: Path, recordings: Path, light_dagster: dict[str, str]) -> Command:
-    """The command on the test's own database; its source are the recordings of the small days."""
+    """The command on the test's own database; its source is the recordings of the small days."""
     return Command(tmp_path, DATABASE_URL=database_url, ELEXON_API_URL=recordings.as_uri(), **light_dagster)
 
 
@@ -189,7 +191,7 @@ def test_analyze_names_every_fault_with_its_reason_and_the_command_that_mends_it
         *([entry["period"], entry["why"], entry["mend"]] for entry in facts["stale_periods"]),
     ]
 
-    # when each command is run (test_cli.py has the first), then it mends what it was named for, whatever else is wrong
+    # when each command is run (test_main.py has the first), then it mends what it was named for, whatever else is wrong
     read = ("2025-06-06", "2025-06-08")
     for number, finding in enumerate(facts["findings"][1:], start=1):
         mended = recon(*finding["mend"].split()[1:])
@@ -341,7 +343,7 @@ def test_the_most_critical_date_is_the_one_with_most_faults(recon: Command, smal
 
 @on_sqlite
 def test_spot_fix_makes_one_triple_right_and_no_other(recon: Command, small_days: Engine) -> None:
-    # given a triple of which a row is missing and one wrong, one that must not be, and damage elsewhere
+    # given a farm and period of which a row is missing and one wrong, one that must not be, and damage elsewhere
     right = contents(small_days, *ALL_TABLES)[CALCULATIONS]
     of_farm = f"{ON_JUNE_6} AND farm_id = '{FARM}' AND settlement_period"
     execute(
@@ -382,7 +384,7 @@ def test_spot_fix_makes_one_triple_right_and_no_other(recon: Command, small_days
     state = state_of(small_days, SMALL_DAYS)
     assert state.summary_faults == 0
 
-    # when there is no such triple
+    # when there is no such farm and period
     for period, farm, complaint in (
         ("4", "T_NOSUCH-1", "'T_NOSUCH-1' is no wind BM unit that is known"),
         ("49", FARM, "49"),
@@ -634,7 +636,9 @@ def test_a_day_of_wind_that_cannot_be_read_is_one_line_and_stays(
 
 
 @on_postgres
-def test_the_pace_is_in_the_runs_config_and_report_and_watch_show_the_work(recon: Command, small_days: Engine) -> None:
+def test_the_limits_are_in_the_runs_config_and_report_and_watch_show_the_work(
+    recon: Command, small_days: Engine
+) -> None:
     # given
     recon.environment |= {"ELEXON_API_URL": NOWHERE, "MEMPOOL_API_URL": "none"}
     right = contents(small_days, *ALL_TABLES)
@@ -714,7 +718,7 @@ def test_the_doctor_finds_an_index_that_is_gone(recon: Command, small_days: Engi
         (["auto"], {"RECON_CONCURRENCY": "1.5"}, "RECON_CONCURRENCY: 1.5 is not a whole number"),
     ],
 )
-def test_a_wrong_pace_is_one_line(
+def test_a_wrong_limit_is_one_line(
     in_folder: Command, words: Sequence[str], environment: dict[str, str], complaint: str
 ) -> None:
     ended = in_folder(*words, **environment)

@@ -28,7 +28,7 @@ only_postgres = pytest.mark.parametrize("database_url", ["postgresql"], indirect
 
 @pytest.fixture
 def other(engine: Engine) -> Iterator[Engine]:
-    """An engine on the same database, as of another process that does not wait long for a lock of SQLite's."""
+    """An engine on the same database, like that of another process; it does not wait long for a lock of SQLite."""
     other = open_engine(engine.url)
     if other.dialect.name == "sqlite":
         event.listen(other, "connect", lambda connection, _: connection.execute("PRAGMA busy_timeout = 50"))
@@ -37,7 +37,7 @@ def other(engine: Engine) -> Iterator[Engine]:
 
 
 def write(engine: Engine, *steps: Step, timeout_seconds: float | None = None) -> None:
-    """A transaction of statements, with what happens between them."""
+    """Executes statements in a transaction, with what happens between them."""
     with writing(engine, [JUNE_6], timeout_seconds=timeout_seconds) as connection:
         for step in steps:
             if isinstance(step, str):
@@ -47,7 +47,7 @@ def write(engine: Engine, *steps: Step, timeout_seconds: float | None = None) ->
 
 
 def failure_in(engine: Engine, *steps: Step, timeout_seconds: float | None = None) -> Failure:
-    """What the failure of the last of these steps is taken for."""
+    """The Failure that recon makes of the error of the last step."""
     with pytest.raises(exc.DBAPIError) as raised:
         write(engine, *steps, timeout_seconds=timeout_seconds)
     return failure_of(raised.value)

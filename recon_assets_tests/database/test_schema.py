@@ -87,7 +87,7 @@ INSERTS_OF_THE_LISTED_COLUMNS = [
         )
     ),
 ]
-"""As a script of the user writes them: without id and timestamps."""
+"""Rows as a script of the user writes them: without id and timestamps."""
 
 
 @pytest.fixture
@@ -176,19 +176,19 @@ def test_a_new_database_takes_an_insert_of_the_listed_columns(empty: Engine) -> 
 
 
 def test_a_dry_run_tells_what_a_migration_would_do_and_changes_nothing(empty: Engine) -> None:
-    told = migrate(empty, dry_run=True)
+    planned = migrate(empty, dry_run=True)
 
     assert state(empty) is SchemaState.EMPTY
-    assert told == migrate(empty)
+    assert planned == migrate(empty)
 
 
 def test_a_dry_run_of_an_adoption_changes_nothing(old: Engine) -> None:
     before = shape(old)
 
-    told = migrate(old, dry_run=True)
+    planned = migrate(old, dry_run=True)
 
     assert shape(old) == before
-    assert told == migrate(old)
+    assert planned == migrate(old)
 
 
 def test_a_dry_run_creates_no_file(tmp_path: Path) -> None:
@@ -439,10 +439,10 @@ def test_the_wind_generation_of_the_user_is_adopted_with_its_rows(
     content = rows(empty, "wind_generation_data", f"id, {HALF_HOURS}, last_updated")
 
     # when
-    told, done = migrate(empty, dry_run=True), migrate(empty)
+    planned, done = migrate(empty, dry_run=True), migrate(empty)
 
     # then
-    assert told == done
+    assert planned == done
     added = {line for line in done if "wind_generation" in line}
     assert "nullable column published_at of wind_generation_data" in added
     assert rows(empty, "wind_generation_data", f"id, {HALF_HOURS}, last_updated") == content
@@ -489,10 +489,10 @@ def test_the_progress_table_of_the_user_is_adopted_with_its_rows(empty: Engine, 
     before = shape(empty)["reconciliation_progress"]
     content = rows(empty, "reconciliation_progress", PROGRESS_COLUMNS)
 
-    told = migrate(empty, dry_run=True)
+    planned = migrate(empty, dry_run=True)
     done = migrate(empty)
 
-    assert told == done
+    assert planned == done
     added = {f"nullable column {name} of reconciliation_progress" for name in ADDED_TO_PROGRESS}
     assert {line for line in done if "progress" in line} == added
     columns, key, indexes, uniques = shape(empty)["reconciliation_progress"]

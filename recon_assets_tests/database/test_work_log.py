@@ -27,7 +27,7 @@ THEIR_ROWS = """INSERT INTO reconciliation_progress
 
 
 class Clock:
-    """A clock that tells another minute each time."""
+    """A clock that is a minute later at each reading."""
 
     def __init__(self) -> None:
         self.now = NOW
@@ -39,13 +39,13 @@ class Clock:
 
 @pytest.fixture
 def work_log(engine: Engine) -> WorkLog:
-    """The work_log of the worker 'ann'."""
+    """The work log of the worker 'ann'."""
     return WorkLog(engine, "ann", Clock())
 
 
 @pytest.fixture
 def theirs(settings: Settings) -> Iterator[Engine]:
-    """An engine on a database of the user's with the documented progress table, two rows in it; then migrated."""
+    """An engine on a migrated database of the user, whose own progress table held two rows."""
     engine = open_engine(settings.database_url)
     serial = "serial PRIMARY KEY" if engine.dialect.name == "postgresql" else "integer PRIMARY KEY"
     execute(engine, THEIR_TABLE.format(serial=serial), THEIR_ROWS)
@@ -208,7 +208,7 @@ def test_a_month_that_was_not_begun_has_no_row(engine: Engine, work_log: WorkLog
 
 
 def test_workers_side_by_side_neither_fail_nor_lose_a_record(engine: Engine) -> None:
-    """As threads of one run, and runs that begin at the same moment, are."""
+    """Threads of one run are such workers, and runs that begin at the same moment."""
     failures: list[BaseException] = []
     met = threading.Barrier(3)
 

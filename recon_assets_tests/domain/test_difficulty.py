@@ -181,7 +181,7 @@ OBSERVED = utc("2026-08-20T12:00")
 
 
 def tail_of(*retargets: Retarget, later: timedelta = timedelta(minutes=7)) -> list[Retarget]:
-    """The same retargets as the live tail would tell them, their times a little later."""
+    """The same retargets as the live tail has them, with slightly later times."""
     return [
         replace(r, starts_at=r.starts_at + later, time_exact=True, source="mempool", observed_at=OBSERVED)
         for r in retargets

@@ -22,7 +22,7 @@ from recon_assets.ingest.reference import store_bm_units
 from recon_assets_tests.support.steps import JUNE_6, NOW, change_recording, contents, execute, scalar
 
 ODD = ' {"data" : [ {"volume": -1.50, "note":"a \\u00e9 \\" }"} ],\n "metadata":{} }\n'
-"""A body whose text another writer of JSON would spell otherwise."""
+"""A body whose text another JSON writer would format differently."""
 EMPTY = '{"data":[]}'
 
 

@@ -57,14 +57,14 @@ def body_of(recordings: Path, name: str, period: int | None = None) -> dict[str,
 
 
 def price_all_periods_but(server: StandInElexon, *unpublished: int) -> None:
-    """Makes the witness list the other periods only."""
+    """Makes the system prices list only the other periods."""
     body = body_of(server.recordings, "system_prices")
     body["data"] = [row for row in body["data"] if row["settlementPeriod"] not in unpublished]
     server.overrides[SYSTEM_PRICES] = json.dumps(body).encode()
 
 
 def change_rows(server: StandInElexon, period: int, change: Callable[[list[dict[str, Any]]], object]) -> None:
-    """Serves a period of which the rows were changed in place."""
+    """Serves a period after changing its rows in place."""
     body = body_of(server.recordings, "stack_bid", period)
     change(body["data"])
     server.overrides[f"{STACK}/{period}"] = json.dumps(body).encode()

@@ -35,13 +35,13 @@ def source(url: str, *, attempts: int = 3, patience_seconds: float = 10) -> Http
 
 
 def content(body: Body | None) -> object:
-    """What an answer says; that there is one is asserted."""
+    """The content of an answer; asserts that there is one."""
     assert body is not None
     return body.content
 
 
 def patience(kind: FaultKind) -> float:
-    """Short only where a stall is waited out: the first answer of a server takes a while on a busy machine."""
+    """Short only for a stall: on a busy machine the first answer of a server takes a while."""
     return 0.5 if kind == "stall" else 10
 
 

@@ -1,4 +1,7 @@
-"""What Elexon's bodies say. Those of wind generation are made from its OpenAPI schema: no recording has one."""
+"""Elexon's bodies as they are parsed.
+
+Those of wind generation are made from Elexon's OpenAPI schema, because no recording has one.
+"""
 
 from datetime import UTC, date, datetime
 from typing import Any

@@ -56,7 +56,7 @@ def statuses(health: Health) -> dict[str, ProbeStatus]:
 
 
 def advice_of(health: Health) -> list[str]:
-    """The advice, but for what a busy machine makes slow."""
+    """The advice, without that on probes that a busy machine makes slow."""
     slow = [
         line
         for probe in health.probes
@@ -84,7 +84,7 @@ class Someone:
 
 @contextmanager
 def session(settings: Settings, *statements: str, name: str = "someone") -> Iterator[Someone]:
-    """A session in a transaction that has executed the statements; at the end it is rolled back, if it lives still."""
+    """A session with an open transaction that has executed the statements; rolled back at the end if still alive."""
     url = settings.database_url.set(drivername="postgresql").render_as_string(hide_password=False)
     with psycopg.connect(url, application_name=name) as connection:
         someone = Someone(connection)
@@ -96,7 +96,7 @@ def session(settings: Settings, *statements: str, name: str = "someone") -> Iter
 
 @contextmanager
 def in_a_thread(someone: Someone, statement: str) -> Iterator[list[BaseException | None]]:
-    """Executes a statement that takes or waits long; afterwards the list says how it ended."""
+    """Executes a statement that takes or waits long; afterwards the list holds how it ended."""
     ended: list[BaseException | None] = []
 
     def run() -> None:

@@ -31,7 +31,7 @@ def printed(facts: dict[str, Any], width: int = 200) -> list[str]:
 
 
 def sections(lines: list[str]) -> dict[str, list[str]]:
-    """What stands beside each label, up to the first empty line."""
+    """The lines beside each label, up to the first empty line."""
     found: dict[str, list[str]] = {}
     for line in lines[1 : lines.index("")]:
         label, *text = line.split("  ", 1)
@@ -42,7 +42,7 @@ def sections(lines: list[str]) -> dict[str, list[str]]:
 
 
 def at_ease(health: Health) -> dict[str, Any]:
-    """The facts without what a busy machine makes slow, of which there would be advice."""
+    """The facts with all probes quick, because on a busy machine some are slow and would add advice."""
     probes = tuple(replace(probe, verdict=ProbeStatus.OK, latency_ms=1.25) for probe in health.probes)
     lines = tuple(line for line in health.advice if " ms, more than " not in line)
     return replace(health, probes=probes, advice=lines).facts()
@@ -55,15 +55,15 @@ def test_a_healthy_database_is_told_in_full(small_days: Engine, settings: Settin
 
     assert lines[0] == "Health: healthy"
     assert lines[-1] == "Nothing to change."
-    told = sections(lines)
-    address, engine, schema = told["Database"]
+    printed_sections = sections(lines)
+    address, engine, schema = printed_sections["Database"]
     assert address == facts["database"]["address"]
     assert engine.startswith("SQLite 3" if small_days.dialect.name == "sqlite" else "PostgreSQL 1")
     assert schema == "schema current, newest day 2025-06-07"
-    assert told["Indexes"] == ["as declared"]
-    assert told["Elexon"] == [settings.elexon_api_url, "30 recordings 2025-06-01..2025-06-30"]
-    assert told["mempool"] == ["not asked: only the packaged difficulty table is used"]
-    assert told["Archive"] == ["nothing is archived: recordings are read"]
+    assert printed_sections["Indexes"] == ["as declared"]
+    assert printed_sections["Elexon"] == [settings.elexon_api_url, "30 recordings 2025-06-01..2025-06-30"]
+    assert printed_sections["mempool"] == ["not asked: only the packaged difficulty table is used"]
+    assert printed_sections["Archive"] == ["nothing is archived: recordings are read"]
     tables = [line.split()[0] for line in lines if line.split()[:1] and line.split()[0] in metadata.tables]
     assert sorted(tables) == sorted(metadata.tables)
     (counted,) = [line for line in lines if line.startswith("counting the calculations of 2025-06-07")]
@@ -76,16 +76,16 @@ def test_a_file_has_its_size_its_mode_and_its_disk(small_days: Engine, settings:
     facts["sqlite"] |= {"size_bytes": 28_426_240, "page_count": 6_940, "free_pages": 96, "wal_bytes": 4_150_000}
     facts["disks"] = [{"what": "dagster_home", "path": "/x", "free_bytes": 79_461_199_872, "total_bytes": 27 * 10**10}]
 
-    told = sections(printed(facts))
+    printed_sections = sections(printed(facts))
 
-    assert told["File"] == [
+    assert printed_sections["File"] == [
         "28.4 MB: 6,940 pages of 4,096 bytes, 96 of them empty",
         "journal mode wal, write-ahead log 4.2 MB",
     ]
-    assert told["Disk of dagster home"] == ["79.5 of 270.0 GB free at /x"]
-    assert told["Time-outs"] == ["recon waits 30 s for a lock"]
-    assert "Connections" not in told
-    assert "Sessions" not in told
+    assert printed_sections["Disk of dagster home"] == ["79.5 of 270.0 GB free at /x"]
+    assert printed_sections["Time-outs"] == ["recon waits 30 s for a lock"]
+    assert "Connections" not in printed_sections
+    assert "Sessions" not in printed_sections
 
 
 @on_postgres
@@ -97,13 +97,15 @@ def test_a_server_has_its_connections_its_time_outs_and_its_locks(small_days: En
     facts["timeouts"] |= {"statement_ms": 90_000, "lock_ms": 250}
 
     # when
-    told = sections(printed(facts))
+    printed_sections = sections(printed(facts))
 
     # then
-    assert told["Connections"][0].endswith("3 to this database, 3 of recon")
-    assert told["Pool"] == ["1 lent, 0 idle, 5 kept at most"]
-    assert told["Time-outs"] == ["statement 90 s, lock 250 ms, idle in transaction none; recon waits 10min for a lock"]
-    assert sorted(line.split(") ")[1] for line in told["Sessions"]) == [
+    assert printed_sections["Connections"][0].endswith("3 to this database, 3 of recon")
+    assert printed_sections["Pool"] == ["1 lent, 0 idle, 5 kept at most"]
+    assert printed_sections["Time-outs"] == [
+        "statement 90 s, lock 250 ms, idle in transaction none; recon waits 10min for a lock"
+    ]
+    assert sorted(line.split(") ")[1] for line in printed_sections["Sessions"]) == [
         "holds the lock of 2 days 2025-06-06..2025-06-07",
         "holds the lock of schema",
     ]
@@ -200,11 +202,11 @@ def test_the_reason_of_probes_that_were_not_answered_is_said_once(engine: Engine
     assert [line for line in lines if reason in line] == [
         f"count_day, count_month, aggregate_month, join_month: {reason}"
     ]
-    told = sections(lines)
-    assert told["Not read"] == ["indexes: OperationalError: [locked] out"]
-    assert "Indexes" not in told
-    assert told["mempool"] == ["http://m", "cannot be read: HTTP 503"]
-    assert told["Elexon"] == ["http://e", "HTTP 200 in 1.234 s"]
+    printed_sections = sections(lines)
+    assert printed_sections["Not read"] == ["indexes: OperationalError: [locked] out"]
+    assert "Indexes" not in printed_sections
+    assert printed_sections["mempool"] == ["http://m", "cannot be read: HTTP 503"]
+    assert printed_sections["Elexon"] == ["http://e", "HTTP 200 in 1.234 s"]
 
 
 @pytest.mark.parametrize("width", [80, 100])

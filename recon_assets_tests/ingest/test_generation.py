@@ -1,4 +1,7 @@
-"""Reading wind generation over HTTP. The bodies are made from Elexon's OpenAPI schema: no recording has one."""
+"""Reading wind generation over HTTP.
+
+The bodies are made from Elexon's OpenAPI schema, because no recording has one.
+"""
 
 import gzip
 import json

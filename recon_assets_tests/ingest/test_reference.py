@@ -132,7 +132,7 @@ def test_a_tail_that_contradicts_the_table_changes_nothing(engine: Engine) -> No
 
 @pytest.fixture
 def mempool(recordings: Path) -> Iterator[StandInElexon]:
-    """The stand-in serves any body at any path, so it stands in for mempool.space too."""
+    """The stand-in as mempool.space: it serves any body at any path."""
     with StandInElexon(recordings) as server:
         server.overrides[ADJUSTMENTS] = json.dumps(
             [

@@ -24,7 +24,7 @@ def revisions(engine: Engine) -> list[Revision]:
 
 
 def restate(content: dict[str, Any]) -> None:
-    """Of three wind bids of period 3 the first changes and the last goes; period 7 gets one more."""
+    """Changes the first of three wind bids of period 3 and removes the last; adds one to period 7."""
     first, *_, last = content["stack_bid"]["3"]["data"]
     first["volume"] -= 5.0
     content["stack_bid"]["3"]["data"].remove(last)

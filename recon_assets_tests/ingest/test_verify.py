@@ -42,7 +42,7 @@ WIND = {unit.bm_unit_id for unit in packaged_bm_units() if unit.is_wind}
 REQUESTS = {Method.WITNESS: 1, Method.FIXED: 5, Method.PROGRESSIVE: 5, Method.RANDOM: 10, Method.FULL: 48}
 ALL = tuple(range(1, 49))
 ON_SQLITE = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
-"""What is read from the database is tested on both engines; how it is compared does not know the engine."""
+"""Reading from the database is tested on both engines; the comparison does not depend on the engine."""
 
 
 @pytest.fixture

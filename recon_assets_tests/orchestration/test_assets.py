@@ -1,4 +1,4 @@
-"""The assets as the Dagster UI runs them: any selection, one partition or a range; what a run leaves behind."""
+"""The assets as the Dagster UI runs them: any selection, over one partition or a range, and what a run leaves."""
 
 import json
 import os
@@ -46,7 +46,7 @@ TOTALS = json.loads((DATA / "totals.json").read_text())
 S9 = "historical_bitcoin_calculations/S9"
 DAILY_SUMMARIES = dg.AssetKey("daily_summaries")
 ON_SQLITE = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
-"""What Dagster is told and shows; what is stored is tested on both engines, here and in the files of the layers."""
+"""Tests of what Dagster shows; what is stored is tested on both engines, here and in reconcile/."""
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from recon_assets_tests.support.ticks import Sensor, WorkbenchAt, at_noon, insta
 from recon_assets_tests.support.ui import launch
 
 pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
-"""No query of its own: test_audit.py and test_layers.py have both engines."""
+"""No query of its own: reconcile/test_difference.py and test_layers.py have both engines."""
 
 BITCOIN = [f"bitcoin_{period}_summaries" for period in ("daily", "monthly", "yearly")]
 ENERGY = [f"{period}_summaries" for period in ("daily", "monthly", "yearly")]
@@ -29,7 +29,7 @@ S9_GONE = "DELETE FROM historical_bitcoin_calculations WHERE miner_model = 'S9' 
 
 
 class Automation:
-    """The automation, evaluated as its sensor does; remembers its cursor from tick to tick."""
+    """The automation, evaluated as by its sensor; remembers its cursor from tick to tick."""
 
     def __init__(self, resource: ReconResource, instance: dg.DagsterInstance) -> None:
         self.resource = resource
@@ -78,7 +78,7 @@ def each(names: list[str], periods: tuple[str, ...] = PERIODS) -> dict[str, set[
 
 
 def let_give_up(automation: Automation, status: InstigatorStatus = InstigatorStatus.RUNNING) -> None:
-    """Has the gap sensor give up the days that are not right, and the daemon keep its cursor."""
+    """Makes the gap sensor give up the days that are not right, and keeps its cursor as the daemon does."""
     sensor = Sensor("calculation_gap_sensor", automation.resource, automation.instance)
     for _ in range(4):
         sensor.tick()

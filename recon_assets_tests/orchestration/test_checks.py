@@ -14,7 +14,7 @@ from recon_assets.orchestration.specs import WIND_BIDS
 from recon_assets_tests.support.steps import execute
 
 ONE_ENGINE = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
-"""test_verdicts.py judges on both."""
+"""reconcile/test_checks.py has both engines."""
 S9 = dg.AssetKey(["historical_bitcoin_calculations", "S9"])
 
 

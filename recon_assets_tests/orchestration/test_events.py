@@ -1,4 +1,4 @@
-"""Data versions and staleness: what Dagster takes to be out of date is what the data says, partition by partition."""
+"""Data versions and staleness: Dagster marks a partition as stale exactly if the data says so."""
 
 import json
 from dataclasses import replace
@@ -32,7 +32,7 @@ from recon_assets_tests.support.steps import JUNE_6, SMALL_DAYS, execute, scalar
 from recon_assets_tests.support.ui import DAILY_ASSETS, DAILY_LAYERS, launch
 
 ON_SQLITE = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
-"""Dagster compares the versions; that both engines give them is in the test of doing everything again."""
+"""Dagster compares the versions; the test that does everything again has both engines."""
 PERIOD_11 = "/balancing/settlement/stack/all/bid/2025-06-06/11"
 """A settlement period with 24 flagged and 3 unflagged bids of wind units."""
 MONTHLY = [asset.key for asset in LAYER_ASSETS if asset.layer.grain.length == 7]
@@ -50,8 +50,8 @@ def done(resource: ReconResource, instance: dg.DagsterInstance) -> ReconResource
 
 
 @pytest.fixture
-def told(resource: ReconResource, small_days: Engine, instance: dg.DagsterInstance) -> ReconResource:
-    """The same two days, in a database that was full before Dagster came to know of it."""
+def reported(resource: ReconResource, small_days: Engine, instance: dg.DagsterInstance) -> ReconResource:
+    """The same two days, in a database that was filled before Dagster knew of it, and then reported."""
     report_right_partitions(instance, resource, read_state(resource, SMALL_DAYS))
     assert out_of_date(instance) == set()
     return resource
@@ -152,16 +152,16 @@ def test_wind_generation_goes_up_to_the_year_and_reading_it_again_unchanged_nowh
 
 
 def test_a_change_that_the_rule_does_not_count_goes_no_further_than_the_records(
-    told: ReconResource, instance: dg.DagsterInstance, stand_in: StandInElexon
+    reported: ReconResource, instance: dg.DagsterInstance, stand_in: StandInElexon
 ) -> None:
     # given: only the transmission loss multiplier changes, which no payment is made of
     restate(stand_in, transmissionLossMultiplier=0.5)
     versions = data_versions(instance)
 
     # when
-    assert launch(told, instance, [WIND_BIDS], "2025-06-06").success
+    assert launch(reported, instance, [WIND_BIDS], "2025-06-06").success
     assert out_of_date(instance) == {("curtailment_records", "2025-06-06")}
-    assert launch(told, instance, DAILY_LAYERS[:1], "2025-06-06").success
+    assert launch(reported, instance, DAILY_LAYERS[:1], "2025-06-06").success
 
     # then
     assert out_of_date(instance) == set()
@@ -171,17 +171,17 @@ def test_a_change_that_the_rule_does_not_count_goes_no_further_than_the_records(
 
 
 def test_another_rule_has_other_data_versions_and_the_old_rule_the_old_ones(
-    told: ReconResource, instance: dg.DagsterInstance
+    reported: ReconResource, instance: dg.DagsterInstance
 ) -> None:
     # given
     versions = data_versions(instance)
 
     # when
-    told.settings = replace(told.settings, curtailment_rule=CurtailmentRule.ALL_BIDS)
-    assert launch(told, instance, DAILY_LAYERS, "2025-06-06", "2025-06-07").success
+    reported.settings = replace(reported.settings, curtailment_rule=CurtailmentRule.ALL_BIDS)
+    assert launch(reported, instance, DAILY_LAYERS, "2025-06-06", "2025-06-07").success
     changed = {key for key, version in data_versions(instance).items() if version != versions[key]}
-    told.settings = replace(told.settings, curtailment_rule=CurtailmentRule.SO_FLAGGED)
-    assert launch(told, instance, DAILY_LAYERS, "2025-06-06", "2025-06-07").success
+    reported.settings = replace(reported.settings, curtailment_rule=CurtailmentRule.SO_FLAGGED)
+    assert launch(reported, instance, DAILY_LAYERS, "2025-06-06", "2025-06-07").success
 
     # then: on 2025-06-07 every bid is flagged
     assert changed == {(key.to_user_string(), "2025-06-06") for key in DAILY_LAYERS}

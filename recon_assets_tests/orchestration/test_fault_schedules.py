@@ -1,6 +1,6 @@
-"""Whatever happens on the way, it ends the same: random schedules of faults, kills, restatements and restarts.
+"""Random schedules of faults, kills, revisions and restarts all end with the same rows.
 
-A small fixed sample runs with the other tests; `make campaign` draws many more, and others each time.
+A small fixed sample runs with the other tests; `make campaign` draws many more, different ones each time.
 """
 
 import shutil
@@ -55,7 +55,7 @@ FAULTS: tuple[FaultKind, ...] = (
 
 
 class Killed(BaseException):
-    """The process is gone: nothing may catch this and go on."""
+    """Stands for the end of the process: nothing may catch it and go on."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ class KillingSource(HttpSource):
 
 
 class KillingArchive(Archive):
-    """Is killed when the archive is written and the database is not."""
+    """Is killed after the archive is written and before the database is."""
 
     is_killing = False
 
@@ -109,7 +109,7 @@ class KillingArchive(Archive):
 
 @contextmanager
 def killed_before_commit(engine: Engine) -> Iterator[None]:
-    """No commit of anything written comes to pass. (PostgreSQL's locks are committed before that.)"""
+    """Kills before any commit of written rows. (PostgreSQL's locks are committed before that.)"""
     written: set[Connection] = set()
 
     def note(connection: Connection, cursor: object, statement: str, *_: object) -> None:
@@ -145,7 +145,7 @@ def read_all(engine: Engine, url: str, archive: KillingArchive, kill: int | str 
 
 
 def restate(folder: Path) -> None:
-    """What Elexon says later: a bid changed, another gone; the acceptance volumes with it."""
+    """Revises the recording: one bid changes, another goes, and the acceptance volumes follow."""
 
     def change(content: dict[str, Any]) -> None:
         first, gone = content["stack_bid"]["3"]["data"][0], content["stack_bid"]["5"]["data"][3]
@@ -215,7 +215,7 @@ def prepare(engine: Engine) -> None:
 def without_faults(
     recorded: dict[bool, Path], new_database: Database, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[bool, Any]:
-    """What every table holds when nothing goes wrong, of the first and of the restated days."""
+    """The content of every table without faults, for the first and for the revised days."""
     held = {}
     for is_restated, folder in recorded.items():
         engine, archive = new_database(), KillingArchive(tmp_path_factory.mktemp("without_faults"))

@@ -1,4 +1,4 @@
-"""The Dagster instance: its home, runs whose process is gone, and days that the database alone proves right."""
+"""The Dagster instance: its home, runs whose process is gone, and the report of days that the database proves right."""
 
 import os
 import socket
@@ -48,7 +48,7 @@ def exited() -> dict[str, str]:
 
 
 def tags(pid: int, started: float, host: str | None = None) -> dict[str, str]:
-    """What a run says of its process."""
+    """The tags of a run that name its process."""
     return {
         "recon/host": host or socket.gethostname(),
         "recon/pid": str(pid),
@@ -57,7 +57,7 @@ def tags(pid: int, started: float, host: str | None = None) -> dict[str, str]:
 
 
 def started_run(instance: dg.DagsterInstance, tags: dict[str, str]) -> str:
-    """A run that Dagster takes to be under way."""
+    """A run that Dagster believes to be in progress."""
     run = instance.create_run_for_job(defs.resolve_job_def("refresh_bm_units"), tags=tags)
     begin = dg.DagsterEvent(dg.DagsterEventType.RUN_START.value, job_name=run.job_name)
     instance.report_dagster_event(begin, run.run_id)
@@ -65,7 +65,7 @@ def started_run(instance: dg.DagsterInstance, tags: dict[str, str]) -> str:
 
 
 def status(instance: dg.DagsterInstance, run_id: str) -> dg.DagsterRunStatus:
-    """How Dagster takes a run to stand."""
+    """The status of a run in Dagster."""
     run = instance.get_run_by_id(run_id)
     assert run is not None
     return run.status
@@ -281,10 +281,10 @@ def test_dagster_is_told_of_what_the_database_proves(
     before = rows(small_days)
 
     # when
-    told = report_right_partitions(instance, resource, read_state(resource, SMALL_DAYS))
+    reported = report_right_partitions(instance, resource, read_state(resource, SMALL_DAYS))
 
     # then: 7 daily assets, 2 monthly, 2 yearly, and the two reference tables
-    assert told == 7 * 2 + 2 + 2 + 2
+    assert reported == 7 * 2 + 2 + 2 + 2
     assert partitions(instance) == all_hold(["2025-06-06", "2025-06-07"])
     assert figures(instance, "curtailment_records", "2025-06-06")["dagster/partition_row_count"] == 80
     assert rows(small_days) == before
@@ -343,10 +343,10 @@ def test_days_with_wind_generation_are_told_with_the_sums_above_them(
     converge_layers(small_days, days)
 
     # when
-    told = report_right_partitions(instance, resource, read_state(resource, days))
+    reported = report_right_partitions(instance, resource, read_state(resource, days))
 
     # then
-    assert told == 7 * 2 + 2 + 2 + 2 + 3
+    assert reported == 7 * 2 + 2 + 2 + 2 + 3
     assert set(instance.get_materialized_partitions(WIND_GENERATION)) == {"2025-06-05", "2025-06-06"}
     held = partitions(instance)
     assert held["daily_summaries"] == {"2025-06-05", "2025-06-06", "2025-06-07"}

@@ -18,8 +18,8 @@ def lines_of(file: Path) -> Iterator[dict[str, Any]]:
     return (json.loads(line) for line in file.read_text(encoding="utf-8").splitlines())
 
 
-class Heard(Observer):
-    """Keeps the names of what it is told."""
+class CallNames(Observer):
+    """Keeps the names of the calls."""
 
     def __init__(self) -> None:
         self.names: list[str] = []
@@ -45,8 +45,8 @@ class Heard(Observer):
 
 def test_what_is_done_is_written_down_line_by_line_and_told_on(tmp_path: Path) -> None:
     # given
-    heard = Heard()
-    repair = ConvergedSpan(
+    calls = CallNames()
+    span = ConvergedSpan(
         days={},
         unfit={},
         changes={
@@ -58,16 +58,16 @@ def test_what_is_done_is_written_down_line_by_line_and_told_on(tmp_path: Path) -
 
     # when
     with open_log(tmp_path / "logs", "auto") as log:
-        observer = LogObserver(log, heard)
+        observer = LogObserver(log, calls)
         observer.planned(Plan([[JUNE_6, JUNE_7]], [JUNE_6], ["2025-06"], ["2025"], [date(2025, 6, 9)], 48))
         observer.generation_read(GenerationDay(JUNE_6, Changes(46), 46, 12.5, 2.5, 10.0, pending=(47, 48)))
-        observer.converged(SMALL_DAYS, repair)
+        observer.converged(SMALL_DAYS, span)
         observer.failed(JUNE_7, 'not "read"\nat all: é')
         observer.run_failed("ingest_days", "no answer")
 
     # then
     planned, generated, converged, failed, run_failed = lines_of(tmp_path / "logs" / "auto.jsonl")
-    assert heard.names == ["planned", "generation_read", "converged", "failed", "run_failed"]
+    assert calls.names == ["planned", "generation_read", "converged", "failed", "run_failed"]
     for line in (planned, generated, converged, failed, run_failed):
         datetime.fromisoformat(line.pop("time"))
     assert planned == {

@@ -1,4 +1,4 @@
-"""Partitions are London days, months and years from 2022 on, the running ones included."""
+"""Partitions are days, months and years in London time from 2022 on, the running ones included."""
 
 from datetime import UTC, date, datetime, timedelta
 

@@ -34,7 +34,7 @@ def home(postgres: PostgresServer, tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def backend(instance: dg.DagsterInstance) -> int:
-    """The server's process behind the connection that the event log uses."""
+    """The server process of the connection that the event log uses."""
     with instance.event_log_storage.index_connection() as connection:  # type: ignore[attr-defined]
         return int(connection.execute(text("SELECT pg_backend_pid()")).scalar_one())
 

@@ -1,4 +1,4 @@
-"""Reconciling through Dagster: the right runs in the right order, only what is not right, nothing lost on the way."""
+"""Reconciling through Dagster: the right runs in the right order, only for what is not right, and nothing lost."""
 
 import json
 import shutil
@@ -58,7 +58,7 @@ REFUSAL = {
     ],
 }
 ON_SQLITE = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
-"""The order of runs is made of a state, which does not know the engine."""
+"""The order of runs follows from a state, which does not depend on the engine."""
 NOWHERE = "http://127.0.0.1:9/api"
 """Nobody listens there: a request would fail the run."""
 
@@ -81,7 +81,7 @@ OF_DAYS, OF_SUMS = (
         "DELETE FROM yearly_summaries": ["2025"],
     },
 )
-"""What somebody does to the small days, and the days, months or years that must be converged for it."""
+"""Damage to the small days, and the days, months or years that must be converged after it."""
 
 
 def reconcile(
@@ -92,7 +92,7 @@ def reconcile(
 
 
 class Notes(Observer):
-    """Keeps what it is told of failures."""
+    """Keeps the failures."""
 
     def __init__(self) -> None:
         self.days: dict[date, str] = {}

@@ -9,12 +9,12 @@ PAUSES = (timedelta(), 10 * MINUTE, HOUR)
 
 
 def restarted(retry_state: RetryState) -> RetryState:
-    """What the next tick knows."""
+    """The state as the next tick loads it."""
     return RetryState.load(PAUSES, write_cursor(days=retry_state.dump()))
 
 
 def exhausted(at: datetime = NOON) -> RetryState:
-    """A day that was asked for as often as there are pauses, all at one moment."""
+    """The state after all attempts of a day were asked for, at one moment."""
     retry_state = RetryState(PAUSES)
     for _ in PAUSES:
         retry_state.ask(DAY, "gap", at)

@@ -16,7 +16,7 @@ from recon_assets_tests.support.ticks import WorkbenchAt
 TODAY = datetime(2026, 1, 15, 6, tzinfo=UTC)
 YESTERDAY = date(2026, 1, 14)
 only_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
-"""No query of its own: test_reconciliation.py and test_audit.py have the state on both."""
+"""No query of its own: test_reconciliation.py and reconcile/test_difference.py have the state on both engines."""
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""The schedules of Dagster: when they tick, and what a tick asks for. Schedules of faults are in test_schedules.py."""
+"""The schedules of Dagster: when they tick, and what a tick asks for."""
 
 from datetime import datetime, timedelta
 from itertools import takewhile
@@ -50,7 +50,7 @@ def tick(name: str, at: datetime) -> dg.RunRequest:
 
 
 def config(name: str, at: datetime) -> dict[str, Any]:
-    """The config of the one step of a tick's run, as the job fills it up and takes it."""
+    """The config of the one step of a tick's run, with the job's defaults."""
     request, job = tick(name, at), DEFS.resolve_job_def(SCHEDULES[name][0])
     taken = dg.validate_run_config(job, request.run_config)
     ((_, step),) = taken["ops"].items()

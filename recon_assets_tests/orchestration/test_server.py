@@ -1,4 +1,4 @@
-"""`recon ui` serves the Dagster UI: GraphQL answers, a run launched there is done, and it all ends when it is told."""
+"""`recon ui` serves the Dagster UI: GraphQL answers, launched runs are done, and everything ends on request."""
 
 import signal
 import socket
@@ -78,7 +78,7 @@ def recon(database_url: str, tmp_path: Path) -> Command:
 
 @pytest.fixture
 def ui(recon: Command) -> Iterator[Ui]:
-    """A UI that is served; whatever the test does, nothing of it is left."""
+    """A served UI; none of its processes outlives the test."""
     port = free_port()
     process = recon.start("ui", "--port", str(port))
     try:
@@ -130,13 +130,13 @@ def test_it_ends_with_all_its_children_when_it_is_told(ui: Ui, stop: signal.Sign
     children = family(ui.process.pid)
 
     # when
-    told = time.monotonic()
+    asked_to_end = time.monotonic()
     ui.process.send_signal(stop)
     said, complaint = ui.process.communicate(timeout=20)
 
     # then
     assert ui.process.returncode == 0, complaint
-    assert psutil.wait_procs(children, timeout=15 - (time.monotonic() - told))[1] == []
+    assert psutil.wait_procs(children, timeout=15 - (time.monotonic() - asked_to_end))[1] == []
     assert said.startswith(f"Dagster UI on {ui.address} ")
 
 

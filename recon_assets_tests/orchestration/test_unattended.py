@@ -1,4 +1,4 @@
-"""Nobody touches anything: sensors, automation and daemon as processes find what is broken, mend it, and tell of it."""
+"""Unattended work: sensors, automation and daemon, as processes, find what is broken, converge it and send alerts."""
 
 import time
 from collections.abc import Iterator
@@ -31,14 +31,14 @@ TICK_SECONDS = 5
 ON_POSTGRESQL_IN_CAMPAIGN = pytest.mark.parametrize(
     "night", ["sqlite", pytest.param("postgresql", marks=pytest.mark.campaign)], indirect=True
 )
-"""What waits for minutes is left to `make campaign` on the other engine, and some of it on both."""
+"""Tests that wait for minutes run on PostgreSQL only in `make campaign`, and some of them on both engines."""
 
 FIVE_MINUTES = 300
 
 
 @dataclass
 class Night:
-    """A served UI that nobody looks at, its database and recordings, and whoever is told."""
+    """A served Dagster that nobody attends, its database and recordings, and the receiver of its alerts."""
 
     engine: Engine
     recordings: Path
@@ -54,7 +54,7 @@ class Night:
         wait_until(lambda: state_of(self.engine, JUNE_DAYS).is_right, seconds, every=1)
 
     def wait_until_checked(self, since: int) -> None:
-        """Waits until every check was evaluated again by the sensor, which had asked for that so often before."""
+        """Waits until the audit sensor has asked for more than `since` audits and all runs have ended."""
         wait_until(lambda: len(self.served.runs(asked_by=AUDITS)) > since and self.is_quiet())
 
 
@@ -121,7 +121,7 @@ def delete_calculations(day: str) -> str:
 
 
 def others(engine: Engine) -> tuple[Any, ...]:
-    """What tells whether a calculation of another date, or a summary, was written."""
+    """Values that show whether a calculation of another date, or a summary, was written."""
     dates = ", ".join(f"'{day}'" for day in NINE_DATES)
     rows = f"FROM {CALCULATIONS} WHERE settlement_date NOT IN ({dates})"
     return (
@@ -139,7 +139,7 @@ def test_a_poisoned_date_is_given_up_told_of_once_and_holds_up_nothing(
 ) -> None:
     # given calculations of two dates are gone, and those of a settlement period of one cannot be written
     poisoned, other = "2025-06-17", "2025-06-03"
-    told, runs_before = len(night.receiver.messages), len(night.served.runs(asked_by=CALCULATION_GAPS))
+    sent, runs_before = len(night.receiver.messages), len(night.served.runs(asked_by=CALCULATION_GAPS))
     period = scalar(
         night.engine, f"SELECT min(settlement_period) FROM {CALCULATIONS} WHERE settlement_date = '{poisoned}'"
     )
@@ -148,7 +148,7 @@ def test_a_poisoned_date_is_given_up_told_of_once_and_holds_up_nothing(
     execute(night.engine, f"{gone} = '{other}'", f"{gone} = '{poisoned}' AND settlement_period = {period}")
 
     # when nobody does anything
-    wait_until(lambda: len(night.receiver.messages) > told)
+    wait_until(lambda: len(night.receiver.messages) > sent)
 
     # then it was tried as often as the sensor tries, told of once, and the other date is right
     runs = [run for run in night.served.runs(asked_by=CALCULATION_GAPS) if span_of(run)[0] == poisoned]
@@ -158,21 +158,21 @@ def test_a_poisoned_date_is_given_up_told_of_once_and_holds_up_nothing(
     assert {run["status"] for run in runs} == {"FAILURE"}
     faulty = state_of(night.engine, JUNE_DAYS).calculations
     assert {str(day) for (day, _), tally in faulty.items() if tally.faults} == {poisoned}
-    (message,) = night.receiver.messages[told:]
+    (message,) = night.receiver.messages[sent:]
     assert message["title"] == f"recon: {CALCULATIONS} {poisoned}: given up"
     assert message["message"].endswith(f"To mend it: recon critical {poisoned}")
     # and nothing more is tried, nor told, however often the sensors look
     ticks = len(night.served.ticks(INCIDENTS))
     wait_until(lambda: len(night.served.ticks(INCIDENTS)) > ticks + 1)
     assert len(night.served.runs(asked_by=CALCULATION_GAPS)) == runs_before + len(runs) + 1
-    assert len(night.receiver.messages) == told + 1
+    assert len(night.receiver.messages) == sent + 1
 
     # when it is healed
     drop_trigger(night.engine)
 
     # then it is filled, its sums are refreshed, and the end is told of
     night.wait_until_right()
-    wait_until(lambda: len(night.receiver.messages) == told + 2 and night.is_quiet())
+    wait_until(lambda: len(night.receiver.messages) == sent + 2 and night.is_quiet())
     assert night.receiver.titles[-1] == f"recon: over: {CALCULATIONS} {poisoned}: given up"
 
 
@@ -185,7 +185,7 @@ def poison(engine: Engine, where: str) -> None:
 
 
 def tries_of(engine: Engine) -> int | str:
-    """How often somebody tried to write what is forbidden."""
+    """How often a run tried to write what is forbidden."""
     if engine.dialect.name == "postgresql":
         return int(scalar(engine, "SELECT last_value FROM tries"))
     return "uncounted"

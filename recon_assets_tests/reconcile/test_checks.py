@@ -207,7 +207,7 @@ def test_the_worst_dates_come_first_and_are_not_too_many(small_days: Engine) -> 
             for n, day in enumerate(later)
         ),
     )
-    triples = "SELECT DISTINCT settlement_date, settlement_period, farm_id FROM curtailment_records"
+    keys = "SELECT DISTINCT settlement_date, settlement_period, farm_id FROM curtailment_records"
 
     # when
     result = results(small_days, Days(JUNE_6, later[-1]), datetime(2026, 1, 1, tzinfo=UTC))[
@@ -220,5 +220,5 @@ def test_the_worst_dates_come_first_and_are_not_too_many(small_days: Engine) -> 
     assert min(missing) < max(missing)
     assert len(missing) == WORST_DAYS_SHOWN
     assert result.counts["missing"] == scalar(
-        small_days, f"SELECT COUNT(*) FROM ({triples} WHERE settlement_date > '2025-06-07') AS of_later_days"
+        small_days, f"SELECT COUNT(*) FROM ({keys} WHERE settlement_date > '2025-06-07') AS of_later_days"
     )

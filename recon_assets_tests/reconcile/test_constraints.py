@@ -31,7 +31,7 @@ def drop(engine: Engine, table: str = TABLE) -> str:
 
 @pytest.fixture
 def seen(engine: Engine) -> Callable[[], str]:
-    """Looks at the guards of the database."""
+    """A function that reads the fingerprint of the constraints and triggers."""
 
     def look() -> str:
         with transactions.reading(engine) as connection:
@@ -41,7 +41,7 @@ def seen(engine: Engine) -> Callable[[], str]:
 
 
 @pytest.mark.parametrize("table", [TABLE, "curtailment_records"])
-def test_a_trigger_that_comes_changes_or_goes_is_told(engine: Engine, seen: Callable[[], str], table: str) -> None:
+def test_a_trigger_that_comes_changes_or_goes_is_noticed(engine: Engine, seen: Callable[[], str], table: str) -> None:
     before = seen()
     assert seen() == before
 
@@ -55,7 +55,7 @@ def test_a_trigger_that_comes_changes_or_goes_is_told(engine: Engine, seen: Call
     assert seen() == before
 
 
-def test_rows_and_the_guards_of_other_tables_are_none(small_days: Engine, seen: Callable[[], str]) -> None:
+def test_rows_and_the_constraints_of_other_tables_do_not_count(small_days: Engine, seen: Callable[[], str]) -> None:
     before = seen()
 
     execute(small_days, f"DELETE FROM {TABLE}", *trigger(small_days, "wind_bids"))

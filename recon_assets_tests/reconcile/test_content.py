@@ -20,7 +20,7 @@ def gathered(engine: Engine, days: Days = SMALL_DAYS) -> dict[ContentKey, Conten
 
 
 def changed(engine: Engine, statement: str) -> set[ContentKey]:
-    """The partitions whose fingerprint is another one after a statement."""
+    """The partitions whose fingerprint differs after a statement."""
     before = gathered(engine)
     execute(engine, statement)
     after = gathered(engine)

@@ -1,6 +1,6 @@
-"""Damage of every kind to two busy days, done and counted by plain SQL: state, checks and repair are held to it.
+"""Damage of every kind to two busy days, counted by plain SQL: state and checks find it, `reconcile` removes it.
 
-test_converge.py damages the whole of June, without Dagster.
+test_apply.py damages the whole of June, without Dagster.
 """
 
 from dataclasses import replace
@@ -22,7 +22,7 @@ from recon_assets_tests.support.steps import BUSY_DAYS, JUNE, contents, execute,
 BUSY = ("--from", str(BUSY_DAYS.first), "--to", str(BUSY_DAYS.last))
 MODELS = ("S19J_PRO", "S9", "M20S")
 PRISTINE = ("curtailment_records", "historical_bitcoin_calculations")
-SAME_TRIPLE = " AND ".join(f"a.{c} = b.{c}" for c in ("settlement_date", "settlement_period", "farm_id"))
+SAME_KEY = " AND ".join(f"a.{c} = b.{c}" for c in ("settlement_date", "settlement_period", "farm_id"))
 ENERGY = (
     "CREATE TABLE {name} AS SELECT settlement_date, settlement_period, farm_id, SUM(ABS(volume)) AS mwh FROM {records} "
     "GROUP BY settlement_date, settlement_period, farm_id"
@@ -31,14 +31,14 @@ EXPECTED = (
     # What a row must be by the pristine days: its bitcoin for each MWh, times the MWh that there are now.
     "CREATE TABLE expected AS SELECT b.settlement_date, b.settlement_period, b.farm_id, b.miner_model, b.difficulty, "
     "b.bitcoin_mined / was.mwh * a.mwh AS bitcoin FROM energy_now a "
-    f"JOIN pristine_historical_bitcoin_calculations b ON {SAME_TRIPLE} "
-    f"JOIN energy_before was ON {SAME_TRIPLE.replace('a.', 'was.')}"
+    f"JOIN pristine_historical_bitcoin_calculations b ON {SAME_KEY} "
+    f"JOIN energy_before was ON {SAME_KEY.replace('a.', 'was.')}"
 )
-SAME_CALCULATION = f"{SAME_TRIPLE} AND a.miner_model = b.miner_model"
+SAME_CALCULATION = f"{SAME_KEY} AND a.miner_model = b.miner_model"
 
 
 def damage(engine: Engine, *, duplicates: bool) -> None:
-    """Spoils the days; every kind on rows of its own, records on triples whose calculations are left alone."""
+    """Damages the days: each kind on separate rows, and records only where the calculations are left alone."""
     copies = [f"CREATE TABLE pristine_{table} AS SELECT * FROM {table}" for table in PRISTINE]
     chosen = (
         "CREATE TABLE chosen AS SELECT id, ROW_NUMBER() OVER (ORDER BY (id * 7919) % 104729, id) AS rank "
@@ -47,7 +47,7 @@ def damage(engine: Engine, *, duplicates: bool) -> None:
     untouched = (
         "CREATE TABLE chosen_records AS SELECT id, ROW_NUMBER() OVER (ORDER BY (id * 7919) % 104729, id) AS rank "
         "FROM curtailment_records a WHERE volume < -1 AND NOT EXISTS (SELECT 1 FROM historical_bitcoin_calculations b "
-        f"JOIN chosen ON chosen.id = b.id AND chosen.rank <= 1100 WHERE {SAME_TRIPLE})"
+        f"JOIN chosen ON chosen.id = b.id AND chosen.rank <= 1100 WHERE {SAME_KEY})"
     )
 
     def some(table: str, low: int, high: int) -> str:
@@ -86,17 +86,17 @@ def damage(engine: Engine, *, duplicates: bool) -> None:
 
 def found_by_sql(engine: Engine) -> dict[str, Any]:
     """The damage, counted by comparing with the pristine days."""
-    triple = "(settlement_date, settlement_period, farm_id"
+    key = "(settlement_date, settlement_period, farm_id"
     execute(
         engine,
         ENERGY.format(name="energy_before", records="pristine_curtailment_records"),
         ENERGY.format(name="energy_now", records="curtailment_records"),
-        f"CREATE INDEX energy_before_key ON energy_before {triple})",
-        f"CREATE INDEX energy_now_key ON energy_now {triple})",
-        f"CREATE INDEX pristine_key ON pristine_historical_bitcoin_calculations {triple}, miner_model)",
-        f"CREATE INDEX stored_key ON historical_bitcoin_calculations {triple}, miner_model)",
+        f"CREATE INDEX energy_before_key ON energy_before {key})",
+        f"CREATE INDEX energy_now_key ON energy_now {key})",
+        f"CREATE INDEX pristine_key ON pristine_historical_bitcoin_calculations {key}, miner_model)",
+        f"CREATE INDEX stored_key ON historical_bitcoin_calculations {key}, miner_model)",
         EXPECTED,
-        f"CREATE INDEX expected_key ON expected {triple}, miner_model)",
+        f"CREATE INDEX expected_key ON expected {key}, miner_model)",
         "CREATE INDEX pristine_records ON pristine_curtailment_records"
         " (settlement_date, settlement_period, sequence_number)",
     )
@@ -123,7 +123,7 @@ def found_by_sql(engine: Engine) -> dict[str, Any]:
             ),
             "orphaned": count(
                 f"{stored} WHERE a.miner_model = '{model}' AND {first} AND NOT EXISTS "
-                f"(SELECT 1 FROM energy_now b WHERE {SAME_TRIPLE})"
+                f"(SELECT 1 FROM energy_now b WHERE {SAME_KEY})"
             ),
             "duplicated": count(f"{stored} WHERE a.miner_model = '{model}' AND NOT {first}"),
             "wrong": count(
@@ -151,7 +151,7 @@ def found_by_sql(engine: Engine) -> dict[str, Any]:
     return {"models": models, "records": records}
 
 
-# test_converge.py mends both kinds of damage on both engines.
+# test_apply.py converges both kinds of damage on both engines.
 @pytest.mark.parametrize(
     ("database_url", "duplicates"),
     [pytest.param("postgresql", False, id="postgresql-keyed"), pytest.param("sqlite", True, id="sqlite-without_key")],

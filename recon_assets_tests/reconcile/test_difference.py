@@ -69,8 +69,8 @@ NO_FAULT = {"S19J_PRO": (0, 0, 0, 0), "S9": (0, 0, 0, 0), "M20S": (0, 0, 0, 0)}
 def test_days_that_were_ingested_and_converged_are_right(small_days: Engine) -> None:
     state = state_of(small_days, SMALL_DAYS)
 
-    triples = "SELECT count(*) FROM (SELECT DISTINCT settlement_date, settlement_period, farm_id FROM"
-    expected = scalar(small_days, f"{triples} curtailment_records) AS triples")
+    keys = "SELECT count(*) FROM (SELECT DISTINCT settlement_date, settlement_period, farm_id FROM"
+    expected = scalar(small_days, f"{keys} curtailment_records) AS keys")
     assert state.is_right
     assert state.total == Tally(expected=3 * expected, actual=3 * expected)
     assert state.of_model("S9") == Tally(expected=expected, actual=expected)
@@ -260,7 +260,7 @@ def test_sums_of_generation_are_compared_where_half_hours_are_stored(
     # then
     tables = ("daily", "monthly", "yearly")
     assert {f"{name} {key}" for name in tables for key in state.stale_summaries[f"{name}_summaries"]} == set(found)
-    # and the repair, which sums by itself, agrees with the census
+    # and the repair, which sums by itself, agrees with the state
     converge_layers(small_days, Days(date(2025, 6, 5), JUNE_7))
     assert state_of(small_days, Days(date(2025, 6, 5), JUNE_7)).summary_faults == 0
 

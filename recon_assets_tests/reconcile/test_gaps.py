@@ -9,7 +9,7 @@ from recon_assets.reconcile.gaps import Gap, GapRange, calculation_gaps, ranges
 from recon_assets_tests.support.steps import JUNE_6, JUNE_7, SMALL_DAYS, execute, state_of
 
 ONE_ENGINE = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
-"""No query of its own: test_audit.py has the state on both."""
+"""No query of its own: test_difference.py has the state on both engines."""
 ALL = frozenset(MODELS)
 S9 = frozenset({"S9"})
 CALCULATIONS = "historical_bitcoin_calculations"
@@ -88,7 +88,7 @@ def gap(records: bool = False, models: frozenset[str] = ALL) -> Gap:
     return Gap(records, models, "")
 
 
-def spelled(found: list[GapRange]) -> list[str]:
+def as_text(found: list[GapRange]) -> list[str]:
     return [f"{span.days} {'records ' if span.records else ''}{','.join(sorted(span.models))}" for span in found]
 
 
@@ -97,7 +97,7 @@ def test_days_in_a_row_that_lack_the_same_are_one_range_within_a_month_the_newes
 
     found = ranges({day: gap(models=S9) for day in days}, days)
 
-    assert spelled(found) == ["2025-06-04 S9", "2025-06-01..2025-06-02 S9", "2025-05-30..2025-05-31 S9"]
+    assert as_text(found) == ["2025-06-04 S9", "2025-06-01..2025-06-02 S9", "2025-05-30..2025-05-31 S9"]
 
 
 def test_days_that_lack_different_things_are_different_ranges() -> None:
@@ -110,7 +110,7 @@ def test_days_that_lack_different_things_are_different_ranges() -> None:
     }
     every = ",".join(sorted(MODELS))
 
-    assert spelled(ranges(gaps, gaps)) == [
+    assert as_text(ranges(gaps, gaps)) == [
         "2025-06-04..2025-06-05 S9",
         f"2025-06-03 {every}",
         f"2025-06-02 records {every}",

@@ -36,7 +36,7 @@ RULE = CurtailmentRule.SO_FLAGGED
 def record(
     engine: Engine, day: date, period: int, volume: float, *, price: float | None = -40.0, farm: str = "T_SGRWO-1"
 ) -> None:
-    """A curtailment record as the old system left it: no proof speaks for it."""
+    """A curtailment record as the old system left it, without proof of fetch."""
     with transactions.writing(engine) as connection:
         row = {"settlement_date": day, "settlement_period": period, "farm_id": farm, "volume": volume}
         connection.execute(curtailment_records.insert(), row | {"original_price": price, "payment": 17.0})
@@ -372,8 +372,8 @@ def test_a_text_is_wrong_when_it_is_another(engine: Engine) -> None:
 
 def owned(engine: Engine, rule: Differs, kind: TypeEngine[Any], stored: object, expected: object) -> bool:
     with transactions.reading(engine) as connection:
-        verdict = select(rule(cast(literal(stored), kind), cast(literal(expected), kind)))
-        return bool(connection.execute(verdict).scalar_one())
+        query = select(rule(cast(literal(stored), kind), cast(literal(expected), kind)))
+        return bool(connection.execute(query).scalar_one())
 
 
 def test_a_fresh_schema_forbids_two_rows_of_a_key(engine: Engine) -> None:

@@ -1,4 +1,7 @@
-"""The parts of the census that sensors read by themselves. test_audit.py has the whole of it."""
+"""The parts of the reconciled state that sensors read by themselves.
+
+test_difference.py has the whole of it.
+"""
 
 from datetime import UTC, date, datetime
 

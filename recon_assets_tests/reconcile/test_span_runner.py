@@ -62,7 +62,7 @@ def run(engine: Engine, *spans: Days, **more: Any) -> list[SpanResult]:
 
 
 def empty_layers(engine: Engine) -> None:
-    """Loses everything that is made from wind bids for days."""
+    """Deletes everything that is made from the wind bids of some days."""
     execute(engine, *(f"DELETE FROM {table}" for table in DERIVED))
 
 
@@ -108,7 +108,7 @@ def calculations(engine: Engine) -> Counter[tuple[Any, ...]]:
 
 
 def changes_of(finished: Sequence[SpanResult]) -> Changes:
-    """What was done to calculations."""
+    """The changes that were made to calculations."""
     return sum((end.converged.changes_of(TABLE) for end in finished if end.converged), Changes())
 
 
@@ -307,7 +307,7 @@ def test_difficult_days_that_begin_with_few_periods_end_the_same(small_days: Eng
 
 @only_postgres
 def test_faults_beside_work_that_goes_on_do_not_disturb_it(small_days: Engine) -> None:
-    """Three at once, which all note their time-outs of the same month in the work_log."""
+    """Three at once, which all note time-outs of the same month in the work log."""
     before = contents(small_days, *TABLES)
     empty_layers(small_days)
     bad = {(JUNE_6, 5), (JUNE_6, BAD_PERIOD), (JUNE_7, 36)}
@@ -421,7 +421,7 @@ def test_work_on_a_layer_alone_touches_no_other(small_days: Engine) -> None:
 
 
 @pytest.mark.parametrize("layers", [MONTHLY_LAYERS, YEARLY_LAYERS], ids=["months", "years"])
-def test_summaries_of_months_and_years_are_made_right_and_the_journal_of_the_days_stays(
+def test_summaries_of_months_and_years_are_made_right_and_the_work_log_of_the_days_stays(
     small_days: Engine, layers: Sequence[Any]
 ) -> None:
     before = contents(small_days, *TABLES)

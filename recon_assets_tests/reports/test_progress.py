@@ -22,7 +22,7 @@ COUNTS = ("expected", "right", "missing", "wrong", "orphaned", "duplicated")
 
 
 def working(month: str, status: str = "in_progress", *, seen: float = 1) -> MonthProgress:
-    """A row of the work_log, half done."""
+    """A row of the work log, half done."""
     started, updated = NOW - timedelta(seconds=100), NOW - timedelta(seconds=seen)
     reason = f"{month}-02: no answer"
     return MonthProgress(month, status, "converging", 50, 200, 100, 0, 0, reason, "recon auto", started, updated)

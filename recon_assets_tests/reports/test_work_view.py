@@ -29,7 +29,7 @@ def month(
     worker: str | None = WORKER,
     error: str | None = None,
 ) -> MonthProgress:
-    """A row of the work_log; `started` and `seen` are seconds before NOW."""
+    """A row of the work log; `started` and `seen` are seconds before NOW."""
 
     def ago(seconds: float | None) -> datetime | None:
         return None if seconds is None else NOW - timedelta(seconds=seconds)
@@ -197,7 +197,7 @@ def test_a_frame_has_as_many_months_as_there_is_room_for() -> None:
     assert len(frame(facts)) > 20
 
 
-def test_an_empty_journal_says_so(engine: Engine) -> None:
+def test_an_empty_work_log_says_so(engine: Engine) -> None:
     assert "Nothing has been worked on yet" in drawn(engine, once=True, is_terminal=True)
 
 
@@ -231,7 +231,7 @@ def test_a_single_frame_is_drawn_when_asked_for_or_without_a_terminal(
     assert "\x1b" not in said
 
 
-def test_every_frame_is_of_the_journal_as_it_is_until_ctrl_c(engine: Engine) -> None:
+def test_every_frame_is_of_the_work_log_as_it_is_until_ctrl_c(engine: Engine) -> None:
     # given somebody who works on a month between two frames
     work_log = WorkLog(engine, WORKER, lambda: NOW - timedelta(seconds=10))
     work_log.begin(Phase.CONVERGING, {"2025-06": 100})
@@ -253,6 +253,6 @@ def test_every_frame_is_of_the_journal_as_it_is_until_ctrl_c(engine: Engine) -> 
     assert said.index("50/100") < said.rindex(show_cursor) < said.index("interrupted")
 
 
-def test_a_schema_without_the_journal_is_an_error_with_a_remedy(database_url: str) -> None:
+def test_a_schema_without_the_work_log_is_an_error_with_a_remedy(database_url: str) -> None:
     with pytest.raises(SchemaError, match="run 'recon migrate'"):
         drawn(open_engine(database_url), once=True, is_terminal=False)

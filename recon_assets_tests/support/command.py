@@ -1,7 +1,4 @@
-"""The command `recon` as a process, in a folder and an environment of its own.
-
-Here: starting it, reading what it printed, opening the Dagster that it used. Not here: what it should have done.
-"""
+"""The command `recon` as a process, in a folder and an environment of its own."""
 
 import gc
 import json
@@ -26,7 +23,7 @@ from recon_assets.cli import main
 RECON = Path(sysconfig.get_path("scripts")) / "recon"
 PATIENCE_SECONDS = 120
 INHERITED = ("PATH", "HOME", "TMPDIR", "LANG", "SYSTEMROOT")
-"""What a process needs of its surroundings; a setting of whoever runs the tests must not reach the command."""
+"""Variables that a process needs; other settings of the environment of the tests must not reach the command."""
 ALLOCATIONS_BETWEEN_COLLECTIONS = 100_000
 IMPORTED_FIRST = (
     "recon_assets_tests.support.command",
@@ -39,7 +36,7 @@ IMPORTED_FIRST = (
     "recon_assets.orchestration.log_observer",
     "recon_assets.reports.work_view",
 )
-"""What the commands import when they are told what to do."""
+"""Modules that the commands import when they start."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +49,7 @@ class Ended:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What `--format json` printed."""
+        """The JSON that `--format json` printed."""
         facts: dict[str, Any] = json.loads(self.stdout)
         return facts
 
@@ -109,7 +106,7 @@ class Command:
         )
 
     def dagster(self) -> dg.DagsterInstance:
-        """The Dagster instance that the command has used, in the folder where it keeps one when it is not told."""
+        """The Dagster instance that the command has used, in its default folder."""
         home = self.environment.get("DAGSTER_HOME", str(self.folder / ".recon" / "dagster"))
         # A command that is still making the databases holds this lock; who opened them meanwhile would break them.
         with portalocker.Lock(Path(home) / "opening.lock", timeout=PATIENCE_SECONDS):

@@ -1,7 +1,4 @@
-"""What the database and Dagster hold, in forms that tests compare: before and after, asked and answered.
-
-Here: looking. Not here: doing (steps.py, command.py).
-"""
+"""Reads what the database and Dagster hold, in forms that tests can compare."""
 
 import re
 from collections import Counter
@@ -22,7 +19,7 @@ from recon_assets.orchestration.specs import LAYER_ASSETS, WIND_BIDS, WIND_GENER
 
 PARTITIONED = [WIND_BIDS, *(asset.key for asset in LAYER_ASSETS)]
 WITH_GENERATION = [WIND_GENERATION, *PARTITIONED]
-"""What a reconciliation fills. The wind generation is read apart, and of most recordings there is none."""
+"""The tables that a reconciliation fills. Wind generation is read separately, and most recordings have none."""
 DATA_VERSION = "dagster/data_version"
 
 
@@ -41,7 +38,7 @@ def partitions(instance: dg.DagsterInstance) -> dict[str, set[str]]:
 
 
 def all_hold(days: Iterable[str]) -> dict[str, set[str]]:
-    """What `partitions` gives when everything of these days, their months and years is there."""
+    """The result of `partitions` if everything of these days, their months and years is there."""
     days = set(days)
     lengths = {asset.key: asset.layer.grain.length for asset in LAYER_ASSETS}
     return {key.to_user_string(): {day[: lengths.get(key, 10)] for day in days} for key in PARTITIONED}
@@ -73,7 +70,7 @@ def data_versions(instance: dg.DagsterInstance) -> dict[tuple[str, str | None], 
 
 
 def out_of_date(instance: dg.DagsterInstance) -> set[tuple[str, str | None]]:
-    """Every materialized (asset, partition) that Dagster's UI marks as not being in step with what it is made from."""
+    """Every materialized (asset, partition) that Dagster's UI marks as stale."""
     resolver = CachingStaleStatusResolver(instance, defs.resolve_asset_graph(), LoadingContextForTest(instance))
     return {
         (key.to_user_string(), partition)

@@ -1,7 +1,4 @@
-"""Wind generation to read: bodies made from Elexon's OpenAPI schema, because no recording has one.
-
-Here: publishing. Not here: what is stored of it.
-"""
+"""Bodies of wind generation, made from Elexon's OpenAPI schema because no recording has one."""
 
 from collections.abc import Iterable
 from datetime import date, datetime, timedelta
@@ -24,7 +21,7 @@ DAY_MWH = {"onshore": 24 * ONSHORE_MW, "offshore": 24 * OFFSHORE_MW, "total": 24
 
 
 def row(day: date, period: int, kind: str, mw: Any, published: datetime | None = None, **other: Any) -> dict[str, Any]:
-    """A row of the wind-and-solar endpoint, published an hour after the period's start where nothing else is said."""
+    """A row of the wind-and-solar endpoint, by default published an hour after the start of its period."""
     start = period_starts_at(day, period)
     return {
         "publishTime": f"{published or start + timedelta(hours=1):%Y-%m-%dT%H:%M:%SZ}",
@@ -39,7 +36,7 @@ def row(day: date, period: int, kind: str, mw: Any, published: datetime | None =
 
 
 def body_of(day: date, *, later: timedelta = timedelta(), mw: float = 0.0) -> dict[str, Any]:
-    """A whole day, the sun included; published `later` than usual, and with so many MW more of each kind."""
+    """The rows of a whole day, solar included; published `later` than usual, and with so many MW more of each kind."""
     kinds = {"Wind Onshore": ONSHORE_MW + mw, "Wind Offshore": OFFSHORE_MW + mw, "Solar": 7.0}
     return envelope(
         row(day, period, kind, quantity, period_starts_at(day, period) + timedelta(hours=1) + later)
@@ -72,7 +69,7 @@ def store(engine: Engine, day: date, *half_hours: tuple[float, float], first: in
 
 
 def publish(recordings: Path, day: date, body: dict[str, Any] | None) -> None:
-    """Has a recording, and whoever serves it, answer with the body; with None there is none."""
+    """Puts the body into a recording, and so into the answers of its server; None removes it."""
 
     def change(content: dict[str, Any]) -> None:
         content.pop("wind_and_solar", None)

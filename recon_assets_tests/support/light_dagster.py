@@ -1,4 +1,4 @@
-"""A DAGSTER_HOME for commands in tests that are not about how Dagster keeps what it is told.
+"""A light DAGSTER_HOME for commands in tests that are not about Dagster's own storage.
 
 It is that of the product with three differences, which halve the time that a command of six runs takes: its databases
 exist already, what a step prints is not captured (two processes for each run), and all events go into one database on

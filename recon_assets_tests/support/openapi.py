@@ -1,4 +1,4 @@
-"""Elexon's own OpenAPI file: which operation a path calls, and whether an answer keeps to it.
+"""Elexon's own OpenAPI file: which operation a path calls, and whether an answer conforms to it.
 
 The file is OpenAPI 3.0, where `nullable` and `int32` have a meaning that plain JSON Schema does not know. It calls no
 field `required`, so that an answer may lack any; `lacking` tells what an answer that says everything would have.
@@ -119,7 +119,7 @@ def operation_of(path: str) -> Operation:
 def telling(rows: Iterable[Row]) -> Iterator[Row]:
     """The rows that show a validator something which no row before them did.
 
-    The schema judges every field of a row by itself: by type, by the size of an integer, by whether a text is a date. A
+    The schema checks every field of a row by itself: by type, by the size of an integer, by whether a text is a date. A
     row brings nothing new when each of its fields has been seen with a value that is the same in these. All of the
     170,000 recorded rows would take half a minute.
     """

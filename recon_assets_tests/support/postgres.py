@@ -1,8 +1,4 @@
-"""A private PostgreSQL server for one test session.
-
-Here: finding server programs, starting and stopping one throw-away cluster, and making databases in it. Not here:
-tables, fixtures, or anything that knows the product.
-"""
+"""A private PostgreSQL server for one test session: finds the programs, runs a cluster, makes databases in it."""
 
 import importlib.util
 import os
@@ -40,7 +36,7 @@ fsync = off
 synchronous_commit = off
 full_page_writes = off
 """
-"""A crash of the machine may lose a test's data, which nobody needs then."""
+"""Nothing is synced: after a crash of the machine nobody needs the data of a test."""
 FIRST_WITH_STRATEGIES = 150000
 # Blocks until told to stop, or until the test process is gone: its end of the pipe closes however it died.
 STOP = 'read -r _; "$0" stop -s -D "$1/data" -m immediate; status=$?; rm -rf "$1"; exit $status'

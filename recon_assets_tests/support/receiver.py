@@ -1,7 +1,4 @@
-"""A receiver of alerts: an HTTP server on this machine that takes what apprise sends to json://.
-
-Here: receiving. Not here: what should have been sent.
-"""
+"""A receiver of alerts: an HTTP server on this machine that takes what apprise sends to json://."""
 
 import json
 import threading
@@ -19,12 +16,12 @@ class Receiver(ThreadingHTTPServer):
 
     @property
     def url(self) -> str:
-        """For RECON_ALERT_URLS, with a password."""
+        """The URL for RECON_ALERT_URLS, with a password."""
         return f"json://ann:s3cret@127.0.0.1:{self.server_port}/t0ken/"
 
     @property
     def titles(self) -> list[str]:
-        """Of the messages, in the order in which they came."""
+        """The titles of the messages, in the order in which they came."""
         return [message["title"] for message in self.messages]
 
     def take(self) -> list[dict[str, Any]]:

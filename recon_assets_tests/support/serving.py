@@ -1,7 +1,4 @@
-"""The Dagster UI as people have it: webserver, daemon and code servers as processes, asked over GraphQL.
-
-Here: starting and asking. Not here: what should come of it.
-"""
+"""The Dagster UI as people have it: webserver, daemon and code servers as processes, asked over GraphQL."""
 
 import socket
 import subprocess
@@ -98,7 +95,7 @@ class Served:
         self._daemon = self._start(PROGRAMS["daemon"])
 
     def end(self) -> None:
-        """Leaves no process of it."""
+        """Ends all of its processes."""
         for process in (self._webserver, self._daemon):
             for child in family(process.pid):
                 child.kill()

@@ -1,4 +1,4 @@
-"""Steps that the tests of several modules take: ingest days, converge every layer, look at the state and the rows."""
+"""Steps that the tests of several modules share: ingesting days, converging every layer, reading state and rows."""
 
 import gzip
 import json
@@ -62,7 +62,7 @@ def change_recording(folder: Path, day: date, change: Callable[[dict[str, Any]],
 
 
 def restate(content: dict[str, Any]) -> None:
-    """Has a recording say of 2025-06-06, in bid stack and acceptance volumes alike, that one bid is another volume."""
+    """Changes the volume of one bid of 2025-06-06 in a recording, in bid stack and acceptance volumes alike."""
     bid = content["stack_bid"]["7"]["data"][0]
     bid["volume"] += CHANGED_BY
     for row in content["acceptance_volumes_bid"]["data"]:

@@ -1,7 +1,4 @@
-"""Ticks of sensors: evaluated as a code location does, with the cursor of the tick before.
-
-Here: evaluating, and runs as a sensor finds them. Not here: what a tick should have asked for.
-"""
+"""Evaluates ticks of sensors as a code location does, with the cursor of the tick before."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -43,7 +40,7 @@ EVERYTHING = Unattended(everything=True, tick_seconds=60)
 
 @dataclass
 class WorkbenchAt(ReconResource):
-    """A resource at a moment that the test chooses."""
+    """A resource whose clock the test sets."""
 
     moment: datetime = datetime(2026, 1, 15, tzinfo=UTC)
 
@@ -57,7 +54,7 @@ class WorkbenchAt(ReconResource):
 
 
 def at_noon(resource: ReconResource) -> WorkbenchAt:
-    """The same resource at noon of 2026-01-15, which tries nothing twice."""
+    """The same resource at noon of 2026-01-15, with a single attempt for each chunk."""
     settings = replace(resource.settings, limits=WorkLimits(attempts=1))
     return WorkbenchAt(settings, resource.engine, moment=NOW)
 
@@ -107,7 +104,7 @@ class Sensor:
         return ticked
 
     def asked(self) -> list[str]:
-        """The runs that a tick asks for, each as its job, its days and what of the job's assets it makes."""
+        """The runs that a tick asks for: for each its job, its days and the selected assets."""
         return [spell(request) for request in self.tick().run_requests or []]
 
     def said(self) -> str:
@@ -123,7 +120,7 @@ class Sensor:
 
     @property
     def given_up(self) -> dict[str, str]:
-        """By day, why it was given up."""
+        """Why each day was given up, by day."""
         return {day: was[3] for day, was in self.known.get("days", {}).items() if was[3] is not None}
 
     def make(self, request: dg.RunRequest) -> dg.ExecuteInProcessResult:
@@ -167,7 +164,7 @@ class Sensor:
 
 
 def spell(request: dg.RunRequest) -> str:
-    """A run request, for comparing."""
+    """A run request as text."""
     days = "..".join(dict.fromkeys(request.tags[tag] for tag in RANGE_TAGS if tag in request.tags))
     keys = ",".join(key.path[-1] for key in request.asset_selection or ())
     return " ".join(filter(None, [request.job_name, days, keys]))

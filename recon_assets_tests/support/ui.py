@@ -1,6 +1,6 @@
 """Runs as the Dagster UI launches them: any selection of assets, over one partition or a range, in one run.
 
-Here: launching in this process. Not here: what a run should have done. The UI itself is served in test_server.py.
+The runs execute in this process; test_server.py serves the UI itself.
 """
 
 import time

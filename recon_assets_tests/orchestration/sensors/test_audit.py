@@ -12,7 +12,7 @@ from recon_assets_tests.support.steps import SMALL_DAYS
 from recon_assets_tests.support.ticks import Sensor
 
 pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
-"""The sensor asks the database nothing."""
+"""The sensor does not query the database."""
 
 NOTHING_NEW = "Nothing was made since the last checks."
 NOT_YET = "Waits for a quiet minute."
@@ -24,7 +24,7 @@ def audits(resource: ReconResource, small_days: Engine, instance: dg.DagsterInst
 
 
 def make(sensor: Sensor, key: dg.AssetKey = WIND_BIDS, partition: str | None = "2025-06-06") -> None:
-    """Notes that an asset was materialized, of which nobody checked anything."""
+    """Notes the materialization of an asset whose checks were not evaluated."""
     sensor.instance.report_runless_asset_event(dg.AssetMaterialization(key, partition=partition))
 
 

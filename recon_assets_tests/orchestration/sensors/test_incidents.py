@@ -62,8 +62,8 @@ def incidents(resource: WorkbenchAt, instance: dg.DagsterInstance) -> Sensor:
     return Sensor("incident_sensor", resource, instance)
 
 
-def told(sensor: Sensor, receiver: Receiver) -> list[str]:
-    """The titles of what a tick tells."""
+def titles_of(sensor: Sensor, receiver: Receiver) -> list[str]:
+    """The titles of the messages that a tick sends."""
     sensor.said()
     return sorted(message["title"] for message in receiver.take())
 
@@ -115,7 +115,7 @@ def test_a_failed_run_is_told_of_once_with_its_reason_and_once_when_its_days_wer
     (message,) = receiver.take()
     assert message["title"].startswith("recon: over: historical_bitcoin_calculations/")
     assert message["message"] == "It lasted 2:00:00."
-    assert told(incidents, receiver) == []
+    assert titles_of(incidents, receiver) == []
 
 
 def test_what_failed_within_a_job_is_told_of_once_and_not_by_the_job_again(
@@ -125,7 +125,7 @@ def test_what_failed_within_a_job_is_told_of_once_and_not_by_the_job_again(
     config = {"ops": {"reconcile_days": {"config": {"first": "2025-06-06", "last": "2025-06-06"}}}}
     assert not incidents.make(dg.RunRequest(job_name="reconcile_range", run_config={**config, **QUIET})).success
 
-    failed = [title for title in told(incidents, receiver) if title.endswith(": a run failed")]
+    failed = [title for title in titles_of(incidents, receiver) if title.endswith(": a run failed")]
 
     assert failed == ["recon: historical_bitcoin_calculations/S19J_PRO 2025-06-06: a run failed"]
 
@@ -134,12 +134,12 @@ def test_a_run_without_days_is_over_when_one_of_its_kind_went_well(
     incidents: Sensor, receiver: Receiver, stand_in: StandInElexon
 ) -> None:
     incidents.fail(dg.RunRequest(job_name="refresh_difficulty"), "no answer")
-    assert told(incidents, receiver) == ["recon: refresh_difficulty: a run failed"]
+    assert titles_of(incidents, receiver) == ["recon: refresh_difficulty: a run failed"]
 
     assert run(incidents, "refresh_bm_units").success
-    assert told(incidents, receiver) == []
+    assert titles_of(incidents, receiver) == []
     assert run(incidents, "refresh_difficulty").success
-    assert told(incidents, receiver) == ["recon: over: refresh_difficulty: a run failed"]
+    assert titles_of(incidents, receiver) == ["recon: over: refresh_difficulty: a run failed"]
 
 
 @pytest.mark.parametrize(
@@ -155,14 +155,14 @@ def test_what_is_tried_again_by_itself_is_no_news(incidents: Sensor, receiver: R
     days = dict.fromkeys(RANGE_TAGS, "2025-06-06")
     incidents.fail(dg.RunRequest(job_name="converge_days", tags={**days, **tags}))
 
-    assert told(incidents, receiver) == []
+    assert titles_of(incidents, receiver) == []
 
 
 def test_a_run_that_the_queue_or_somebody_cancelled_is_none_that_failed(incidents: Sensor, receiver: Receiver) -> None:
     asked = incidents.begin(dg.RunRequest(job_name="converge_days"), dg.DagsterRunStatus.QUEUED)
     incidents.instance.report_run_canceled(asked)
 
-    assert told(incidents, receiver) == []
+    assert titles_of(incidents, receiver) == []
 
 
 def test_a_run_of_weeks_ago_is_no_news(incidents: Sensor, resource: WorkbenchAt, receiver: Receiver) -> None:
@@ -174,7 +174,7 @@ def test_a_run_of_weeks_ago_is_no_news(incidents: Sensor, resource: WorkbenchAt,
     resource.moment = datetime.now(UTC)
     resource.wait(days=15)
 
-    assert told(incidents, receiver) == []
+    assert titles_of(incidents, receiver) == []
 
 
 def test_when_nobody_can_be_reached_it_is_told_by_the_next_tick(incidents: Sensor, receiver: Receiver) -> None:
@@ -185,15 +185,15 @@ def test_when_nobody_can_be_reached_it_is_told_by_the_next_tick(incidents: Senso
 
     # then
     receiver.is_down = False
-    assert told(incidents, receiver) == ["recon: refresh_difficulty: a run failed"]
+    assert titles_of(incidents, receiver) == ["recon: refresh_difficulty: a run failed"]
 
     # and when it is over, too
     assert run(incidents, "refresh_difficulty").success
     receiver.is_down = True
     assert incidents.said() == "1 open, 0 begun, 0 over, 1 could not be told."
     receiver.is_down = False
-    assert told(incidents, receiver) == ["recon: over: refresh_difficulty: a run failed"]
-    assert told(incidents, receiver) == []
+    assert titles_of(incidents, receiver) == ["recon: over: refresh_difficulty: a run failed"]
+    assert titles_of(incidents, receiver) == []
 
 
 def test_no_password_is_told_or_logged(
@@ -246,15 +246,15 @@ def test_a_check_that_does_not_hold_is_told_of_but_not_what_a_gap_sensor_is_at_w
 
     # then its calculations are no news; sums of the month, of which the other day is one, are
     resource.moment = datetime.now(UTC) + SETTLING
-    kinds = {title.split(": ")[1].split()[0] for title in told(incidents, receiver)}
+    kinds = {title.split(": ")[1].split()[0] for title in titles_of(incidents, receiver)}
     assert "historical_bitcoin_calculations/S9" not in kinds
 
     # and when the gap sensor is switched off, nobody is at work on it, which is told when it has lasted
     gaps.keep(InstigatorStatus.STOPPED)
     resource.moment = datetime.now(UTC)
-    assert told(incidents, receiver) == []
+    assert titles_of(incidents, receiver) == []
     resource.moment += SETTLING
-    titles = told(incidents, receiver)
+    titles = titles_of(incidents, receiver)
     expected = "recon: historical_bitcoin_calculations/S9 2025-06-06: a check does not hold: every_expected_row_exists"
     assert expected in titles
 
@@ -263,7 +263,7 @@ def test_a_check_that_does_not_hold_is_told_of_but_not_what_a_gap_sensor_is_at_w
     assert run(incidents, "converge_months", "2025-06").success
     assert run(incidents, "converge_years", "2025").success
     assert run(incidents, "audit_history").success
-    assert f"recon: over: {expected.removeprefix('recon: ')}" in told(incidents, receiver)
+    assert f"recon: over: {expected.removeprefix('recon: ')}" in titles_of(incidents, receiver)
 
 
 def test_a_database_that_cannot_be_used_is_told_of_and_ends_no_other_incident(
@@ -273,7 +273,7 @@ def test_a_database_that_cannot_be_used_is_told_of_and_ends_no_other_incident(
     execute(resource.engine, S9_GONE)
     assert run(incidents, "audit_history").success
     resource.moment = datetime.now(UTC) + SETTLING
-    assert told(incidents, receiver)
+    assert titles_of(incidents, receiver)
 
     # when the database is gone
     resource.engine.dispose()
@@ -282,13 +282,13 @@ def test_a_database_that_cannot_be_used_is_told_of_and_ends_no_other_incident(
     database.mkdir()
 
     # then that is told, once
-    assert told(incidents, receiver) == ["recon: database: cannot be used"]
-    assert told(incidents, receiver) == []
+    assert titles_of(incidents, receiver) == ["recon: database: cannot be used"]
+    assert titles_of(incidents, receiver) == []
 
     # and when it is back, that it is over
     database.rmdir()
     away.rename(database)
-    assert told(incidents, receiver) == ["recon: over: database: cannot be used"]
+    assert titles_of(incidents, receiver) == ["recon: over: database: cannot be used"]
 
 
 def test_a_day_that_was_given_up_is_told_of_with_its_reason_until_it_is_right(
@@ -301,7 +301,7 @@ def test_a_day_that_was_given_up_is_told_of_with_its_reason_until_it_is_right(
         (request,) = gaps.tick().run_requests or []
         gaps.fail(request, "2025-06-06: poisoned")
         gaps.keep()
-        assert told(incidents, receiver) == []
+        assert titles_of(incidents, receiver) == []
     gaps.tick()
     gaps.keep()
 
@@ -317,7 +317,7 @@ def test_a_day_that_was_given_up_is_told_of_with_its_reason_until_it_is_right(
     gaps.make(request)
     gaps.tick()
     gaps.keep()
-    assert told(incidents, receiver) == ["recon: over: historical_bitcoin_calculations 2025-06-06: given up"]
+    assert titles_of(incidents, receiver) == ["recon: over: historical_bitcoin_calculations 2025-06-06: given up"]
 
 
 def test_sources_without_news_for_days_are_told_of(
@@ -329,13 +329,13 @@ def test_sources_without_news_for_days_are_told_of(
 
     # when: a weekend, and the day after
     resource.moment = datetime(2025, 6, 11, 12, tzinfo=UTC)
-    assert told(incidents, receiver) == []
+    assert titles_of(incidents, receiver) == []
     resource.wait(days=1)
 
     # then
     stale = ["recon: network_difficulty: no news from the source", "recon: wind_bids: no news from the source"]
-    assert told(incidents, receiver) == stale
-    assert told(incidents, receiver) == []
+    assert titles_of(incidents, receiver) == stale
+    assert titles_of(incidents, receiver) == []
     assert stand_in.requests == []
 
     # and when they were read
@@ -344,7 +344,7 @@ def test_sources_without_news_for_days_are_told_of(
         "UPDATE network_difficulty SET observed_at = '2025-06-12 00:00:00'",
         "UPDATE proof_of_fetch SET settlement_date = '2025-06-11' WHERE settlement_date = '2025-06-07'",
     )
-    assert len(told(incidents, receiver)) == 2
+    assert len(titles_of(incidents, receiver)) == 2
 
 
 def test_a_comparison_that_failed_is_over_when_the_day_was_compared(
@@ -355,13 +355,13 @@ def test_a_comparison_that_failed_is_over_when_the_day_was_compared(
     config = {"ops": {"verify_settlement_days": {"config": {"settlement_dates": ["2025-06-06"]}}}}
     request = dg.RunRequest(job_name="verify_days", run_config={**config, **QUIET})
     assert not incidents.make(request).success
-    assert told(incidents, receiver) == ["recon: wind_bids 2025-06-06: a run failed"]
+    assert titles_of(incidents, receiver) == ["recon: wind_bids 2025-06-06: a run failed"]
 
     # when it is back, and the day is as it is stored
     assert incidents.make(request).success
 
     # then
-    assert told(incidents, receiver) == ["recon: over: wind_bids 2025-06-06: a run failed"]
+    assert titles_of(incidents, receiver) == ["recon: over: wind_bids 2025-06-06: a run failed"]
 
 
 def test_a_day_that_differs_stays_broken_until_it_was_read_again(
@@ -379,7 +379,7 @@ def test_a_day_that_differs_stays_broken_until_it_was_read_again(
 
     assert run(incidents, "ingest_days", "2025-06-06").success
 
-    assert told(incidents, receiver) == ["recon: over: wind_bids 2025-06-06: a run failed"]
+    assert titles_of(incidents, receiver) == ["recon: over: wind_bids 2025-06-06: a run failed"]
 
 
 def test_a_run_that_was_launched_in_the_ui_is_told_of_by_its_assets(
@@ -398,7 +398,7 @@ def test_a_run_that_was_launched_in_the_ui_is_told_of_by_its_assets(
     assert not launch(resource, incidents.instance, [month], "2025-06").success
 
     def of_runs() -> list[str]:
-        return [title for title in told(incidents, receiver) if title.endswith(": a run failed")]
+        return [title for title in titles_of(incidents, receiver) if title.endswith(": a run failed")]
 
     broken = [
         "historical_bitcoin_calculations/S9 2025-06-06: a run failed",
@@ -423,15 +423,15 @@ def test_on_the_storage_of_a_new_home_it_is_the_same(resource: WorkbenchAt, rece
     with open_instance(tmp_path / "home") as instance:
         sensor = Sensor("incident_sensor", resource, instance)
         assert run(sensor, "ingest_days", "2025-06-06").success
-        assert told(sensor, receiver) == []
+        assert titles_of(sensor, receiver) == []
         asked = dg.RunRequest(job_name="ingest_days", tags=dict.fromkeys(RANGE_TAGS, "2025-06-06"))
         sensor.fail(asked.with_replaced_attrs(tags={**asked.tags, "dagster/max_retries": "0"}))
 
         # then
-        assert told(sensor, receiver) == ["recon: wind_bids 2025-06-06: a run failed"]
+        assert titles_of(sensor, receiver) == ["recon: wind_bids 2025-06-06: a run failed"]
         assert run(sensor, "ingest_days", "2025-06-06").success
-        assert told(sensor, receiver) == ["recon: over: wind_bids 2025-06-06: a run failed"]
+        assert titles_of(sensor, receiver) == ["recon: over: wind_bids 2025-06-06: a run failed"]
 
         # and a run whose process died is started again by Dagster
         sensor.fail(asked)
-        assert told(sensor, receiver) == []
+        assert titles_of(sensor, receiver) == []

@@ -44,7 +44,7 @@ def asked(sensor: Sensor) -> list[str]:
 
 
 def compare(sensor: Sensor, days: Sequence[str]) -> None:
-    """What a run that compares days at this moment leaves behind."""
+    """Logs the observations of a run that compares days at this moment."""
     for day in days:
         data = AssetObservationData(dg.AssetObservation(WIND_BIDS, partition=day))
         kind = dg.DagsterEventType.ASSET_OBSERVATION.value
