@@ -62,14 +62,14 @@ def instance(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
 
 
 @pytest.fixture
-def resource(resource: ReconResource, small_days: Engine) -> WorkbenchAt:
+def noon(resource: ReconResource, small_days: Engine) -> WorkbenchAt:
     """Two days that are right, at noon."""
     return at_noon(resource)
 
 
 @pytest.fixture
-def automation(resource: WorkbenchAt, instance: dg.DagsterInstance) -> Automation:
-    return Automation(resource, instance)
+def automation(noon: WorkbenchAt, instance: dg.DagsterInstance) -> Automation:
+    return Automation(noon, instance)
 
 
 def each(names: list[str], periods: tuple[str, ...] = PERIODS) -> dict[str, set[str]]:
@@ -184,10 +184,10 @@ def test_what_lacks_its_difficulty_is_not_waited_for(automation: Automation) -> 
     assert automation.asked() == each(BITCOIN)
 
 
-def test_of_several_years_one_has_its_turn(automation: Automation, resource: WorkbenchAt) -> None:
+def test_of_several_years_one_has_its_turn(automation: Automation, noon: WorkbenchAt) -> None:
     # given
     execute(automation.resource.engine, "UPDATE daily_summaries SET total_curtailed_energy = 1")
-    store(resource.engine, JUNE_6.replace(year=2023), (10, 20))
+    store(noon.engine, JUNE_6.replace(year=2023), (10, 20))
     everything = [
         {"daily_summaries": {"2025-06-06", "2025-06-07"}},
         each(ENERGY, ("2023-06-06", "2023-06", "2023")),
@@ -195,7 +195,7 @@ def test_of_several_years_one_has_its_turn(automation: Automation, resource: Wor
 
     # when
     first = automation.asked()
-    resource.wait(minutes=1)
+    noon.wait(minutes=1)
     second = automation.asked()
 
     # then: in two minutes each had one
@@ -224,17 +224,17 @@ def test_what_is_being_made_or_follows_from_it_waits(automation: Automation, key
 
 
 def test_a_summary_that_failed_is_asked_for_again_at_the_next_full_hour(
-    automation: Automation, resource: WorkbenchAt
+    automation: Automation, noon: WorkbenchAt
 ) -> None:
     # given a month that the database does not take
     execute(
-        resource.engine,
+        noon.engine,
         "UPDATE monthly_summaries SET total_curtailed_energy = 1",
         "CREATE TRIGGER poison BEFORE UPDATE ON monthly_summaries BEGIN SELECT RAISE(ABORT, 'poisoned'); END",
     )
     month = {"monthly_summaries": {"2025-06"}}
     assert automation.asked(datetime(2026, 1, 15, 12, 10, tzinfo=UTC)) == month
-    assert not launch(resource, automation.instance, [dg.AssetKey("monthly_summaries")], "2025-06").success
+    assert not launch(noon, automation.instance, [dg.AssetKey("monthly_summaries")], "2025-06").success
 
     # then
     hours = {
@@ -244,19 +244,19 @@ def test_a_summary_that_failed_is_asked_for_again_at_the_next_full_hour(
     assert hours == {"12:11": {}, "12:59": {}, "13:0": month, "13:1": {}, "13:59": {}, "14:0": month}
 
     # and other summaries do not wait for it
-    execute(resource.engine, "UPDATE yearly_summaries SET total_curtailed_energy = 1")
+    execute(noon.engine, "UPDATE yearly_summaries SET total_curtailed_energy = 1")
     assert automation.asked(datetime(2026, 1, 15, 14, 2, tzinfo=UTC)) == {"yearly_summaries": {"2025"}}
 
 
 def test_summaries_that_dagster_knows_and_that_are_right_are_not_made_again_when_their_rows_are(
-    automation: Automation, resource: WorkbenchAt
+    automation: Automation, noon: WorkbenchAt
 ) -> None:
     # given
-    report_right_partitions(automation.instance, resource, read_state(resource, SMALL_DAYS))
+    report_right_partitions(automation.instance, noon, read_state(noon, SMALL_DAYS))
     assert automation.asked() == {}
 
     # when the rows below are made again, unchanged
-    assert launch(resource, automation.instance, [dg.AssetKey("curtailment_records")], "2025-06-06").success
+    assert launch(noon, automation.instance, [dg.AssetKey("curtailment_records")], "2025-06-06").success
 
     # then
     assert automation.asked() == {}

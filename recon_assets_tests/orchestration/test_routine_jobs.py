@@ -30,11 +30,11 @@ POISON = (
 
 
 @pytest.fixture
-def resource(resource: ReconResource, small_days: Engine) -> WorkbenchAt:
+def noon(resource: ReconResource, small_days: Engine) -> WorkbenchAt:
     """Two days that are right, at noon of the day after."""
-    resource = at_noon(resource)
-    resource.moment = datetime(2025, 6, 8, 12, tzinfo=UTC)
-    return resource
+    noon = at_noon(resource)
+    noon.moment = datetime(2025, 6, 8, 12, tzinfo=UTC)
+    return noon
 
 
 def execute_job(
@@ -52,20 +52,20 @@ def execute_job(
 
 
 def test_the_daily_check_mends_the_newest_days_has_all_checked_and_writes_the_report(
-    resource: WorkbenchAt, instance: dg.DagsterInstance, stand_in: StandInElexon
+    noon: WorkbenchAt, instance: dg.DagsterInstance, stand_in: StandInElexon
 ) -> None:
     # given
-    execute(resource.engine, S9_GONE)
-    folder = resource.settings.report_folder
+    execute(noon.engine, S9_GONE)
+    folder = noon.settings.report_folder
     for n in range(1, 5):
         write_report(folder, date(2025, 6, n), {})
 
     # when
-    ended = execute_job(resource, instance, "daily_check", reports_kept=2)
+    ended = execute_job(noon, instance, "daily_check", reports_kept=2)
 
     # then
     assert ended.success
-    assert state_of(resource.engine, SMALL_DAYS).total.faults == 0
+    assert state_of(noon.engine, SMALL_DAYS).total.faults == 0
     assert stand_in.requests == []
     jobs = [record.dagster_run.job_name for record in runs(instance)]
     assert jobs[0] == "daily_check"
@@ -76,7 +76,7 @@ def test_the_daily_check_mends_the_newest_days_has_all_checked_and_writes_the_re
     assert [path.name for path in sorted(folder.iterdir())] == ["2025-06-04.json", "2025-06-08.json"]
     report = json.loads((folder / "2025-06-08.json").read_text())
     assert (report["done"]["runs"], report["failures"]) == (2, [])
-    logged = (resource.settings.log_folder / "daily-check.jsonl").read_text().splitlines()
+    logged = (noon.settings.log_folder / "daily-check.jsonl").read_text().splitlines()
     assert json.loads(logged[-1])["event"] == "finished"
 
 
@@ -84,63 +84,59 @@ def test_the_daily_check_mends_the_newest_days_has_all_checked_and_writes_the_re
     ("job", "config"), [("daily_check", {"days": 1}), ("reconcile_range", {"first": "2025-06-07"})]
 )
 def test_right_days_are_read_again_when_that_is_asked_for(
-    resource: WorkbenchAt, instance: dg.DagsterInstance, stand_in: StandInElexon, job: str, config: dict[str, Any]
+    noon: WorkbenchAt, instance: dg.DagsterInstance, stand_in: StandInElexon, job: str, config: dict[str, Any]
 ) -> None:
-    assert execute_job(resource, instance, job, force=True, **config).success
+    assert execute_job(noon, instance, job, force=True, **config).success
 
     assert stacks_asked(stand_in.requests) == {"2025-06-07": 48}
 
 
-def test_a_range_is_reconciled_and_no_other_day(resource: WorkbenchAt, instance: dg.DagsterInstance) -> None:
+def test_a_range_is_reconciled_and_no_other_day(noon: WorkbenchAt, instance: dg.DagsterInstance) -> None:
     # given
-    execute(resource.engine, "DELETE FROM historical_bitcoin_calculations")
+    execute(noon.engine, "DELETE FROM historical_bitcoin_calculations")
 
     # when
-    ended = execute_job(resource, instance, "reconcile_range", first="2025-06-06", last="2025-06-06")
+    ended = execute_job(noon, instance, "reconcile_range", first="2025-06-06", last="2025-06-06")
 
     # then
     assert ended.success
-    faults = {
-        str(day): tally.faults > 0 for (day, _), tally in state_of(resource.engine, SMALL_DAYS).calculations.items()
-    }
+    faults = {str(day): tally.faults > 0 for (day, _), tally in state_of(noon.engine, SMALL_DAYS).calculations.items()}
     assert faults == {"2025-06-06": False, "2025-06-07": True}
-    assert not resource.settings.report_folder.exists()
+    assert not noon.settings.report_folder.exists()
     commands = {record.dagster_run.tags.get("recon/command") for record in runs(instance)[1:]}
     assert commands == {f"reconcile_range {ended.run_id[:8]}"}
 
 
 def test_without_a_range_it_is_everything_and_at_most_as_many_days_as_allowed_the_newest_first(
-    resource: WorkbenchAt, instance: dg.DagsterInstance, stand_in: StandInElexon
+    noon: WorkbenchAt, instance: dg.DagsterInstance, stand_in: StandInElexon
 ) -> None:
     # given calculations that are missing, and a period that was never read
     execute(
-        resource.engine,
+        noon.engine,
         "DELETE FROM historical_bitcoin_calculations",
         "DELETE FROM proof_of_fetch WHERE settlement_date = '2025-06-07' AND settlement_period = 1",
     )
 
     # when
-    assert execute_job(resource, instance, "reconcile_range", limit=1, ingest=False).success
+    assert execute_job(noon, instance, "reconcile_range", limit=1, ingest=False).success
 
     # then
-    faults = {
-        str(day): tally.faults > 0 for (day, _), tally in state_of(resource.engine, SMALL_DAYS).calculations.items()
-    }
+    faults = {str(day): tally.faults > 0 for (day, _), tally in state_of(noon.engine, SMALL_DAYS).calculations.items()}
     assert faults == {"2025-06-06": True, "2025-06-07": False}
     assert stand_in.requests == []
 
     # and when it may read, and do everything
-    assert execute_job(resource, instance, "reconcile_range").success
-    assert state_of(resource.engine, SMALL_DAYS).is_right
+    assert execute_job(noon, instance, "reconcile_range").success
+    assert state_of(noon.engine, SMALL_DAYS).is_right
     assert stacks_asked(stand_in.requests) == {"2025-06-07": 48}
 
 
 def test_a_day_that_cannot_be_mended_fails_the_job_with_its_reason(
-    resource: WorkbenchAt, instance: dg.DagsterInstance
+    noon: WorkbenchAt, instance: dg.DagsterInstance
 ) -> None:
-    execute(resource.engine, S9_GONE, POISON)
+    execute(noon.engine, S9_GONE, POISON)
 
-    ended = execute_job(resource, instance, "reconcile_range", first="2025-06-06")
+    ended = execute_job(noon, instance, "reconcile_range", first="2025-06-06")
 
     (reason,) = reasons(ended)
     assert "poisoned" in reason
@@ -161,9 +157,9 @@ def test_a_day_that_cannot_be_mended_fails_the_job_with_its_reason(
     ],
 )
 def test_a_range_that_makes_no_sense_is_one_line(
-    resource: WorkbenchAt, instance: dg.DagsterInstance, config: dict[str, str], reason: str
+    noon: WorkbenchAt, instance: dg.DagsterInstance, config: dict[str, str], reason: str
 ) -> None:
-    (said,) = reasons(execute_job(resource, instance, "reconcile_range", **config))
+    (said,) = reasons(execute_job(noon, instance, "reconcile_range", **config))
 
     assert said.startswith(reason)
     assert "\n" not in said
@@ -188,9 +184,9 @@ def test_before_anything_is_stored_a_range_needs_its_first_day(
     ],
 )
 def test_a_number_that_makes_no_sense_is_one_line_and_no_work(
-    resource: WorkbenchAt, instance: dg.DagsterInstance, job: str, config: dict[str, Any], reason: str
+    noon: WorkbenchAt, instance: dg.DagsterInstance, job: str, config: dict[str, Any], reason: str
 ) -> None:
-    ended = execute_job(resource, instance, job, **config)
+    ended = execute_job(noon, instance, job, **config)
 
     said, _ = reasons_of(instance, ended.dagster_run)
     assert reason in said

@@ -25,14 +25,14 @@ POISON = (
 
 
 @pytest.fixture
-def resource(resource: ReconResource, small_days: Engine) -> WorkbenchAt:
+def noon(resource: ReconResource, small_days: Engine) -> WorkbenchAt:
     """Two days that are right, at noon."""
     return at_noon(resource)
 
 
 @pytest.fixture
-def calculations(resource: WorkbenchAt, instance: dg.DagsterInstance) -> Sensor:
-    return Sensor("calculation_gap_sensor", resource, instance)
+def calculations(noon: WorkbenchAt, instance: dg.DagsterInstance) -> Sensor:
+    return Sensor("calculation_gap_sensor", noon, instance)
 
 
 def adopt(engine: Engine, *days: str) -> None:
@@ -59,9 +59,9 @@ def test_where_everything_is_right_nothing_is_asked(calculations: Sensor) -> Non
     )
 
 
-def test_a_run_makes_exactly_what_is_not_right(calculations: Sensor, resource: WorkbenchAt) -> None:
+def test_a_run_makes_exactly_what_is_not_right(calculations: Sensor, noon: WorkbenchAt) -> None:
     # given: of the one day a model is missing, of the other the records
-    execute(resource.engine, S9_GONE, "DELETE FROM curtailment_records WHERE settlement_date = '2025-06-07'")
+    execute(noon.engine, S9_GONE, "DELETE FROM curtailment_records WHERE settlement_date = '2025-06-07'")
 
     # when
     requests = calculations.tick().run_requests or []
@@ -78,16 +78,16 @@ def test_a_run_makes_exactly_what_is_not_right(calculations: Sensor, resource: W
     # and when these runs were made, everything but the sums is right
     for request in requests:
         assert calculations.make(request).success
-    state = state_of(resource.engine, SMALL_DAYS)
+    state = state_of(noon.engine, SMALL_DAYS)
     assert (state.total.faults, state.records.faults) == (0, 0)
     assert calculations.asked() == []
     assert calculations.known["days"] == {}
 
 
-def test_orphans_are_removed(calculations: Sensor, resource: WorkbenchAt) -> None:
+def test_orphans_are_removed(calculations: Sensor, noon: WorkbenchAt) -> None:
     columns = "settlement_date, settlement_period, miner_model, bitcoin_mined, difficulty, calculated_at"
     execute(
-        resource.engine,
+        noon.engine,
         f"INSERT INTO historical_bitcoin_calculations (farm_id, {columns}) SELECT 'T_NOBODY-1', {columns} "
         "FROM historical_bitcoin_calculations WHERE settlement_date = '2025-06-06' AND miner_model = 'S9' LIMIT 1",
     )
@@ -96,11 +96,11 @@ def test_orphans_are_removed(calculations: Sensor, resource: WorkbenchAt) -> Non
 
 
 def test_days_of_a_month_are_one_run_and_the_newest_come_first_six_a_tick(
-    calculations: Sensor, resource: WorkbenchAt
+    calculations: Sensor, noon: WorkbenchAt
 ) -> None:
     # given
     adopt(
-        resource.engine, "2025-01-31", "2025-02-01", "2025-02-02", "2025-03-01", "2025-04-01", "2025-05-01",
+        noon.engine, "2025-01-31", "2025-02-01", "2025-02-02", "2025-03-01", "2025-04-01", "2025-05-01",
         "2025-07-01", "2025-08-01", "2025-09-01",
     )  # fmt: skip
 
@@ -120,8 +120,8 @@ def test_days_of_a_month_are_one_run_and_the_newest_come_first_six_a_tick(
     ]
 
 
-def test_a_tick_reads_one_year_and_the_next_one_the_year_before(calculations: Sensor, resource: WorkbenchAt) -> None:
-    adopt(resource.engine, "2023-12-31", "2024-01-01", "2024-12-31")
+def test_a_tick_reads_one_year_and_the_next_one_the_year_before(calculations: Sensor, noon: WorkbenchAt) -> None:
+    adopt(noon.engine, "2023-12-31", "2024-01-01", "2024-12-31")
 
     assert calculations.asked() == []
     assert calculations.asked() == [f"converge_days {day} {MODELS}" for day in ("2024-12-31", "2024-01-01")]
@@ -131,9 +131,9 @@ def test_a_tick_reads_one_year_and_the_next_one_the_year_before(calculations: Se
 
 
 @pytest.mark.parametrize("status", ["QUEUED", "NOT_STARTED", "STARTING", "STARTED", "CANCELING"])
-def test_what_is_in_flight_is_not_asked_for(calculations: Sensor, resource: WorkbenchAt, status: str) -> None:
+def test_what_is_in_flight_is_not_asked_for(calculations: Sensor, noon: WorkbenchAt, status: str) -> None:
     # given: both days lack a model, and a run of the one day has not ended
-    execute(resource.engine, "DELETE FROM historical_bitcoin_calculations WHERE miner_model = 'S9'")
+    execute(noon.engine, "DELETE FROM historical_bitcoin_calculations WHERE miner_model = 'S9'")
     request = dg.RunRequest(
         job_name="converge_days",
         asset_selection=[calculations_key("S9")],
@@ -150,9 +150,9 @@ def test_what_is_in_flight_is_not_asked_for(calculations: Sensor, resource: Work
 
 
 def test_a_run_of_one_partition_and_one_of_everything_are_in_flight_too(
-    calculations: Sensor, resource: WorkbenchAt
+    calculations: Sensor, noon: WorkbenchAt
 ) -> None:
-    execute(resource.engine, "DELETE FROM historical_bitcoin_calculations WHERE miner_model = 'S9'")
+    execute(noon.engine, "DELETE FROM historical_bitcoin_calculations WHERE miner_model = 'S9'")
     for day, keys in (("2025-06-06", [calculations_key("S9")]), ("2025-06-07", None)):
         tags = {"dagster/partition": day}
         calculations.begin(dg.RunRequest(job_name="converge_days", asset_selection=keys, tags=tags))
@@ -162,26 +162,26 @@ def test_a_run_of_one_partition_and_one_of_everything_are_in_flight_too(
     )
 
 
-def test_runs_of_other_assets_are_not_waited_for(calculations: Sensor, resource: WorkbenchAt) -> None:
-    execute(resource.engine, S9_GONE)
+def test_runs_of_other_assets_are_not_waited_for(calculations: Sensor, noon: WorkbenchAt) -> None:
+    execute(noon.engine, S9_GONE)
     tags = dict.fromkeys(RANGE_TAGS, "2025-06-06")
     calculations.begin(dg.RunRequest(job_name="ingest_days", asset_selection=[WIND_BIDS], tags=tags))
 
     assert calculations.asked() == ["converge_days 2025-06-06 S9"]
 
 
-def test_the_days_of_a_backfill_are_left_to_it(calculations: Sensor, resource: WorkbenchAt) -> None:
-    execute(resource.engine, "DELETE FROM historical_bitcoin_calculations WHERE miner_model = 'S9'")
+def test_the_days_of_a_backfill_are_left_to_it(calculations: Sensor, noon: WorkbenchAt) -> None:
+    execute(noon.engine, "DELETE FROM historical_bitcoin_calculations WHERE miner_model = 'S9'")
     note_backfill(calculations, [calculations_key("S9")], "2025-06-07")
 
     assert calculations.asked() == ["converge_days 2025-06-06 S9"]
 
 
 def test_a_gap_that_stays_is_given_up_with_its_reason_until_its_cause_is_gone(
-    calculations: Sensor, resource: WorkbenchAt
+    calculations: Sensor, noon: WorkbenchAt
 ) -> None:
     # given a row that the database does not take
-    execute(resource.engine, f"{S9_GONE} AND settlement_period = 7", POISON)
+    execute(noon.engine, f"{S9_GONE} AND settlement_period = 7", POISON)
 
     # when: one run says why; of the others the process was killed
     (request,) = calculations.tick().run_requests or []
@@ -189,7 +189,7 @@ def test_a_gap_that_stays_is_given_up_with_its_reason_until_its_cause_is_gone(
     for _ in range(2):
         (request,) = calculations.tick().run_requests or []
         assert spell(request) == "converge_days 2025-06-06 S9"
-        resource.wait(seconds=1)
+        noon.wait(seconds=1)
     last = calculations.make(request)
 
     # then
@@ -201,7 +201,7 @@ def test_a_gap_that_stays_is_given_up_with_its_reason_until_its_cause_is_gone(
     assert calculations.said()
 
     # and when the trigger is dropped, it is asked for at once, and forgotten when it is right
-    execute(resource.engine, "DROP TRIGGER poison")
+    execute(noon.engine, "DROP TRIGGER poison")
     (request,) = calculations.tick().run_requests or []
     assert calculations.given_up == {}
     assert calculations.make(request).success
@@ -210,10 +210,10 @@ def test_a_gap_that_stays_is_given_up_with_its_reason_until_its_cause_is_gone(
 
 
 def test_what_was_given_up_is_asked_for_when_it_changes_and_the_next_day_once(
-    calculations: Sensor, resource: WorkbenchAt
+    calculations: Sensor, noon: WorkbenchAt
 ) -> None:
     # given
-    execute(resource.engine, S9_GONE + " AND settlement_period < 10")
+    execute(noon.engine, S9_GONE + " AND settlement_period < 10")
     for _ in range(3):
         (request,) = calculations.tick().run_requests or []
         calculations.fail(request)
@@ -221,28 +221,28 @@ def test_what_was_given_up_is_asked_for_when_it_changes_and_the_next_day_once(
     assert calculations.given_up == {"2025-06-06": "its process was killed"}
 
     # when more rows are missing, it is asked for three times again
-    execute(resource.engine, S9_GONE)
+    execute(noon.engine, S9_GONE)
     for _ in range(3):
         assert calculations.asked() == ["converge_days 2025-06-06 S9"]
     assert calculations.asked() == []
     assert calculations.given_up == {"2025-06-06": "its process was killed"}
 
     # when it is the next day in London
-    resource.wait(hours=11)
+    noon.wait(hours=11)
     assert calculations.asked() == []
-    resource.wait(hours=1)
+    noon.wait(hours=1)
     assert calculations.asked() == ["converge_days 2025-06-06 S9"]
     assert calculations.asked() == []
     assert list(calculations.given_up) == ["2025-06-06"]
 
 
 def test_where_the_difficulty_is_not_known_it_is_read_once_an_hour_and_nothing_else(
-    calculations: Sensor, resource: WorkbenchAt
+    calculations: Sensor, noon: WorkbenchAt
 ) -> None:
     # given
-    resource.settings = replace(resource.settings, mempool_api_url="http://127.0.0.1:9/api")
+    noon.settings = replace(noon.settings, mempool_api_url="http://127.0.0.1:9/api")
     execute(
-        resource.engine,
+        noon.engine,
         "DELETE FROM historical_bitcoin_calculations",
         "DELETE FROM network_difficulty WHERE starts_at > '2025-06-01'",
         "UPDATE network_difficulty SET observed_at = '2025-06-02 00:00:00'",
@@ -250,7 +250,7 @@ def test_where_the_difficulty_is_not_known_it_is_read_once_an_hour_and_nothing_e
 
     # when
     first, second = calculations.tick(), calculations.tick()
-    resource.wait(hours=1)
+    noon.wait(hours=1)
     later = calculations.tick()
 
     # then
@@ -261,5 +261,5 @@ def test_where_the_difficulty_is_not_known_it_is_read_once_an_hour_and_nothing_e
     assert calculations.known["days"] == {}
 
     # and without a source of it, nothing at all
-    resource.settings = replace(resource.settings, mempool_api_url=None)
+    noon.settings = replace(noon.settings, mempool_api_url=None)
     assert "The difficulty of 2 days (2025-06-06..2025-06-07) is not known." in calculations.said()

@@ -49,17 +49,17 @@ def receiver() -> Iterator[Receiver]:
 
 
 @pytest.fixture
-def resource(resource: ReconResource, small_days: Engine, receiver: Receiver) -> WorkbenchAt:
+def noon(resource: ReconResource, small_days: Engine, receiver: Receiver) -> WorkbenchAt:
     """Two days that are right, at noon of the day after."""
-    resource = at_noon(resource)
-    resource.settings = replace(resource.settings, alert_urls=(receiver.url,))
-    resource.moment = datetime(2025, 6, 8, 12, tzinfo=UTC)
-    return resource
+    noon = at_noon(resource)
+    noon.settings = replace(noon.settings, alert_urls=(receiver.url,))
+    noon.moment = datetime(2025, 6, 8, 12, tzinfo=UTC)
+    return noon
 
 
 @pytest.fixture
-def incidents(resource: WorkbenchAt, instance: dg.DagsterInstance) -> Sensor:
-    return Sensor("incident_sensor", resource, instance)
+def incidents(noon: WorkbenchAt, instance: dg.DagsterInstance) -> Sensor:
+    return Sensor("incident_sensor", noon, instance)
 
 
 def titles_of(sensor: Sensor, receiver: Receiver) -> list[str]:
@@ -79,8 +79,8 @@ def test_where_nothing_is_broken_nobody_is_told(incidents: Sensor, receiver: Rec
     assert receiver.messages == []
 
 
-def test_without_receivers_nothing_is_looked_at(incidents: Sensor, resource: WorkbenchAt) -> None:
-    resource.settings = replace(resource.settings, alert_urls=())
+def test_without_receivers_nothing_is_looked_at(incidents: Sensor, noon: WorkbenchAt) -> None:
+    noon.settings = replace(noon.settings, alert_urls=())
     incidents.fail(dg.RunRequest(job_name="refresh_bm_units"))
 
     assert incidents.said() == "RECON_ALERT_URLS is empty: nobody is told."
@@ -88,10 +88,10 @@ def test_without_receivers_nothing_is_looked_at(incidents: Sensor, resource: Wor
 
 
 def test_a_failed_run_is_told_of_once_with_its_reason_and_once_when_its_days_were_made(
-    incidents: Sensor, resource: WorkbenchAt, receiver: Receiver
+    incidents: Sensor, noon: WorkbenchAt, receiver: Receiver
 ) -> None:
     # given a row that the database does not take
-    execute(resource.engine, S9_GONE, POISON)
+    execute(noon.engine, S9_GONE, POISON)
     assert not run(incidents, "converge_days", "2025-06-06").success
 
     # when
@@ -108,8 +108,8 @@ def test_a_failed_run_is_told_of_once_with_its_reason_and_once_when_its_days_wer
     assert incidents.said() == "1 open, 0 begun, 0 over, 0 could not be told."
 
     # and when the day was made
-    execute(resource.engine, CURE)
-    resource.wait(hours=2)
+    execute(noon.engine, CURE)
+    noon.wait(hours=2)
     assert run(incidents, "converge_days", "2025-06-06").success
     assert incidents.said() == "0 open, 0 begun, 1 over, 0 could not be told."
     (message,) = receiver.take()
@@ -119,9 +119,9 @@ def test_a_failed_run_is_told_of_once_with_its_reason_and_once_when_its_days_wer
 
 
 def test_what_failed_within_a_job_is_told_of_once_and_not_by_the_job_again(
-    incidents: Sensor, resource: WorkbenchAt, receiver: Receiver
+    incidents: Sensor, noon: WorkbenchAt, receiver: Receiver
 ) -> None:
-    execute(resource.engine, f"{S9_GONE} AND settlement_period = 7", POISON)
+    execute(noon.engine, f"{S9_GONE} AND settlement_period = 7", POISON)
     config = {"ops": {"reconcile_days": {"config": {"first": "2025-06-06", "last": "2025-06-06"}}}}
     assert not incidents.make(dg.RunRequest(job_name="reconcile_range", run_config={**config, **QUIET})).success
 
@@ -165,14 +165,12 @@ def test_a_run_that_the_queue_or_somebody_cancelled_is_none_that_failed(incident
     assert titles_of(incidents, receiver) == []
 
 
-def test_a_run_of_weeks_ago_is_no_news(incidents: Sensor, resource: WorkbenchAt, receiver: Receiver) -> None:
+def test_a_run_of_weeks_ago_is_no_news(incidents: Sensor, noon: WorkbenchAt, receiver: Receiver) -> None:
     incidents.fail(dg.RunRequest(job_name="refresh_difficulty"))
-    resource.settings = replace(
-        resource.settings, elexon_api_url=Path().absolute().as_uri()
-    )  # recordings are never stale
+    noon.settings = replace(noon.settings, elexon_api_url=Path().absolute().as_uri())  # recordings are never stale
 
-    resource.moment = datetime.now(UTC)
-    resource.wait(days=15)
+    noon.moment = datetime.now(UTC)
+    noon.wait(days=15)
 
     assert titles_of(incidents, receiver) == []
 
@@ -199,7 +197,7 @@ def test_when_nobody_can_be_reached_it_is_told_by_the_next_tick(incidents: Senso
 def test_no_password_is_told_or_logged(
     incidents: Sensor,
     receiver: Receiver,
-    resource: WorkbenchAt,
+    noon: WorkbenchAt,
     caplog: pytest.LogCaptureFixture,
     capfd: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
@@ -226,34 +224,34 @@ def test_no_password_is_told_or_logged(
     assert not [secret for secret in ("s3cret", "t0ken") if secret in everything]
 
     # nor where a URL is not understood
-    resource.settings = replace(resource.settings, alert_urls=("nosuch://ann:s3cret@host",))
+    noon.settings = replace(noon.settings, alert_urls=("nosuch://ann:s3cret@host",))
     with pytest.raises(ConfigurationError) as refused:
         incidents.tick()
     assert "s3cret" not in str(refused.value)
 
 
 def test_a_check_that_does_not_hold_is_told_of_but_not_what_a_gap_sensor_is_at_work_on(
-    incidents: Sensor, resource: WorkbenchAt, receiver: Receiver
+    incidents: Sensor, noon: WorkbenchAt, receiver: Receiver
 ) -> None:
     # given
-    execute(resource.engine, S9_GONE)
+    execute(noon.engine, S9_GONE)
     assert run(incidents, "audit_history").success
 
     # when a gap sensor has asked for the day
-    gaps = Sensor("calculation_gap_sensor", resource, incidents.instance)
+    gaps = Sensor("calculation_gap_sensor", noon, incidents.instance)
     (request,) = gaps.tick().run_requests or []
     gaps.keep()
 
     # then its calculations are no news; sums of the month, of which the other day is one, are
-    resource.moment = datetime.now(UTC) + SETTLING
+    noon.moment = datetime.now(UTC) + SETTLING
     kinds = {title.split(": ")[1].split()[0] for title in titles_of(incidents, receiver)}
     assert "historical_bitcoin_calculations/S9" not in kinds
 
     # and when the gap sensor is switched off, nobody is at work on it, which is told when it has lasted
     gaps.keep(InstigatorStatus.STOPPED)
-    resource.moment = datetime.now(UTC)
+    noon.moment = datetime.now(UTC)
     assert titles_of(incidents, receiver) == []
-    resource.moment += SETTLING
+    noon.moment += SETTLING
     titles = titles_of(incidents, receiver)
     expected = "recon: historical_bitcoin_calculations/S9 2025-06-06: a check does not hold: every_expected_row_exists"
     assert expected in titles
@@ -267,16 +265,16 @@ def test_a_check_that_does_not_hold_is_told_of_but_not_what_a_gap_sensor_is_at_w
 
 
 def test_a_database_that_cannot_be_used_is_told_of_and_ends_no_other_incident(
-    incidents: Sensor, resource: WorkbenchAt, receiver: Receiver, tmp_path: Path
+    incidents: Sensor, noon: WorkbenchAt, receiver: Receiver, tmp_path: Path
 ) -> None:
     # given an open incident
-    execute(resource.engine, S9_GONE)
+    execute(noon.engine, S9_GONE)
     assert run(incidents, "audit_history").success
-    resource.moment = datetime.now(UTC) + SETTLING
+    noon.moment = datetime.now(UTC) + SETTLING
     assert titles_of(incidents, receiver)
 
     # when the database is gone
-    resource.engine.dispose()
+    noon.engine.dispose()
     database, away = tmp_path / "recon.db", tmp_path / "away.db"
     database.rename(away)
     database.mkdir()
@@ -292,11 +290,11 @@ def test_a_database_that_cannot_be_used_is_told_of_and_ends_no_other_incident(
 
 
 def test_a_day_that_was_given_up_is_told_of_with_its_reason_until_it_is_right(
-    incidents: Sensor, resource: WorkbenchAt, receiver: Receiver
+    incidents: Sensor, noon: WorkbenchAt, receiver: Receiver
 ) -> None:
     # given
-    execute(resource.engine, S9_GONE)
-    gaps = Sensor("calculation_gap_sensor", resource, incidents.instance)
+    execute(noon.engine, S9_GONE)
+    gaps = Sensor("calculation_gap_sensor", noon, incidents.instance)
     for _ in range(3):
         (request,) = gaps.tick().run_requests or []
         gaps.fail(request, "2025-06-06: poisoned")
@@ -321,16 +319,16 @@ def test_a_day_that_was_given_up_is_told_of_with_its_reason_until_it_is_right(
 
 
 def test_sources_without_news_for_days_are_told_of(
-    incidents: Sensor, resource: WorkbenchAt, receiver: Receiver, stand_in: StandInElexon
+    incidents: Sensor, noon: WorkbenchAt, receiver: Receiver, stand_in: StandInElexon
 ) -> None:
     # given
-    resource.settings = replace(resource.settings, mempool_api_url="http://127.0.0.1:9/api")
-    execute(resource.engine, "UPDATE network_difficulty SET observed_at = '2025-06-08 12:00:00'")
+    noon.settings = replace(noon.settings, mempool_api_url="http://127.0.0.1:9/api")
+    execute(noon.engine, "UPDATE network_difficulty SET observed_at = '2025-06-08 12:00:00'")
 
     # when: a weekend, and the day after
-    resource.moment = datetime(2025, 6, 11, 12, tzinfo=UTC)
+    noon.moment = datetime(2025, 6, 11, 12, tzinfo=UTC)
     assert titles_of(incidents, receiver) == []
-    resource.wait(days=1)
+    noon.wait(days=1)
 
     # then
     stale = ["recon: network_difficulty: no news from the source", "recon: wind_bids: no news from the source"]
@@ -340,7 +338,7 @@ def test_sources_without_news_for_days_are_told_of(
 
     # and when they were read
     execute(
-        resource.engine,
+        noon.engine,
         "UPDATE network_difficulty SET observed_at = '2025-06-12 00:00:00'",
         "UPDATE proof_of_fetch SET settlement_date = '2025-06-11' WHERE settlement_date = '2025-06-07'",
     )
@@ -383,19 +381,19 @@ def test_a_day_that_differs_stays_broken_until_it_was_read_again(
 
 
 def test_a_run_that_was_launched_in_the_ui_is_told_of_by_its_assets(
-    incidents: Sensor, resource: WorkbenchAt, receiver: Receiver
+    incidents: Sensor, noon: WorkbenchAt, receiver: Receiver
 ) -> None:
     # given a day that the database does not take, and a month
     execute(
-        resource.engine,
+        noon.engine,
         S9_GONE,
         POISON,
         "UPDATE monthly_summaries SET total_curtailed_energy = 1",
         "CREATE TRIGGER of_months BEFORE UPDATE ON monthly_summaries BEGIN SELECT RAISE(ABORT, 'poisoned'); END",
     )
     month = dg.AssetKey("monthly_summaries")
-    assert not launch(resource, incidents.instance, [S9], "2025-06-06").success
-    assert not launch(resource, incidents.instance, [month], "2025-06").success
+    assert not launch(noon, incidents.instance, [S9], "2025-06-06").success
+    assert not launch(noon, incidents.instance, [month], "2025-06").success
 
     def of_runs() -> list[str]:
         return [title for title in titles_of(incidents, receiver) if title.endswith(": a run failed")]
@@ -407,21 +405,21 @@ def test_a_run_that_was_launched_in_the_ui_is_told_of_by_its_assets(
     assert of_runs() == [f"recon: {each}" for each in broken]
 
     # when something else of the day, and the other sums of the month, went well
-    assert launch(resource, incidents.instance, [dg.AssetKey("curtailment_records")], "2025-06-06").success
-    assert launch(resource, incidents.instance, [dg.AssetKey("bitcoin_monthly_summaries")], "2025-06").success
+    assert launch(noon, incidents.instance, [dg.AssetKey("curtailment_records")], "2025-06-06").success
+    assert launch(noon, incidents.instance, [dg.AssetKey("bitcoin_monthly_summaries")], "2025-06").success
 
     # then they are still broken, until they are made
     assert of_runs() == []
-    execute(resource.engine, CURE, "DROP TRIGGER of_months")
-    assert launch(resource, incidents.instance, [S9], "2025-06-06").success
-    assert launch(resource, incidents.instance, [month], "2025-06").success
+    execute(noon.engine, CURE, "DROP TRIGGER of_months")
+    assert launch(noon, incidents.instance, [S9], "2025-06-06").success
+    assert launch(noon, incidents.instance, [month], "2025-06").success
     assert of_runs() == [f"recon: over: {each}" for each in broken]
 
 
-def test_on_the_storage_of_a_new_home_it_is_the_same(resource: WorkbenchAt, receiver: Receiver, tmp_path: Path) -> None:
+def test_on_the_storage_of_a_new_home_it_is_the_same(noon: WorkbenchAt, receiver: Receiver, tmp_path: Path) -> None:
     # given a day that was made, and then failed
     with open_instance(tmp_path / "home") as instance:
-        sensor = Sensor("incident_sensor", resource, instance)
+        sensor = Sensor("incident_sensor", noon, instance)
         assert run(sensor, "ingest_days", "2025-06-06").success
         assert titles_of(sensor, receiver) == []
         asked = dg.RunRequest(job_name="ingest_days", tags=dict.fromkeys(RANGE_TAGS, "2025-06-06"))

@@ -22,25 +22,25 @@ pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
 
 @pytest.fixture
-def resource(resource: ReconResource, small_days: Engine) -> WorkbenchAt:
+def noon(resource: ReconResource, small_days: Engine) -> WorkbenchAt:
     """Two days that are right, at noon."""
     return at_noon(resource)
 
 
 @pytest.fixture
-def bids(resource: WorkbenchAt, instance: dg.DagsterInstance, recordings: Path) -> Sensor:
+def bids(noon: WorkbenchAt, instance: dg.DagsterInstance, recordings: Path) -> Sensor:
     """The sensor, on a source that has the two days."""
-    resource.settings = replace(resource.settings, elexon_api_url=recordings.as_uri())
-    return Sensor("ingest_gap_sensor", resource, instance)
+    noon.settings = replace(noon.settings, elexon_api_url=recordings.as_uri())
+    return Sensor("ingest_gap_sensor", noon, instance)
 
 
 def test_where_everything_was_read_nothing_is_asked(bids: Sensor) -> None:
     assert bids.said() == "0 days to be read, 0 days in flight; 0 asked for, given up: none."
 
 
-def test_days_that_were_never_read_or_not_whole_are_asked_for(bids: Sensor, resource: WorkbenchAt) -> None:
+def test_days_that_were_never_read_or_not_whole_are_asked_for(bids: Sensor, noon: WorkbenchAt) -> None:
     execute(
-        resource.engine,
+        noon.engine,
         "DELETE FROM proof_of_fetch WHERE settlement_date = '2025-06-07'",
         "DELETE FROM wind_bids WHERE settlement_date = '2025-06-07'",
         "DELETE FROM curtailment_records WHERE settlement_date = '2025-06-07'",
@@ -52,20 +52,20 @@ def test_days_that_were_never_read_or_not_whole_are_asked_for(bids: Sensor, reso
     assert spell(request) == "ingest_days 2025-06-06..2025-06-07"
     assert request.tags[ASKED_BY] == "ingest_gap_sensor"
     assert bids.make(request).success
-    assert set(state_of(resource.engine, SMALL_DAYS).days.values()) == {DayState.INGESTED}
+    assert set(state_of(noon.engine, SMALL_DAYS).days.values()) == {DayState.INGESTED}
     assert bids.said().startswith("0 days to be read")
     assert bids.known["days"] == {}
 
 
-def test_a_day_whose_bids_were_damaged_is_read_again(bids: Sensor, resource: WorkbenchAt) -> None:
-    execute(resource.engine, "UPDATE wind_bids SET volume = -1 WHERE settlement_date = '2025-06-06'")
+def test_a_day_whose_bids_were_damaged_is_read_again(bids: Sensor, noon: WorkbenchAt) -> None:
+    execute(noon.engine, "UPDATE wind_bids SET volume = -1 WHERE settlement_date = '2025-06-06'")
 
     assert bids.asked() == ["ingest_days 2025-06-06"]
 
 
-def test_an_adopted_day_is_not_read(bids: Sensor, resource: WorkbenchAt) -> None:
+def test_an_adopted_day_is_not_read(bids: Sensor, noon: WorkbenchAt) -> None:
     for table in ("proof_of_fetch", "wind_bids"):
-        execute(resource.engine, f"DELETE FROM {table}")
+        execute(noon.engine, f"DELETE FROM {table}")
 
     assert bids.asked() == []
 
@@ -74,9 +74,9 @@ def test_the_newest_month_comes_first_one_run_at_a_time(
     resource: ReconResource, small_days: Engine, instance: dg.DagsterInstance, stand_in: StandInElexon
 ) -> None:
     # given the live source's calendar, half an hour past midnight: of yesterday nothing is due any more
-    resource = at_noon(resource)
-    resource.wait(hours=-11.5)
-    sensor = Sensor("ingest_gap_sensor", resource, instance)
+    noon = at_noon(resource)
+    noon.wait(hours=-11.5)
+    sensor = Sensor("ingest_gap_sensor", noon, instance)
 
     # when
     (request,) = sensor.tick().run_requests or []
@@ -93,12 +93,12 @@ def test_the_newest_month_comes_first_one_run_at_a_time(
 def test_a_day_is_asked_for_when_its_last_period_is_published(
     resource: ReconResource, small_days: Engine, instance: dg.DagsterInstance
 ) -> None:
-    resource = at_noon(resource)
-    resource.wait(hours=-12, minutes=14)
-    assert Sensor("ingest_gap_sensor", resource, instance).asked() == ["ingest_days 2026-01-01..2026-01-13"]
+    noon = at_noon(resource)
+    noon.wait(hours=-12, minutes=14)
+    assert Sensor("ingest_gap_sensor", noon, instance).asked() == ["ingest_days 2026-01-01..2026-01-13"]
 
-    resource.wait(minutes=1)
-    assert Sensor("ingest_gap_sensor", resource, instance).asked() == ["ingest_days 2026-01-01..2026-01-14"]
+    noon.wait(minutes=1)
+    assert Sensor("ingest_gap_sensor", noon, instance).asked() == ["ingest_days 2026-01-01..2026-01-14"]
 
 
 def test_a_month_that_a_backfill_or_another_run_reads_is_left_to_it(
@@ -115,11 +115,11 @@ def test_a_source_that_is_down_is_left_alone_longer_and_longer_and_then_given_up
     resource: ReconResource, small_days: Engine, instance: dg.DagsterInstance, stand_in: StandInElexon
 ) -> None:
     # given a source that is down, of which one day is left to be read
-    resource = at_noon(resource)
-    resource.moment = resource.moment.replace(year=2025, month=6, day=8)
-    execute(resource.engine, "DELETE FROM wind_bids WHERE settlement_date = '2025-06-07'")
+    noon = at_noon(resource)
+    noon.moment = noon.moment.replace(year=2025, month=6, day=8)
+    execute(noon.engine, "DELETE FROM wind_bids WHERE settlement_date = '2025-06-07'")
     stand_in.faults.append(Fault("server_error"))
-    sensor = Sensor("ingest_gap_sensor", resource, instance)
+    sensor = Sensor("ingest_gap_sensor", noon, instance)
 
     def newest(asked: list[str]) -> list[str]:
         """The runs of that day."""
@@ -134,34 +134,34 @@ def test_a_source_that_is_down_is_left_alone_longer_and_longer_and_then_given_up
 
     # then it waits ten minutes and an hour
     for minutes in (10, 60):
-        resource.wait(minutes=minutes - 1)
+        noon.wait(minutes=minutes - 1)
         assert newest(sensor.asked()) == []
-        resource.wait(minutes=1)
+        noon.wait(minutes=1)
         (request,) = sensor.tick().run_requests or []
         assert spell(request) == "ingest_days 2025-06-07"
         sensor.fail(request)
-    resource.wait(hours=2)
+    noon.wait(hours=2)
     assert newest(sensor.asked()) == []
     assert list(sensor.given_up) == ["2025-06-07"]
     assert len(stand_in.requests) == asked_then
 
     # and is asked for once the next day
-    resource.wait(hours=12)
+    noon.wait(hours=12)
     assert len(newest(sensor.asked())) == 1
 
 
 def test_the_reason_of_a_day_that_could_not_be_read_is_what_the_source_said(
-    bids: Sensor, resource: WorkbenchAt, recordings: Path
+    bids: Sensor, noon: WorkbenchAt, recordings: Path
 ) -> None:
     # given
-    execute(resource.engine, "DELETE FROM wind_bids")
+    execute(noon.engine, "DELETE FROM wind_bids")
     (recordings / f"{JUNE_6}.json.gz").write_bytes(b"not gzip")
     (request,) = bids.tick().run_requests or []
     assert not bids.make(request).success
 
     # when: the other day was read, this one is tried again, in vain
     for _ in range(2):
-        resource.wait(hours=1)
+        noon.wait(hours=1)
         (request,) = bids.tick().run_requests or []
         assert spell(request) == "ingest_days 2025-06-06"
     bids.make(request)

@@ -26,14 +26,14 @@ RECENT = [f"2026-01-{day:02}" for day in range(14, 7, -1)]
 
 
 @pytest.fixture
-def resource(resource: ReconResource, engine: Engine) -> WorkbenchAt:
+def noon(resource: ReconResource, engine: Engine) -> WorkbenchAt:
     """Noon of Thursday 2026-01-15."""
     return at_noon(resource)
 
 
 @pytest.fixture
-def revisions(resource: WorkbenchAt, instance: dg.DagsterInstance) -> Sensor:
-    return Sensor("revision_sensor", resource, instance)
+def revisions(noon: WorkbenchAt, instance: dg.DagsterInstance) -> Sensor:
+    return Sensor("revision_sensor", noon, instance)
 
 
 def asked(sensor: Sensor) -> list[str]:
@@ -57,19 +57,19 @@ def test_of_an_empty_database_nothing_is_compared(revisions: Sensor) -> None:
 
 
 def test_days_that_are_neither_recent_nor_of_the_month_before_are_left_alone(
-    revisions: Sensor, resource: WorkbenchAt
+    revisions: Sensor, noon: WorkbenchAt
 ) -> None:
-    note_proofs(resource.engine, Days(date(2025, 11, 28), date(2025, 11, 30)))
-    note_proofs(resource.engine, Days(date(2026, 1, 15), date(2026, 1, 15)))
+    note_proofs(noon.engine, Days(date(2025, 11, 28), date(2025, 11, 30)))
+    note_proofs(noon.engine, Days(date(2026, 1, 15), date(2026, 1, 15)))
 
     assert revisions.said() == "0 of 0 days are to be compared, 0 of them now."
 
 
 def test_five_days_a_tick_are_compared_and_repaired_the_newest_first_one_run_at_a_time(
-    revisions: Sensor, resource: WorkbenchAt, stand_in: StandInElexon
+    revisions: Sensor, noon: WorkbenchAt, stand_in: StandInElexon
 ) -> None:
     # given
-    note_proofs(resource.engine, Days(date(2026, 1, 1), date(2026, 1, 14)))
+    note_proofs(noon.engine, Days(date(2026, 1, 1), date(2026, 1, 14)))
 
     # when
     (request,) = revisions.tick().run_requests or []
@@ -96,20 +96,20 @@ def test_five_days_a_tick_are_compared_and_repaired_the_newest_first_one_run_at_
 
 
 def test_a_recent_day_is_compared_once_a_day_and_one_of_the_month_before_once_a_week(
-    revisions: Sensor, resource: WorkbenchAt
+    revisions: Sensor, noon: WorkbenchAt
 ) -> None:
     # given
     recent, before = "2026-01-14", "2025-12-05"
     for day in (recent, before):
-        note_proofs(resource.engine, Days(date.fromisoformat(day), date.fromisoformat(day)))
+        note_proofs(noon.engine, Days(date.fromisoformat(day), date.fromisoformat(day)))
 
     # when: every six hours from Thursday noon to Tuesday
     compared = {}
     for _ in range(20):
         if found := asked(revisions):
-            compared[f"{resource.moment:%a %H}"] = found
+            compared[f"{noon.moment:%a %H}"] = found
             compare(revisions, found)
-        resource.wait(hours=6)
+        noon.wait(hours=6)
 
     # then: in winter it is midnight in London when it is in Greenwich
     assert compared == {
@@ -122,18 +122,18 @@ def test_a_recent_day_is_compared_once_a_day_and_one_of_the_month_before_once_a_
     }
 
 
-def test_recordings_are_compared_only_of_days_that_they_have(revisions: Sensor, resource: WorkbenchAt) -> None:
-    note_proofs(resource.engine, Days(date(2026, 1, 1), date(2026, 1, 14)))
-    resource.settings = replace(resource.settings, elexon_api_url=JUNE.as_uri())
+def test_recordings_are_compared_only_of_days_that_they_have(revisions: Sensor, noon: WorkbenchAt) -> None:
+    note_proofs(noon.engine, Days(date(2026, 1, 1), date(2026, 1, 14)))
+    noon.settings = replace(noon.settings, elexon_api_url=JUNE.as_uri())
 
     assert revisions.said() == "0 of 0 days are to be compared, 0 of them now."
 
 
 def test_a_source_that_is_down_is_asked_three_times_then_once_a_day(
-    revisions: Sensor, resource: WorkbenchAt, stand_in: StandInElexon
+    revisions: Sensor, noon: WorkbenchAt, stand_in: StandInElexon
 ) -> None:
     # given
-    note_proofs(resource.engine, Days(date(2026, 1, 14), date(2026, 1, 14)))
+    note_proofs(noon.engine, Days(date(2026, 1, 14), date(2026, 1, 14)))
     stand_in.faults.append(Fault("server_error"))
 
     # when a run could not compare
@@ -145,15 +145,15 @@ def test_a_source_that_is_down_is_asked_three_times_then_once_a_day(
 
     # then it waits half an hour, and three hours
     for minutes in (30, 180):
-        resource.wait(minutes=minutes - 1)
+        noon.wait(minutes=minutes - 1)
         assert asked(revisions) == []
-        resource.wait(minutes=1)
+        noon.wait(minutes=1)
         assert asked(revisions) == ["2026-01-14"]
-    resource.wait(hours=8)
+    noon.wait(hours=8)
     assert revisions.said() == "1 of 1 days are to be compared, 0 of them now."
 
     # and has its next turn the next day
-    resource.wait(minutes=30)
+    noon.wait(minutes=30)
     assert asked(revisions) == ["2026-01-14"]
     assert len(stand_in.requests) == 1
 
@@ -162,10 +162,10 @@ def test_a_comparison_that_took_place_ends_the_turn_whatever_it_found(
     resource: ReconResource, small_days: Engine, instance: dg.DagsterInstance, recordings: Path
 ) -> None:
     # given: Elexon restates the one of two days
-    resource = at_noon(resource)
-    resource.moment = datetime(2025, 6, 9, 12, tzinfo=UTC)
+    noon = at_noon(resource)
+    noon.moment = datetime(2025, 6, 9, 12, tzinfo=UTC)
     change_recording(recordings, JUNE_6, restate)
-    sensor = Sensor("revision_sensor", resource, instance)
+    sensor = Sensor("revision_sensor", noon, instance)
     (request,) = sensor.tick().run_requests or []
 
     # when
