@@ -3,7 +3,7 @@
 import json
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -11,8 +11,9 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine
 
+from recon_assets.bm_units import packaged_bm_units
 from recon_assets.difficulty import packaged_retargets
 from recon_assets.mining import MODELS
 from recon_assets.orchestration.catalogue import (
@@ -26,6 +27,7 @@ from recon_assets.orchestration.catalogue import (
 )
 from recon_assets.orchestration.workbench import Workbench
 from recon_assets.reconcile.layering import MONTH, YEAR
+from recon_assets.reference import REFERENCE_LOCK, store_bm_units, store_retargets
 from recon_assets.stand_in import Fault, StandInElexon
 from recon_assets_tests.evidence import (
     DATA_VERSION,
@@ -37,7 +39,8 @@ from recon_assets_tests.evidence import (
     stacks_asked,
 )
 from recon_assets_tests.generation import OFFSHORE_MW, ONSHORE_MW, PATH, body_of, publish, store, without
-from recon_assets_tests.steps import JUNE_6, JUNE_7, SMALL_DAYS, execute, ingest, scalar
+from recon_assets_tests.locking import store_behind
+from recon_assets_tests.steps import JUNE_6, JUNE_7, NOW, SMALL_DAYS, execute, ingest, scalar
 from recon_assets_tests.ui import DAILY_ASSETS, DAILY_LAYERS, launch, reasons
 
 TOTALS = json.loads((Path(__file__).parent / "data" / "totals.json").read_text())
@@ -371,6 +374,24 @@ def test_a_run_names_the_process_that_does_it(
     run = instance.get_run_by_id(result.run_id)
     assert run is not None
     assert run.tags["recon/pid"] == str(os.getpid())
+
+
+@pytest.mark.parametrize(
+    ("asset", "store"),
+    [
+        (WIND_BM_UNITS, lambda holder: store_bm_units(holder, packaged_bm_units(), NOW)),
+        (NETWORK_DIFFICULTY, store_retargets),
+    ],
+    ids=["units", "difficulty"],
+)
+def test_reference_data_that_another_writer_is_just_storing_is_not_stored_twice(
+    workbench: Workbench, instance: dg.DagsterInstance, asset: dg.AssetKey, store: Callable[[Connection], int]
+) -> None:
+    result = store_behind(workbench.engine, REFERENCE_LOCK, store, lambda: launch(workbench, instance, [asset]))
+
+    assert (result.success, reasons(result)) == (True, [])
+    (event,) = events(instance, asset.to_user_string())
+    assert event.metadata["changed"].value == 0
 
 
 def test_the_wind_units_are_the_packaged_ones_and_those_of_elexon(

@@ -10,6 +10,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from recon_assets.journal import JOURNAL_LOCK
+from recon_assets.reference import REFERENCE_LOCK
 from recon_assets.schema import SCHEMA_LOCK
 
 MB, GB = 1e6, 1e9
@@ -21,6 +23,7 @@ WORDS = ("verdict", "statistics")
 """Columns that hold no figures."""
 NOT_ASKED = "not asked: only the packaged difficulty table is used"
 NOT_KEPT = "nothing is archived: recordings are read"
+OTHER_LOCKS = {JOURNAL_LOCK.isoformat(): "journal", REFERENCE_LOCK.isoformat(): "reference data"}
 ENGINES = {"postgresql": "PostgreSQL", "sqlite": "SQLite"}
 
 Facts = Mapping[str, Any]
@@ -149,6 +152,8 @@ def _locked(locks: Facts) -> str:
     first, last = locks["first_day"], locks["last_day"]
     if first == SCHEMA_LOCK.isoformat():
         return "schema" if last == first else f"schema and of {_days(locks['days'] - 1)} up to {last}"
+    if first in OTHER_LOCKS:
+        return OTHER_LOCKS[first]
     return f"{_days(locks['days'])} {first}" + (f"..{last}" if last != first else "")
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import dagster as dg
 
-from recon_assets import database
+from recon_assets import reference
 from recon_assets.bm_units import packaged_bm_units
 from recon_assets.orchestration import events
 from recon_assets.orchestration.catalogue import (
@@ -43,13 +43,13 @@ def wind_bm_units(context: dg.AssetExecutionContext) -> dg.MaterializeResult[Any
     """Joins Elexon's reference list to what is stored."""
     with at_work(context) as workbench:
         # The packaged list is stored whatever Elexon answers: days can be read with it.
-        with database.writing(workbench.engine) as connection:
+        with reference.writing(workbench.engine) as connection:
             changed = store_bm_units(connection, packaged_bm_units(), workbench.now())
         listed = workbench.elexon.bm_units()
         units, received = listed or ([], None)
         if workbench.archive and received:
             workbench.archive.keep_reference(received)
-        with database.writing(workbench.engine) as connection:
+        with reference.writing(workbench.engine) as connection:
             changed += store_bm_units(connection, units, workbench.now())
         version, rows = events.bm_units_version(workbench.engine)
         source = "packaged list alone" if listed is None else f"packaged list and {workbench.elexon.source.name}"
@@ -64,11 +64,11 @@ def network_difficulty(context: dg.AssetExecutionContext) -> dg.MaterializeResul
     """Joins the packaged table and mempool.space's tail to what is stored."""
     with at_work(context) as workbench:
         url = workbench.settings.mempool_api_url
-        with database.writing(workbench.engine) as connection:
+        with reference.writing(workbench.engine) as connection:
             changed = store_retargets(connection)
         if url is not None:
             tail = read_tail(url, workbench.now())
-            with database.writing(workbench.engine) as connection:
+            with reference.writing(workbench.engine) as connection:
                 changed += store_retargets(connection, tail)
         version, rows = events.difficulty_version(workbench.engine)
         source = "packaged table alone" if url is None else f"packaged table and {url}"
