@@ -3,17 +3,30 @@
 Belongs here: reading and writing the tables `wind_bm_units`, `other_bm_units` and `network_difficulty`.
 """
 
-from collections.abc import Iterable, Sequence
-from datetime import datetime
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import date, datetime, timedelta
 from typing import Any
 
 import requests
-from sqlalchemy import Connection, Table, bindparam, insert, select, update
+from sqlalchemy import Connection, Engine, Table, bindparam, insert, select, update
 
+from recon_assets.database import transactions
 from recon_assets.database.tables import network_difficulty, other_bm_units, wind_bm_units
 from recon_assets.domain.bm_units import BmUnit
 from recon_assets.domain.difficulty import Retarget, packaged_retargets, parse_adjustments, with_tail
 from recon_assets.errors import ReconError
+
+REFERENCE_LOCK = date.max - timedelta(days=1)
+"""No settlement day has this date. Its lock, which is taken before the snapshot, keeps writers apart: of two that both
+find a unit or a retarget missing, PostgreSQL would refuse the second one's insert as a duplicate."""
+
+
+@contextmanager
+def writing(engine: Engine) -> Iterator[Connection]:
+    """A transaction under the lock of the reference data; it commits at the end."""
+    with transactions.writing(engine, [REFERENCE_LOCK]) as connection:
+        yield connection
 
 
 def store_bm_units(connection: Connection, units: Iterable[BmUnit], now: datetime) -> int:
