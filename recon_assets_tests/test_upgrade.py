@@ -20,13 +20,14 @@ import pytest
 from dagster._core.scheduler.instigation import SensorInstigatorData
 from sqlalchemy import Engine, MetaData, make_url, select
 
-from recon_assets.orchestration.workbench import Workbench
-from recon_assets_tests.command import Command
-from recon_assets_tests.postgres import PostgresServer
-from recon_assets_tests.steps import JUNE
-from recon_assets_tests.ticks import Sensor
+from recon_assets.orchestration.resource import ReconResource
+from recon_assets_tests.support.command import Command
+from recon_assets_tests.support.paths import DATA
+from recon_assets_tests.support.postgres import PostgresServer
+from recon_assets_tests.support.steps import JUNE
+from recon_assets_tests.support.ticks import Sensor
 
-LEFT = Path(__file__).parent / "data" / "v0.1.0"
+LEFT = DATA / "v0.1.0"
 READABLE = ("2025-06-09", "2025-06-10")
 """Days that can be read besides the small days. Of 2025-06-08, which was not ingested either, there is no recording."""
 ALL_DAYS = ("2025-06-01", "2025-06-10")
@@ -100,7 +101,7 @@ RUNS = {
 }
 """How many runs there were of some jobs; the daemon made the three that failed."""
 
-VERDICTS = {
+CHECK_RESULTS = {
     ("curtailment_records", "records_equal_bids"): "FAILED",
     ("daily_summaries", "days_equal_their_rows"): "FAILED",
     (f"{CALCULATIONS}/M20S", "no_orphan_no_duplicate"): "SUCCEEDED",
@@ -330,23 +331,23 @@ def test_what_dagster_was_told_can_be_read(recon: Command) -> None:
         runs = Counter((run.job_name, run.status.value) for run in instance.get_runs())
         made = {asset: _materialized(instance, asset) for asset in MATERIALIZED}
         reference = [instance.get_latest_materialization_event(dg.AssetKey(asset)) for asset in REFERENCE]
-        verdicts = _verdicts(instance)
+        results = _check_results(instance)
 
     assert part_of(dict(runs), RUNS) == RUNS
     assert {status for _, status in runs} == {"SUCCESS", "FAILURE"}
     assert made == MATERIALIZED
     assert None not in reference
-    assert verdicts == VERDICTS
+    assert results == CHECK_RESULTS
 
 
-def test_a_sensor_goes_on_from_its_cursor(recon: Command, workbench: Workbench) -> None:
+def test_a_sensor_goes_on_from_its_cursor(recon: Command, resource: ReconResource) -> None:
     migrated(recon)
     with recon.dagster() as instance:
         # given a gap that no run could fill
         states = {state.instigator_name: state.instigator_data for state in instance.all_instigator_state()}
         kept = states["calculation_gap_sensor"]
         assert isinstance(kept, SensorInstigatorData)
-        sensor = Sensor("calculation_gap_sensor", workbench, instance, kept.cursor)
+        sensor = Sensor("calculation_gap_sensor", resource, instance, kept.cursor)
         (given_up,) = sensor.given_up.items()
         assert given_up[0] == "2025-06-04"
         assert given_up[1].endswith("no such row may be written")
@@ -366,9 +367,9 @@ def _materialized(instance: dg.DagsterInstance, asset: str) -> set[str]:
     return set(instance.get_materialized_partitions(dg.AssetKey.from_user_string(asset)))
 
 
-def _verdicts(instance: dg.DagsterInstance) -> dict[tuple[str, str], str]:
+def _check_results(instance: dg.DagsterInstance) -> dict[tuple[str, str], str]:
     """What the last audit said of some checks."""
-    keys = [dg.AssetCheckKey(dg.AssetKey.from_user_string(asset), check) for asset, check in VERDICTS]
+    keys = [dg.AssetCheckKey(dg.AssetKey.from_user_string(asset), check) for asset, check in CHECK_RESULTS]
     found = instance.event_log_storage.get_latest_asset_check_execution_by_key(keys)
     # Some storages answer with all checks of these assets.
     return {(key.asset_key.to_user_string(), key.name): found[key].status.value for key in keys if key in found}
