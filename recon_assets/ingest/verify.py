@@ -26,7 +26,7 @@ from recon_assets.ingest.acceptance_volumes import last_accepted_period, volume_
 from recon_assets.ingest.comparison import Difference, Side, bids_apart, of_periods, sums_apart, sums_of
 from recon_assets.ingest.reference import known_bm_units
 from recon_assets.ingest.verification import Method, Verification
-from recon_assets.reconcile.difference import audit, contradicted_days
+from recon_assets.reconcile.difference import compare_layer, contradicted_days
 from recon_assets.reconcile.layers import CURTAILMENT
 from recon_assets.reconcile.scope import Scope
 from recon_assets.reconcile.state import DayState, proven_periods, settlement_days_of
@@ -57,21 +57,21 @@ def verify_day(
     before = elexon.source.requests
     seed = random.SystemRandom().randrange(10**6) if seed is None else seed
     stored = _read_stored(engine, scope, now)
-    look = _Look(elexon, stored, now, method, random.Random(seed))
-    found = look.by_witness() if method is Method.WITNESS else look.by_stack()
+    comparison = _Comparison(elexon, stored, now, method, random.Random(seed))
+    found = comparison.by_acceptance_volumes() if method is Method.WITNESS else comparison.by_stack()
     return Verification(
         settlement_date=day,
         method=method,
         state=stored.state,
         is_contradicted=stored.is_contradicted,
-        periods=sorted(look.periods),
+        periods=sorted(comparison.periods),
         differences=sorted([*found, *stored.damaged], key=lambda each: (each.settlement_period, each.farm_id)),
-        unread=sorted(look.unread),
-        unpublished=sorted(look.unpublished),
+        unread=sorted(comparison.unread),
+        unpublished=sorted(comparison.unpublished),
         requests=elexon.source.requests - before,
-        found_within=look.found_at - before if look.found_at is not None else None,
+        found_within=comparison.found_at - before if comparison.found_at is not None else None,
         seed=seed if method in (Method.PROGRESSIVE, Method.RANDOM) else None,
-        not_comparable=look.not_comparable,
+        not_comparable=comparison.not_comparable,
     )
 
 
@@ -101,7 +101,7 @@ def _read_stored(engine: Engine, scope: Scope, now: datetime) -> _Stored:
         bids = _frame(connection, select(wind_bids).where(wind_bids.c.settlement_date == day))
         records = _frame(connection, _records(day))
         expected = _frame(connection, CURTAILMENT.expected(scope))
-        tallies = audit(connection, CURTAILMENT, scope, "settlement_period", "farm_id")
+        tallies = compare_layer(connection, CURTAILMENT, scope, "settlement_period", "farm_id")
     of_proven = records[records["settlement_period"].isin(proven)]
     expected = expected.rename(columns={"farm_id": "bm_unit_id"}).assign(gbp=expected["payment"])
     faults = {
@@ -134,7 +134,7 @@ def _with_gbp(bids: pd.DataFrame) -> pd.DataFrame:
     return bids.assign(gbp=bids["volume"].astype(float) * bids["original_price"].astype(float))
 
 
-class _Look:
+class _Comparison:
     """One comparison under way."""
 
     def __init__(self, elexon: Elexon, stored: _Stored, now: datetime, method: Method, chance: random.Random) -> None:
@@ -146,7 +146,7 @@ class _Look:
         self.not_comparable: str | None = None
         self.found_at: int | None = None
 
-    def by_witness(self) -> list[Difference]:
+    def by_acceptance_volumes(self) -> list[Difference]:
         """Acceptance volumes of the whole day against the bids."""
         stored = self._stored
         if stored.state is DayState.NOT_INGESTED:
