@@ -1,9 +1,7 @@
-"""Verification: what is stored of a settlement day against what Elexon says now, without changing anything.
+"""Verifies a settlement day: compares what is stored with what Elexon says now, and changes nothing.
 
-Belongs here: the five methods. Does not: their vocabulary (verification.py), mending (orchestration/).
-
-The bids are compared with Elexon; the curtailment records with the bids under the rule. An adopted day has no bids: its
-records are compared with Elexon's bids under the rule, where the method reads these.
+The bids are compared with Elexon, and the curtailment records with the bids under the rule. An adopted day has no bids:
+its records are compared with Elexon's bids under the rule, if the method reads these.
 """
 
 import random
@@ -32,7 +30,7 @@ from recon_assets.reconcile.scope import Scope
 from recon_assets.reconcile.state import DayState, proven_periods, settlement_days_of
 
 FIXED_PERIODS = (1, 12, 24, 36)
-"""And the last of the day, which is 46, 48 or 50."""
+"""Also the last period of the day, which is 46, 48 or 50."""
 RANDOM_PERIODS = 10
 
 
@@ -44,9 +42,9 @@ def verify_day(
     method: Method = Method.WITNESS,
     seed: int | None = None,
 ) -> Verification:
-    """Compares the one day of the scope with Elexon.
+    """Compares the only day of the scope with Elexon.
 
-    ReconError when there is nothing to compare with: the source does not have the day, or nothing of it is due.
+    ReconError when there is nothing to compare with: the source does not have the day, or no period of it is due.
     ElexonError when Elexon could not be read.
     """
     day = scope.days.first
@@ -77,7 +75,7 @@ def verify_day(
 
 @dataclass(frozen=True)
 class _Stored:
-    """What the database holds of a day. `damaged` are records that are not as the bids say."""
+    """What the database holds of a day. `damaged` are records that differ from the bids under the rule."""
 
     scope: Scope
     state: DayState
@@ -93,7 +91,7 @@ def _read_stored(engine: Engine, scope: Scope, now: datetime) -> _Stored:
     day = scope.days.first
     with transactions.reading(engine) as connection:
         wind, _ = known_bm_units(connection)
-        # A database that was just adopted has no list of its own yet.
+        # A database that was just adopted has no list of units yet.
         wind = wind or frozenset(unit.bm_unit_id for unit in packaged_bm_units() if unit.is_wind)
         contradicted = contradicted_days(connection, scope)
         state = settlement_days_of(connection, scope, now, contradicted).days[day]
@@ -114,7 +112,7 @@ def _read_stored(engine: Engine, scope: Scope, now: datetime) -> _Stored:
 
 
 def _records(day: date) -> Select[Any]:
-    """The records of a day, read as everywhere: volumes negative, payments from volume and price."""
+    """The records of a day, normalised: volumes negative, payments calculated from volume and price."""
     records = curtailment_records.c
     volume = -func.abs(records.volume)
     return select(
@@ -135,7 +133,7 @@ def _with_gbp(bids: pd.DataFrame) -> pd.DataFrame:
 
 
 class _Comparison:
-    """One comparison under way."""
+    """One verification in progress, and what it has found so far."""
 
     def __init__(self, elexon: Elexon, stored: _Stored, now: datetime, method: Method, chance: random.Random) -> None:
         self._elexon, self._stored, self._now, self._method, self._chance = elexon, stored, now, method, chance
@@ -147,7 +145,7 @@ class _Comparison:
         self.found_at: int | None = None
 
     def by_acceptance_volumes(self) -> list[Difference]:
-        """Acceptance volumes of the whole day against the bids."""
+        """Compares the acceptance volumes of the whole day with the bids."""
         stored = self._stored
         if stored.state is DayState.NOT_INGESTED:
             return []
@@ -190,7 +188,7 @@ class _Comparison:
         ]
 
     def by_stack(self) -> list[Difference]:
-        """The bid stack of some periods against the bids, or against the records of an adopted day."""
+        """Compares the bid stack of some periods with the bids, or with the records of an adopted day."""
         if self._stored.state is DayState.NOT_INGESTED:
             return []
         due = due_periods(self._day, self._now)
