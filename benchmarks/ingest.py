@@ -1,10 +1,10 @@
-"""Reading 30 real days over HTTP from a server on this machine: days a second, what takes the time, how much memory.
+"""Measures reading 30 real days over HTTP from a server on this machine: speed, parts of the time, memory.
 
     python -m benchmarks.ingest URL
 
-The server is the stand-in (elexon/stand_in.py) with the packaged recordings of June 2025, a process of its own:
-without delay and without a limit of requests, then with 100 ms for each request and the default limit, which sets the
-bound. The parts are differences: fetching alone, fetching and parsing, storing as well. Takes an empty database.
+The server is the stand-in (elexon/stand_in.py) with the packaged recordings of June 2025, in its own process. It runs
+without delay and without a rate limit, then with 100 ms per request and the default rate limit, which is the bound. The
+parts are differences: fetching alone, fetching and parsing, storing as well. The database must be empty.
 """
 
 import os
@@ -63,7 +63,7 @@ def measure(url: str) -> Iterator[Figure]:
 
 
 def against_the_bound() -> Iterator[Figure]:
-    """How close fetching comes to what the limit of requests allows; no database takes part."""
+    """How close fetching comes to what the rate limit allows, without a database."""
     with stand_in(LATENCY_SECONDS) as address:
         requests = sum(periods_in(day) + 1 for day in THREE_DAYS)
         elexon = Elexon(HttpSource(address, per_second=PER_SECOND))
@@ -73,7 +73,7 @@ def against_the_bound() -> Iterator[Figure]:
 
 
 def by_part(url: str, address: str, archive: Path) -> dict[str, float]:
-    """The seconds that each part takes of a day, by five of them."""
+    """The seconds that each part of a day takes, measured over five days."""
     engine, now = engine_of(url), datetime.now(UTC)
     source = HttpSource(address, per_second=1e6)
     elexon = Elexon(source)
@@ -122,7 +122,7 @@ def recon_range(url: str, address: str, days: Days, folder: Path) -> tuple[float
 
 @contextmanager
 def stand_in(latency_seconds: float) -> Iterator[str]:
-    """The address of a server of the packaged recordings."""
+    """The address of a stand-in with the packaged recordings."""
     recordings = str(files("recon_assets.data") / "recordings")
     words = [
         sys.executable,

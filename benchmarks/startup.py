@@ -1,4 +1,4 @@
-"""How long the command and the code location take to start, as whole processes.
+"""Measures how long the command and the code location take to start, as whole processes.
 
 python -m benchmarks.startup
 """
@@ -43,7 +43,7 @@ def whole_process(folder: str, words: list[str]) -> float:
 
 
 def _figure(taken: Taken, what: str, at_most: float | None) -> Figure:
-    # The peak would be that of the process that starts it.
+    # Without peak memory, which would be that of the parent process.
     return Figure(PART, what, "sqlite", taken.seconds, "s", taken.raw, at_most)
 
 
