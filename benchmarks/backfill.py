@@ -57,7 +57,7 @@ storage:
 """
 ROOT = str(Path(__file__).parent.parent)
 LOADED = "{ repositoriesOrError { ... on RepositoryConnection { nodes { name } } } }"
-LOOK_SECONDS = 2
+SAMPLE_SECONDS = 2
 SUMS = (BITCOIN_DAILY, BITCOIN_MONTHLY, BITCOIN_YEARLY)
 YEAR = Days(HISTORY.first, HISTORY.first.replace(month=12, day=31))
 KEYS = [list(calculations_key(model).path) for model in MODELS]
@@ -138,7 +138,7 @@ def run(
     workspace: str | None = None,
     meanwhile: Callable[[Served], None] | None = None,
 ) -> BackfillResult:
-    """Serves Dagster in a folder of its own, backfills assets and waits for the end."""
+    """Serves Dagster in its own folder, backfills assets and waits for the end."""
     with tempfile.TemporaryDirectory() as folder, _dagster_storage(url) as storage:
         home = Path(folder, ".recon", "dagster")
         prepare_home(home)
@@ -192,11 +192,11 @@ def _peak_of_children() -> Iterator[list[float]]:
     """Appends the private memory (MB) of all child processes to a list, every few seconds."""
     seen, over = [0.0], threading.Event()
 
-    def look() -> None:
-        while not over.wait(LOOK_SECONDS):
+    def sample() -> None:
+        while not over.wait(SAMPLE_SECONDS):
             seen.append(sum(_own_memory(process) for process in family(os.getpid())) / 1e6)
 
-    watcher = threading.Thread(target=look)
+    watcher = threading.Thread(target=sample)
     watcher.start()
     try:
         yield seen

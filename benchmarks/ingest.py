@@ -39,7 +39,7 @@ THREE_DAYS = Days(parse_day("2025-06-01"), parse_day("2025-06-03"))
 LATENCY_SECONDS = 0.1
 PER_SECOND = 8
 MOST_MB = 400
-LOOK_SECONDS = 0.1
+SAMPLE_SECONDS = 0.1
 
 
 def measure(url: str) -> Iterator[Figure]:
@@ -103,7 +103,7 @@ def by_part(url: str, address: str, archive: Path) -> dict[str, float]:
 
 
 def recon_range(url: str, address: str, days: Days, folder: Path) -> tuple[float, float]:
-    """The seconds of the command, and the most memory (MB) that it needed."""
+    """The seconds of the command, and its peak memory (MB)."""
     environment = {**os.environ, "DATABASE_URL": url, "ELEXON_API_URL": address, "ELEXON_REQUESTS_PER_SECOND": "100000"}
     environment["MEMPOOL_API_URL"] = "none"
     words = [sys.executable, "-m", "recon_assets.cli", "range", str(days.first), str(days.last)]
@@ -114,7 +114,7 @@ def recon_range(url: str, address: str, days: Days, folder: Path) -> tuple[float
         while process.poll() is None:
             with suppress(ValueError):  # it has just ended
                 peak = peak_mb(process.pid)
-            time.sleep(LOOK_SECONDS)
+            time.sleep(SAMPLE_SECONDS)
     if process.returncode:
         raise RuntimeError((folder / "output").read_text(encoding="utf-8"))
     return time.perf_counter() - began, peak

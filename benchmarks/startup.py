@@ -37,7 +37,7 @@ def measure() -> Iterator[Figure]:
 
 
 def whole_process(folder: str, words: list[str]) -> float:
-    """The seconds of a process from its start to its end."""
+    """The seconds of a whole process, from its start to its end."""
     environment = {name: text for name, text in os.environ.items() if name not in ("DATABASE_URL", "DAGSTER_HOME")}
     return seconds_of(lambda: subprocess.run(words, cwd=folder, env=environment, capture_output=True, check=True))
 

@@ -65,7 +65,7 @@ def require_schema(engine: Engine, *, create: bool) -> None:
 
 
 def migrate(engine: Engine, *, dry_run: bool = False) -> list[str]:
-    """Creates, adopts or upgrades the schema in one transaction; returns what was (or would be) done, a line each.
+    """Creates, adopts or upgrades the schema in one transaction; returns what was (or would be) done, one line each.
 
     No row is changed; a failure leaves no trace.
     """

@@ -66,7 +66,7 @@ def london_day(now: datetime) -> date:
 
 @dataclass(frozen=True)
 class Days:
-    """A span of settlement days, both ends included; UsageError when it is upside down.
+    """A span of settlement days, both ends included; UsageError when the last day is before the first.
 
     >>> [str(part) for part in Days(date(2025, 5, 30), date(2025, 6, 2)).by_month()]
     ['2025-05-30..2025-05-31', '2025-06-01..2025-06-02']

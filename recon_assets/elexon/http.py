@@ -171,7 +171,7 @@ def _utc(instant: datetime) -> datetime:
 
 
 def _innermost(error: BaseException) -> str:
-    """The reason at the bottom of a chain of wrapped network errors, in one line."""
+    """The innermost reason of a chain of wrapped network errors, in one line."""
     while error.args and isinstance(error.args[-1], BaseException):
         error = error.args[-1]
     reason = getattr(error, "reason", None)

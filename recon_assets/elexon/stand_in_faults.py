@@ -55,7 +55,7 @@ def compact(body: object) -> bytes:
 
 
 def problem(status: int, retry_after: int | None = None) -> Reply:
-    """An error in the form that the API gives it (RFC 9457)."""
+    """An error in the format of the API (RFC 9457)."""
     body = compact({"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status})
     return Reply(status, body, "application/problem+json; charset=utf-8", retry_after)
 

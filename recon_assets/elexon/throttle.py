@@ -23,7 +23,7 @@ LOCK_TIMEOUT_SECONDS = 600
 
 
 class Throttle:
-    """Lets callers through at most `per_second` times a second and `in_flight` at a time, machine-wide per name."""
+    """Admits at most `per_second` requests a second and `in_flight` at a time, per name, on the whole machine."""
 
     def __init__(self, name: str, *, per_second: float, in_flight: int) -> None:
         self._spacing = SAFETY / per_second

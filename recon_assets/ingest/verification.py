@@ -14,7 +14,7 @@ class Method(StrEnum):
     """How a day is verified.
 
     `witness`: the whole-day acceptance volumes, one request. `fixed`: five settlement periods. `progressive`: the same
-    five, and up to ten more where one of them differs. `random`: ten. `full`: all.
+    five, and up to ten more if one of them differs. `random`: ten. `full`: all.
     """
 
     WITNESS = "witness"

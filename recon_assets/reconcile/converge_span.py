@@ -94,7 +94,7 @@ def _unfit_days(
     states: Mapping[date, DayState],
     contradicted: frozenset[date],
 ) -> dict[date, str]:
-    """The days that a layer cannot be made right for, with the reason."""
+    """The days for which a layer cannot be made right, with the reason."""
     if layer.grain is not DAY:
         return {}
     unfit = {

@@ -144,8 +144,8 @@ class Layer:
     - `join_filter`: narrows the stored rows that an expected row can match, so that a join reads no others.
     - `removable`: owned rows that may be removed when no row is expected for them.
     - `carried`: columns that follow a correction and never make a row wrong.
-    - `written`: how an expected value is stored, where it is not stored as it is compared.
-    - `preserved`: columns whose stored value stays where no value is expected.
+    - `written`: how an expected value is stored, for columns that are not stored as they are compared.
+    - `preserved`: columns whose stored value stays if the expected value is NULL.
     """
 
     table: Table
@@ -163,7 +163,7 @@ class Layer:
 
     @property
     def name(self) -> str:
-        """The table's name, which is the asset's name too."""
+        """The table's name, which is also the asset's name."""
         return self.table.name
 
     def stored(self, expected: Columns, name: str) -> ColumnElement[Any]:
@@ -205,7 +205,7 @@ def in_days(day: ColumnElement[Any], scope: Scope) -> ColumnElement[bool]:
 
 
 def in_scope(columns: ReadOnlyColumnCollection[str, Column[Any]], scope: Scope) -> ColumnElement[bool]:
-    """Whether a row of a half-hourly table lies in the scope's days, and in its periods and farm where it has them."""
+    """Whether a row of a half-hourly table lies in the scope's days, and in its periods and farm if it has them."""
     within = [in_days(columns.settlement_date, scope)]
     if scope.periods:
         within.append(columns.settlement_period.between(*scope.periods))

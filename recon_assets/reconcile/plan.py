@@ -41,8 +41,8 @@ def plan(
 ) -> Plan:
     """The exact work for a state, given which days the source can have.
 
-    Chunks are months, newest first; with `worst_first` single days, the one with most faults first. `limit` days are
-    worked on at most; with `force`, days that were read before are read again.
+    Chunks are months, newest first; with `worst_first` they are single days, the one with most faults first. At most
+    `limit` days are included. With `force`, days that were read before are read again.
     """
     to_read = list(state.days) if force else state.unready_days
     reachable = [day for day in to_read if can_have(day) and due_periods(day, now)]

@@ -84,7 +84,7 @@ _reward_spans = Table(
 
 
 def difficulty_history(connection: Connection) -> DifficultyHistory:
-    """The difficulty history that the database holds; ReconError when it holds none."""
+    """The difficulty history in the database; ReconError if there is none."""
     rows = connection.execute(select(network_difficulty)).mappings()
     return DifficultyHistory(Retarget(**row) for row in rows)
 

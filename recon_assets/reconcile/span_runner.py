@@ -114,7 +114,7 @@ class SpanRunner:
         return SpanResult(days, found, {days.first: failures} if failures else {})
 
     def _sizes(self, spans: Iterable[Days]) -> Sizes:
-        """Rows that converging each settlement period may touch: records, and as many calculations for each model."""
+        """Rows that converging may touch, per settlement period: records, and as many calculations for each model."""
         factor = 1 + len(self.only) * (CALCULATIONS in self.layers)
         sizes: dict[date, dict[int, int]] = {}
         with transactions.reading(self.engine) as connection:
