@@ -1,6 +1,6 @@
-"""Storing what changes seldom: BM units and difficulty retargets. Both grow by union and never shrink.
+"""Stores reference data that changes seldom: BM units and difficulty retargets.
 
-Belongs here: reading and writing the tables `wind_bm_units`, `other_bm_units` and `network_difficulty`.
+Both grow by union and never shrink.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -30,7 +30,7 @@ def writing(engine: Engine) -> Iterator[Connection]:
 
 
 def store_bm_units(connection: Connection, units: Iterable[BmUnit], now: datetime) -> int:
-    """Adds units and updates what is known of them; returns the rows changed. A unit once wind stays wind."""
+    """Adds units and updates known ones; returns the number of rows changed. A unit that was wind stays wind."""
     listed = {unit.bm_unit_id: unit for unit in units}
     wind = [
         {
@@ -63,7 +63,7 @@ def stored_retargets(connection: Connection) -> list[Retarget]:
 
 
 def store_retargets(connection: Connection, tail: Sequence[Retarget] = ()) -> int:
-    """Joins the packaged table and a live tail to what is stored; returns the rows changed."""
+    """Merges the packaged table and a live tail into what is stored; returns the number of rows changed."""
     packaged = {retarget.height: retarget for retarget in packaged_retargets()}
     known = packaged | {retarget.height: retarget for retarget in stored_retargets(connection)}
     merged = with_tail(list(known.values()), tail)
@@ -71,7 +71,7 @@ def store_retargets(connection: Connection, tail: Sequence[Retarget] = ()) -> in
 
 
 def read_tail(mempool_api_url: str, now: datetime, *, timeout_seconds: float = 30) -> list[Retarget]:
-    """The live tail from mempool.space; ReconError that names MEMPOOL_API_URL when it cannot be had."""
+    """The live tail from mempool.space; ReconError, with MEMPOOL_API_URL in it, when it cannot be read."""
     url = f"{mempool_api_url}/v1/mining/difficulty-adjustments/all"
     try:
         response = requests.get(url, timeout=timeout_seconds)
@@ -83,7 +83,7 @@ def read_tail(mempool_api_url: str, now: datetime, *, timeout_seconds: float = 3
 
 
 def _upsert(connection: Connection, table: Table, rows: Sequence[dict[str, Any]], keep: Sequence[str] = ()) -> int:
-    """Inserts new rows and updates changed ones, leaving the columns `keep` of a known row as they are."""
+    """Inserts new rows and updates changed ones; the columns `keep` of a known row stay as they are."""
     (key,) = table.primary_key.columns.keys()
     stored = {row[key]: dict(row) for row in connection.execute(select(table)).mappings()}
     new = [row for row in rows if row[key] not in stored]
