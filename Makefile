@@ -25,10 +25,11 @@ campaign: $(VENV)/.installed-dev ## Nights without anybody on both engines; many
 bench: $(VENV)/.installed-dev ## Measure everything on both engines and write benchmarks/RESULTS.md (about 20 minutes).
 	$(BIN)/python -m benchmarks
 
-lint: $(VENV)/.installed-dev ## Check style and types.
+lint: $(VENV)/.installed-dev ## Check style, types and the direction of imports.
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 clean: ## Remove the virtual environment and build products; .recon/ (your data) stays.
 	rm -rf $(VENV) build dist *.egg-info

@@ -1,1 +1,1 @@
-"""Measurements of the project: how fast, against what, and with how much memory."""
+"""Benchmarks: how fast the project is, compared with what, and with how much memory."""

@@ -1,4 +1,4 @@
-"""All measurements, on a fresh SQLite file and a fresh PostgreSQL server with default settings: `make resource`.
+"""Runs all benchmarks on a fresh SQLite file and a fresh PostgreSQL server with default settings: `make bench`.
 
     python -m benchmarks [sqlite | postgresql]
 
@@ -32,7 +32,7 @@ FOLDER = Path(__file__).parent
 
 
 def main(*chosen: str) -> None:
-    """Measures the engines that are chosen, or both."""
+    """Measures the chosen engines, or both."""
     began = time.monotonic()
     figures: list[Figure] = []
     machine = [f"{platform.machine()}, {os.cpu_count()} CPUs, {psutil.virtual_memory().total / 2**30:.0f} GiB"]

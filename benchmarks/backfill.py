@@ -1,12 +1,12 @@
-"""How long a backfill of calculations takes, launched as the button of the Dagster UI does.
+"""Measures a backfill of calculations, launched in the same way as from the Dagster UI.
 
     python -m benchmarks.history URL
     python -m benchmarks.backfill URL [FIRST LAST] [--kill-daemon]
 
-Deletes the calculations of the days, starts webserver, daemon and code servers in a folder of their own, launches the
-backfill over GraphQL, and waits until every row is right. Dagster's own storage is of the same engine: SQLite files, or
-a PostgreSQL database beside the other. With `--kill-daemon` the daemon is killed while runs execute and started again
-after 10 s.
+It deletes the calculations of the days, starts webserver, daemon and code servers in their own folder, launches the
+backfill over GraphQL, and waits until every row is right. Dagster's own storage uses the same engine: SQLite files, or
+another PostgreSQL database on the same server. With `--kill-daemon` the daemon is killed while runs execute, and
+started again after 10 s.
 """
 
 import os
@@ -57,15 +57,15 @@ storage:
 """
 ROOT = str(Path(__file__).parent.parent)
 LOADED = "{ repositoriesOrError { ... on RepositoryConnection { nodes { name } } } }"
-LOOK_SECONDS = 2
+SAMPLE_SECONDS = 2
 SUMS = (BITCOIN_DAILY, BITCOIN_MONTHLY, BITCOIN_YEARLY)
 YEAR = Days(HISTORY.first, HISTORY.first.replace(month=12, day=31))
 KEYS = [list(calculations_key(model).path) for model in MODELS]
 
 
 @dataclass
-class ChunkRunner:
-    """How a backfill went: seconds until every row was there and until Dagster called it complete, runs, memory."""
+class BackfillResult:
+    """How a backfill went: seconds until all rows were there and until Dagster called it complete; runs; memory."""
 
     filled: float
     ended: float
@@ -87,17 +87,17 @@ def measure(url: str) -> Iterator[Figure]:
     """The figures of one engine; the database holds three years, which are right before and afterwards."""
     engine = engine_of(url)
     name = engine.dialect.name
-    runner = calculations(url, HISTORY)
-    yield Figure(PART, "calculations: all rows there", name, runner.filled)
-    yield runner.figure("calculations", name, AT_MOST[name])
+    result = calculations(url, HISTORY)
+    yield Figure(PART, "calculations: all rows there", name, result.filled)
+    yield result.figure("calculations", name, AT_MOST[name])
     empty = run(url, YEAR, KEYS, lambda: True, workspace=EMPTY_WORKSPACE)
     yield empty.figure("empty bodies in the place of one year's calculations", name)
     if name == "sqlite":
-        # On one engine only: most of it is the daemon's looks, half a minute apart, for days, months and the year.
+        # On one engine only: most of the time is the daemon's polling, every 30 s, for days, months and the year.
         yield summaries(url, YEAR).figure("sums of days, months and the year, of one year", name)
 
 
-def calculations(url: str, days: Days, *, kill_daemon: bool = False) -> ChunkRunner:
+def calculations(url: str, days: Days, *, kill_daemon: bool = False) -> BackfillResult:
     """Deletes and backfills the calculations of some days."""
     engine, table = engine_of(url), historical_bitcoin_calculations
     of_days = table.c.settlement_date.between(days.first, days.last)
@@ -117,16 +117,16 @@ def calculations(url: str, days: Days, *, kill_daemon: bool = False) -> ChunkRun
     return run(url, days, KEYS, lambda: stored() == expected, meanwhile=kill if kill_daemon else None)
 
 
-def summaries(url: str, days: Days) -> ChunkRunner:
-    """Deletes and backfills the sums of bitcoin of whole years; RuntimeError when they are not right afterwards."""
+def summaries(url: str, days: Days) -> BackfillResult:
+    """Deletes and backfills the bitcoin summaries of whole years; RuntimeError when they are not right afterwards."""
     engine, scope = engine_of(url), scope_of(days)
     with transactions.writing(engine) as connection:
         for layer in SUMS:
             connection.execute(delete(layer.table).where(layer.owned_rows(scope)))
-    runner = run(url, days, [[layer.name] for layer in SUMS], lambda: True)
+    result = run(url, days, [[layer.name] for layer in SUMS], lambda: True)
     if any(stale_summaries(engine, scope).values()):
         raise RuntimeError("the sums are not right after their backfill")
-    return runner
+    return result
 
 
 def run(
@@ -137,8 +137,8 @@ def run(
     *,
     workspace: str | None = None,
     meanwhile: Callable[[Served], None] | None = None,
-) -> ChunkRunner:
-    """Serves Dagster in a folder of its own, backfills assets and waits for the end."""
+) -> BackfillResult:
+    """Serves Dagster in its own folder, backfills assets and waits for the end."""
     with tempfile.TemporaryDirectory() as folder, _dagster_storage(url) as storage:
         home = Path(folder, ".recon", "dagster")
         prepare_home(home)
@@ -146,7 +146,7 @@ def run(
             configuration.write(storage)
         served_from = Path(folder, "workspace.yaml")
         served_from.write_text(workspace or Path(WORKSPACE).read_text(encoding="utf-8"), encoding="utf-8")
-        # The sensors would fill the same gap side by side.
+        # Sensors tick once an hour, because they would fill the same gap at the same time.
         environment = {"DATABASE_URL": url, "MEMPOOL_API_URL": "none", "RECON_TICK_SECONDS": "3600", "PYTHONPATH": ROOT}
         recon = Command(Path(folder), **environment)
         with serve(recon, served_from) as served, _peak_of_children() as peak:
@@ -163,12 +163,12 @@ def run(
     good = Counter(
         run["tags"].get(RANGE_TAGS[0], run["tags"].get(PARTITION_TAG)) for run in runs if run["status"] == "SUCCESS"
     )
-    return ChunkRunner(filled, ended, status, len(runs), len(good), max(good.values()), max(peak))
+    return BackfillResult(filled, ended, status, len(runs), len(good), max(good.values()), max(peak))
 
 
 @contextmanager
 def _dagster_storage(url: str) -> Iterator[str]:
-    """What dagster.yaml says of the storage: nothing for SQLite, else a database of its own on the same server."""
+    """The storage in dagster.yaml: nothing for SQLite, else a separate database on the same server."""
     address = make_url(url)
     if address.get_backend_name() == "sqlite":
         yield ""
@@ -189,14 +189,14 @@ def _text_of(address: URL) -> str:
 
 @contextmanager
 def _peak_of_children() -> Iterator[list[float]]:
-    """Fills a list with the memory (MB) that all child processes have to themselves, every few seconds."""
+    """Appends the private memory (MB) of all child processes to a list, every few seconds."""
     seen, over = [0.0], threading.Event()
 
-    def look() -> None:
-        while not over.wait(LOOK_SECONDS):
+    def sample() -> None:
+        while not over.wait(SAMPLE_SECONDS):
             seen.append(sum(_own_memory(process) for process in family(os.getpid())) / 1e6)
 
-    watcher = threading.Thread(target=look)
+    watcher = threading.Thread(target=sample)
     watcher.start()
     try:
         yield seen
@@ -218,12 +218,12 @@ def _count(engine: Engine, where: ColumnElement[bool]) -> int:
 
 
 def main(url: str, *words: str) -> None:
-    """Prints what a backfill of calculations took."""
+    """Runs a backfill of calculations and prints how it went."""
     dates = [parse_day(word) for word in words if not word.startswith("--")]
-    runner = calculations(url, Days(*dates) if dates else HISTORY, kill_daemon="--kill-daemon" in words)
+    result = calculations(url, Days(*dates) if dates else HISTORY, kill_daemon="--kill-daemon" in words)
     print(
-        f"all there after {runner.filled:.0f} s, {runner.status} after {runner.ended:.0f} s; {runner.runs} runs, "
-        f"{runner.ranges} ranges, each {runner.most_successes} time(s) at most; {runner.peak_mb:,.0f} MB"
+        f"all there after {result.filled:.0f} s, {result.status} after {result.ended:.0f} s; {result.runs} runs, "
+        f"{result.ranges} ranges, each {result.most_successes} time(s) at most; {result.peak_mb:,.0f} MB"
     )
 
 

@@ -1,12 +1,12 @@
-"""Converging three years of calculations, against what the database itself can take, and against a row at a time.
+"""Measures converging three years of calculations, against the database's own bulk load and against a row at a time.
 
     python -m benchmarks.history URL
     python -m benchmarks.core URL
 
 The ceiling is the engine's own bulk load of the same rows, in key order, from a ready file (COPY, PostgreSQL) or a
 ready list (one prepared executemany, SQLite), committed, into the same table, emptied, with its keys and indexes. Ours
-reads the difficulty, sums the acceptances of each triple, compares every stored value, writes what is missing and
-commits, a month at a time. Ways alternate, each in a process of its own.
+reads the difficulty, sums the acceptances of each spot (a farm in one settlement period), compares every stored value,
+writes what is missing and commits, a month at a time. The ways alternate, each in its own process.
 """
 
 import sys
@@ -31,9 +31,9 @@ from recon_assets.reconcile.scope import writing as writing_with_rewards
 
 PART = "Reconcile three years"
 PRESENT = 984_547
-"""Calculations that the user's notes count in the database, of the 1,514,223 expected for 2022-2024."""
+"""Calculations that the user's database has according to the notes, of the 1,514,223 expected for 2022-2024."""
 SCATTER = 7919
-"""A prime, so that multiples of it spread the rows that are there over all days, farms and models."""
+"""A prime number; its multiples spread the present rows over all days, farms and models."""
 COLUMNS = ("settlement_date", "settlement_period", "farm_id", "miner_model", "bitcoin_mined", "difficulty")
 LISTED, KEY = ", ".join(COLUMNS), ", ".join(COLUMNS[:4])
 ROWS_ONE_BY_ONE = 10_000
@@ -73,7 +73,7 @@ def measure(url: str) -> Iterator[Figure]:
                 "bulk of some": ((url, folder, "some"), bulk, partly),
                 "ours of none": ((url,), converge_months),
                 "statement": ((url,), insert_select, empty),
-                "run": ((url,), repair_months, empty),
+                "run": ((url,), converge_spans, empty),
                 "rows": ((url, ROWS_ONE_BY_ONE), insert_rows, empty),
             },
             turns=1,
@@ -141,14 +141,14 @@ def converge_months(url: str) -> float:
     return seconds_of(lambda: list(map(month, HISTORY.by_month())))
 
 
-def repair_months(url: str) -> float:
-    """What a run of the assets does with the database: every daily layer, and the evidence for Dagster."""
+def converge_spans(url: str) -> float:
+    """What a run of the assets does with the database: every daily layer, and the contents for Dagster."""
     engine, now = engine_of(url), datetime.now(UTC)
     return seconds_of(lambda: [converge_span(engine, DAILY_LAYERS, scope_of(days), now) for days in HISTORY.by_month()])
 
 
 def insert_select(url: str) -> float:
-    """The same rows without looking at what is stored, and without rewards to load: what the statement alone takes."""
+    """Inserts the same rows without comparing them with what is stored."""
     engine = engine_of(url)
 
     def month(days: Days) -> None:
@@ -163,7 +163,7 @@ def insert_select(url: str) -> float:
 
 
 def insert_rows(url: str, count: int) -> float:
-    """The old way: a statement and a commit for every row."""
+    """The old way: one statement and one commit per row."""
     engine = engine_of(url)
     with reading(engine) as connection:
         wanted = text(f"SELECT {LISTED} FROM set_aside ORDER BY {KEY} LIMIT {count}")
@@ -177,7 +177,7 @@ def insert_rows(url: str, count: int) -> float:
 
 
 def _keep(engine: Engine, where: str) -> None:
-    """Leaves the calculations that the condition holds for, in key order, with statistics of them."""
+    """Refills the table with the calculations for which the condition holds, in key order."""
     with writing(engine) as connection:
         connection.execute(text(EMPTY[engine.dialect.name]))
         wanted = f"SELECT {LISTED} FROM set_aside WHERE {where} ORDER BY {KEY}"

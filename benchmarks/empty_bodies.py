@@ -1,4 +1,4 @@
-"""The three calculation assets with nothing in them but their events: what Dagster itself takes for a backfill."""
+"""The three calculation assets without any work, to measure how long Dagster itself takes for a backfill."""
 
 from collections.abc import Iterator
 
@@ -16,7 +16,7 @@ from recon_assets.orchestration.specs import calculations_key
     backfill_policy=RANGES,
 )
 def empty_bodies(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult[None]]:
-    """Materializes what is asked for."""
+    """Materializes the selected assets."""
     for key in sorted(context.selected_asset_keys):
         yield dg.MaterializeResult(asset_key=key)
 

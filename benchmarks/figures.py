@@ -1,7 +1,4 @@
-"""What a measurement is, and how it is taken: seconds, the memory that a process needed at most, raw times.
-
-Belongs here: what all measurements share. Does not: measuring something in particular.
-"""
+"""What all benchmarks share: a figure, and how to measure seconds and the peak memory of a process."""
 
 import multiprocessing
 import re
@@ -26,17 +23,17 @@ PROCESSES = multiprocessing.get_context("forkserver")
 PROCESSES.set_forkserver_preload(
     sorted({"benchmarks.core", "benchmarks.growth", "benchmarks.state"} - {getattr(__main__.__spec__, "name", "")})
 )
-"""A measured process is a fresh one, forked from one that has imported everything and done nothing."""
+"""A measured process is new, forked from a process that has imported everything and done nothing else."""
 
 TURNS = 3
-"""How often each of the ways that are compared takes its turn; the median counts."""
+"""How often each of the compared ways is measured; the median counts."""
 
 Work = Callable[..., float]
-"""Does something in a process of its own and returns the seconds of the part that counts."""
+"""Runs in its own process and returns the seconds of the part that counts."""
 
 
 class Grows(NamedTuple):
-    """Of which line a measurement is a point: what was done, what it grows with, and how much of that there was."""
+    """The line of which a figure is a point: what was done, what it grows with, and how much of that there was."""
 
     work: str
     by: str
@@ -45,9 +42,7 @@ class Grows(NamedTuple):
 
 @dataclass(frozen=True)
 class Figure:
-    """A measured value: the median of the single measurements `raw`, where nothing else is said; `at_most` is what it
-    should not exceed.
-    """
+    """A measured value, by default the median of the single measurements `raw`; it should be `at_most` at most."""
 
     part: str
     what: str
@@ -61,7 +56,7 @@ class Figure:
 
     @property
     def is_reached(self) -> bool | None:
-        """Whether it is within what it should not exceed; None where nothing says so."""
+        """Whether the value is within its limit; None if it has no limit."""
         return None if self.at_most is None else self.value <= self.at_most
 
     def __str__(self) -> str:
@@ -77,7 +72,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class Taken:
-    """The seconds of each turn, and the most memory that a process of them needed."""
+    """The seconds of each turn, and the peak memory of their processes."""
 
     raw: Sequence[float]
     peak_mb: float
@@ -92,23 +87,23 @@ class Taken:
         return Figure(part, what, engine, self.seconds, "s", self.raw, at_most, self.peak_mb)
 
     def ratio(self, part: str, what: str, engine: str, other: "Taken", at_most: float | None = None) -> Figure:
-        """How many times as long as another way, with the ratio of each turn."""
+        """The ratio of the seconds to those of another way, and the ratio of each turn."""
         turns = [mine / theirs for mine, theirs in zip(self.raw, other.raw, strict=True)]
         return Figure(part, what, engine, self.seconds / other.seconds, "x", turns, at_most)
 
 
 def alone(work: Work, *arguments: Any) -> tuple[float, float]:
-    """The seconds that a work returns, and the most memory (MB) of the fresh process that did it."""
+    """The seconds that a work returns, and the peak memory (MB) of the new process that did it."""
     with ProcessPoolExecutor(1, PROCESSES) as pool:
         return pool.submit(_with_peak, work, arguments).result()
 
 
 Way = tuple[Sequence[Any], Work] | tuple[Sequence[Any], Work, Callable[[], object]]
-"""The arguments of a work, the work, and what is done before it, unmeasured."""
+"""The arguments of a work, the work, and what is done before it without being measured."""
 
 
 def in_turn(ways: Mapping[str, Way], turns: int = TURNS) -> dict[str, Taken]:
-    """Each way several times, one after the other."""
+    """Measures each way several times, in turn."""
     taken: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}
     for _ in range(turns):
         for name, (arguments, work, *before) in ways.items():
@@ -123,8 +118,10 @@ def _with_peak(work: Work, arguments: Sequence[Any]) -> tuple[float, float]:
 
 
 def peak_mb(process: int | None = None) -> float:
-    """The most memory (MB) that a process, this one if none is named, has had resident; pages of a mapped SQLite file
-    count. Of Linux, because `getrusage` tells a child of the memory of the process that it was forked from.
+    """The peak resident memory (MB) of a process (default: this one), including pages of a mapped SQLite file.
+
+    It is read from Linux' /proc, because `getrusage` of a child includes the memory of the process that it was forked
+    from.
     """
     status = Path(f"/proc/{process or 'self'}/status").read_text(encoding="ascii")
     (kilobytes,) = re.findall(r"^VmHWM:\s+(\d+) kB", status, re.MULTILINE)
@@ -139,17 +136,17 @@ def seconds_of(work: Callable[[], object]) -> float:
 
 
 def engine_of(url: str) -> Engine:
-    """The engine of a database as the product opens it."""
+    """The engine of a database, opened as the product does."""
     return open_engine(Settings.from_environment({"DATABASE_URL": url}, Path.cwd()).database_url)
 
 
 def scope_of(days: Days) -> Scope:
-    """Days under the default rule."""
+    """A scope of days under the default rule."""
     return Scope(days, CurtailmentRule.SO_FLAGGED)
 
 
 def show(figures: Iterable[Figure]) -> list[Figure]:
-    """Prints the figures as they come; all of them."""
+    """Prints each figure as soon as it is measured, and returns all of them."""
     shown = []
     for figure in figures:
         print(figure, flush=True)

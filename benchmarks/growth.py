@@ -1,9 +1,9 @@
-"""How time grows with the history and with the miner models, and what months side by side bring.
+"""Measures how time grows with the history and with the miner models, and what months in parallel save.
 
     python -m benchmarks.growth URL
 
-Takes an empty database and gives it a history of one year, three and ten, with half as many farms as elsewhere.
-Converging is that of all calculations from nothing.
+It fills an empty database with a history of one, three and ten years, with half as many farms as in the other
+benchmarks. Converging starts without any calculation.
 """
 
 import sys
@@ -47,7 +47,7 @@ YEARS = (1, 3, 10)
 TEN_MODELS = MODELS | {f"M{n}": MinerModel(f"M{n}", 50 + n, 3000 + n) for n in range(10 - len(MODELS))}
 WRITERS = (1, 2, 3, 6)
 LINEAR = 1.2
-"""Times what linear growth would be that still count as linear: two measurements of the same differ by as much here."""
+"""Growth up to this many times the linear one counts as linear: two measurements of the same differ by as much."""
 
 
 def measure(url: str) -> Iterator[Figure]:
@@ -85,7 +85,7 @@ def models(url: str) -> Iterator[Figure]:
 
 
 def side_by_side(url: str) -> Iterator[Figure]:
-    """A year of months by 1, 2, 3 and 6 processes."""
+    """The months of a year, converged by 1, 2, 3 and 6 processes."""
     engine = engine_of(url)
     for writers in WRITERS:
         _empty(url)
@@ -99,19 +99,19 @@ def side_by_side(url: str) -> Iterator[Figure]:
 
 
 def years(count: int) -> Days:
-    """The first so many years of the history."""
+    """The first `count` years of the history."""
     return Days(date(FIRST_YEAR, 1, 1), date(FIRST_YEAR + count - 1, 12, 31))
 
 
 def _extend(url: str, before: int, count: int) -> None:
-    """Makes a history of `before` years one of `count`."""
+    """Extends a history of `before` years to `count` years."""
     new = Days(years(before).last + timedelta(days=1), years(count).last) if before else years(count)
     fill(engine_of(url), new, FARMS // 2)
     converge(engine_of(url), new)
 
 
 def converge_all(url: str, days: Days, count: int) -> float:
-    """All calculations of the days, from nothing, a month at a time."""
+    """Deletes and converges all calculations of the days, a month at a time."""
     _empty(url)
     engine, scope = engine_of(url), _scope(days, count)
 
@@ -123,7 +123,7 @@ def converge_all(url: str, days: Days, count: int) -> float:
 
 
 def converge_month(url: str, days: Days) -> None:
-    """The calculations of a month."""
+    """Converges the calculations of a month."""
     with writing_with_rewards(engine_of(url), days) as connection:
         converge_layer(connection, CALCULATIONS, scope_of(days))
 

@@ -1,7 +1,7 @@
-"""How long a heavy day takes in a warm process: fetched from a local server, stored, archived and calculated.
+"""Measures a heavy day in a warm process: fetched from a local server, stored, archived and calculated.
 
-2025-06-28 has 5,101 curtailment records. The server has no delay and there is no rate limit, so that this is the cost
-of our own work. The day is taken away and read again three times.
+2025-06-28 has 5,101 curtailment records. The server has no delay and there is no rate limit, so that the time is that
+of our own work. The day is deleted and read again three times.
 
     python -m benchmarks.heavy_day sqlite:///heavy.db
 """
@@ -38,7 +38,7 @@ SCOPE = Scope(Days(DAY, DAY), CurtailmentRule.SO_FLAGGED)
 
 
 def read_and_calculate(engine: Engine, url: str) -> tuple[float, float]:
-    """Seconds to fetch and store the day, and to make every layer of it."""
+    """Seconds to fetch and store the day, and to converge its layers."""
     for table in (wind_bids, proof_of_fetch, curtailment_records, historical_bitcoin_calculations):
         with writing(engine) as connection:
             connection.execute(delete(table).where(table.c.settlement_date == DAY))

@@ -1,8 +1,8 @@
-"""Three years of made-up history in an empty database: 504,741 curtailed triples, 1,514,223 calculations.
+"""Makes three years of history of the user's size in an empty database: 504,741 spots, 1,514,223 calculations.
 
-Belongs here: data of the user's size for measurements. It is made up: farms are real BM unit names, everything else
-comes from arithmetic on the settlement period, the same on every machine. Days that are added to a history are the same
-as if all had been made at once; from 2026 on even the difficulty is made up.
+A spot is a farm in one settlement period. Farms are real BM unit names; everything else is made up by arithmetic on the
+settlement period, the same on every machine. Days that are added later are the same as if all had been made at once.
+From 2026 the difficulty is made up too.
 
     python -m benchmarks.history URL [FIRST LAST]
 """
@@ -25,12 +25,13 @@ from recon_assets.reconcile.layers import DAILY_LAYERS, MONTHLY_LAYERS, YEARLY_L
 
 HISTORY = Days(parse_day("2022-01-01"), parse_day("2024-12-31"))
 FARMS = 10
-"""Farms that are curtailed in a settlement period, at most."""
+"""The most farms that are curtailed in a settlement period."""
 TENTH = 31_269
-"""Settlement periods at the beginning of which a tenth farm is curtailed: with it the three years have the 504,741
-(settlement date, settlement period, farm) with curtailed energy that the user's notes count."""
+"""A tenth farm is curtailed only in so many settlement periods from the start. With it the three years have 504,741
+(settlement date, settlement period, farm) with curtailed energy, as the user's notes count."""
 EPOCH = timedelta(days=48)
-"""Of made-up difficulty; real ones last 14 days, but no more than 41 are left before a halving without a date."""
+"""The length of an epoch of made-up difficulty. Real ones last 14 days, but only 41 are left until a halving without a
+date."""
 
 BIDS = text(
     """
@@ -58,7 +59,7 @@ PROOFS = text(
 
 
 def fill(engine: Engine, days: Days = HISTORY, farms: int = FARMS) -> None:
-    """Bids and proofs of days in a row from the first of HISTORY on, or after those that are there."""
+    """Inserts bids and proofs of consecutive days, from the first of HISTORY or after the stored days."""
     migrate(engine)
     before = sum(periods_in(day) for day in Days(HISTORY.first, days.first)) - periods_in(days.first)
     periods = [
@@ -91,7 +92,7 @@ def fill(engine: Engine, days: Days = HISTORY, farms: int = FARMS) -> None:
 
 
 def _made_up_difficulty(last: date) -> Iterator[Retarget]:
-    """Epochs after those that are known, until one covers the last day."""
+    """Epochs after the known ones, until one covers the last day."""
     newest = max(packaged_retargets(), key=lambda retarget: retarget.height)
     until = day_starts_at(last + timedelta(days=1))
     while newest.observed_at < until:
@@ -103,7 +104,7 @@ def _made_up_difficulty(last: date) -> Iterator[Retarget]:
 
 
 def converge(engine: Engine, days: Days = HISTORY) -> None:
-    """Every layer of the days, a month at a time."""
+    """Converges every layer of the days, a month at a time."""
     scope = scope_of(days)
     now = datetime.now(UTC)
     for month in days.by_month():

@@ -1,10 +1,10 @@
-"""Reading 30 real days over HTTP from a server on this machine: days a second, what takes the time, how much memory.
+"""Measures reading 30 real days over HTTP from a server on this machine: speed, parts of the time, memory.
 
     python -m benchmarks.ingest URL
 
-The server is the stand-in (elexon/stand_in.py) with the packaged recordings of June 2025, a process of its own:
-without delay and without a limit of requests, then with 100 ms for each request and the default limit, which sets the
-bound. The parts are differences: fetching alone, fetching and parsing, storing as well. Takes an empty database.
+The server is the stand-in (elexon/stand_in.py) with the packaged recordings of June 2025, in its own process. It runs
+without delay and without a rate limit, then with 100 ms per request and the default rate limit, which is the bound. The
+parts are differences: fetching alone, fetching and parsing, storing as well. The database must be empty.
 """
 
 import os
@@ -39,7 +39,7 @@ THREE_DAYS = Days(parse_day("2025-06-01"), parse_day("2025-06-03"))
 LATENCY_SECONDS = 0.1
 PER_SECOND = 8
 MOST_MB = 400
-LOOK_SECONDS = 0.1
+SAMPLE_SECONDS = 0.1
 
 
 def measure(url: str) -> Iterator[Figure]:
@@ -63,7 +63,7 @@ def measure(url: str) -> Iterator[Figure]:
 
 
 def against_the_bound() -> Iterator[Figure]:
-    """How close fetching comes to what the limit of requests allows; no database takes part."""
+    """How close fetching comes to what the rate limit allows, without a database."""
     with stand_in(LATENCY_SECONDS) as address:
         requests = sum(periods_in(day) + 1 for day in THREE_DAYS)
         elexon = Elexon(HttpSource(address, per_second=PER_SECOND))
@@ -73,7 +73,7 @@ def against_the_bound() -> Iterator[Figure]:
 
 
 def by_part(url: str, address: str, archive: Path) -> dict[str, float]:
-    """The seconds that each part takes of a day, by five of them."""
+    """The seconds that each part of a day takes, measured over five days."""
     engine, now = engine_of(url), datetime.now(UTC)
     source = HttpSource(address, per_second=1e6)
     elexon = Elexon(source)
@@ -103,7 +103,7 @@ def by_part(url: str, address: str, archive: Path) -> dict[str, float]:
 
 
 def recon_range(url: str, address: str, days: Days, folder: Path) -> tuple[float, float]:
-    """The seconds of the command, and the most memory (MB) that it needed."""
+    """The seconds of the command, and its peak memory (MB)."""
     environment = {**os.environ, "DATABASE_URL": url, "ELEXON_API_URL": address, "ELEXON_REQUESTS_PER_SECOND": "100000"}
     environment["MEMPOOL_API_URL"] = "none"
     words = [sys.executable, "-m", "recon_assets.cli", "range", str(days.first), str(days.last)]
@@ -114,7 +114,7 @@ def recon_range(url: str, address: str, days: Days, folder: Path) -> tuple[float
         while process.poll() is None:
             with suppress(ValueError):  # it has just ended
                 peak = peak_mb(process.pid)
-            time.sleep(LOOK_SECONDS)
+            time.sleep(SAMPLE_SECONDS)
     if process.returncode:
         raise RuntimeError((folder / "output").read_text(encoding="utf-8"))
     return time.perf_counter() - began, peak
@@ -122,7 +122,7 @@ def recon_range(url: str, address: str, days: Days, folder: Path) -> tuple[float
 
 @contextmanager
 def stand_in(latency_seconds: float) -> Iterator[str]:
-    """The address of a server of the packaged recordings."""
+    """The address of a stand-in with the packaged recordings."""
     recordings = str(files("recon_assets.data") / "recordings")
     words = [
         sys.executable,

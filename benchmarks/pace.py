@@ -1,8 +1,8 @@
-"""How many rows at once: six months of a history that history.py made, converged at several batch sizes.
+"""Measures several batch sizes: converges six months of a history that history.py made.
 
-Belongs here: the measurement behind the defaults of database/limits.py. It deletes and restores calculations.
+The defaults of database/limits.py are from here. It deletes calculations and restores them.
 
-    python -m benchmarks.limits sqlite:///history.db
+    python -m benchmarks.pace sqlite:///history.db
 """
 
 import sys
@@ -27,27 +27,27 @@ from recon_assets.settings import Settings
 HALF_YEAR = Days(parse_day("2024-01-01"), parse_day("2024-06-30"))
 
 
-def converge(engine: Engine, pace: WorkLimits, *, emptied: bool) -> None:
-    """Converges the half year, from nothing where it is `emptied`, and prints how long that took."""
+def converge(engine: Engine, limits: WorkLimits, *, emptied: bool) -> None:
+    """Converges the half year, without calculations if `emptied`, and prints how long that took."""
     if emptied:
         day = historical_bitcoin_calculations.c.settlement_date
         with writing(engine) as connection:
             connection.execute(
                 delete(historical_bitcoin_calculations).where(day.between(HALF_YEAR.first, HALF_YEAR.last))
             )
-    works = SpanRunner(
+    runner = SpanRunner(
         engine,
         DAILY_LAYERS,
         lambda days: Scope(days, CurtailmentRule.SO_FLAGGED),
         lambda: datetime.now(UTC),
         WorkLog(engine, "benchmarks/pace.py"),
-        pace,
+        limits,
     )
     started = time.perf_counter()
-    pieces = sum(1 for _ in works.run([HALF_YEAR]))
+    pieces = sum(1 for _ in runner.run([HALF_YEAR]))
     seconds = time.perf_counter() - started
     state = "all missing" if emptied else "nothing missing"
-    print(f"{state}, {pace.batch_size:,} rows, concurrency {pace.concurrency}: {seconds:.1f} s in {pieces} pieces")
+    print(f"{state}, {limits.batch_size:,} rows, concurrency {limits.concurrency}: {seconds:.1f} s in {pieces} pieces")
 
 
 if __name__ == "__main__":

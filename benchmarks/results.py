@@ -1,7 +1,4 @@
-"""RESULTS.md: the figures as tables, by part, with the machine that they are from, and a picture of the main ones.
-
-Belongs here: presentation. Does not: measuring.
-"""
+"""Writes RESULTS.md: the figures as tables, by part, with the machine, and a picture of the main ones."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,13 +14,13 @@ from benchmarks.figures import Figure
 PICTURE = "results.png"
 COLOURS = {"sqlite": "#4c78a8", "postgresql": "#f58518"}
 LINEAR_UNTIL = 30
-"""Times the shortest bar that the longest one of a panel may be before the panel becomes logarithmic."""
+"""A panel is logarithmic if its longest bar is more than this many times its shortest."""
 LISTED_ONLY = ("Each check alone",)
-"""Parts that the picture leaves to the tables."""
+"""Parts that are only in the tables, not in the picture."""
 HEAD = """\
 # Results
 
-Written by `make resource`; do not edit. All figures are of one run, one engine after the other. Ways
+Written by `make bench`; do not edit. All figures are of one run, one engine after the other. Ways
 that are compared take turns, each in a process of its own; the median counts, the single
 measurements stand beside it. Memory is the most that the measured process had resident, of a
 backfill what all its processes had to themselves; not that of the PostgreSQL server. The history is
@@ -47,7 +44,7 @@ def write_results(folder: Path, figures: Sequence[Figure], machine: Sequence[str
 
 
 def _table(part: str, figures: Sequence[Figure]) -> str:
-    """The figures of a part, those of both engines below each other."""
+    """The figures of a part; those of both engines are below each other."""
     lines = [
         f"\n## {part}\n",
         "| what | engine | value | at most | single | peak memory |",
@@ -65,7 +62,7 @@ def _table(part: str, figures: Sequence[Figure]) -> str:
 
 
 def _draw(figures: Sequence[Figure], path: Path) -> None:
-    """How time grows, as lines; then a panel of bars for each part, a colour for each engine, limits as marks."""
+    """Lines for the growth of time; then a panel of bars for each part, with a colour per engine and marked limits."""
     grown = [figure for figure in figures if figure.grows]
     timed = [figure for figure in figures if figure.unit == "s" and not figure.grows and figure.part not in LISTED_ONLY]
     rows = {figure.part: list[str]() for figure in timed}
@@ -84,7 +81,7 @@ def _draw(figures: Sequence[Figure], path: Path) -> None:
 
 
 def _draw_lines(panel: Axes, of: str, figures: Sequence[Figure]) -> None:
-    """Seconds by years or by miner models, beside the line on which they would grow as fast as those."""
+    """Seconds by years or by miner models, beside a line that grows in proportion."""
     lines: dict[tuple[str, str], list[tuple[int, float]]] = {}
     for figure in figures:
         if figure.grows and figure.grows.by == of:

@@ -1,4 +1,4 @@
-"""How long the command and the code location take to start, as whole processes.
+"""Measures how long the command and the code location take to start, as whole processes.
 
 python -m benchmarks.startup
 """
@@ -37,13 +37,13 @@ def measure() -> Iterator[Figure]:
 
 
 def whole_process(folder: str, words: list[str]) -> float:
-    """The seconds of a process from its start to its end."""
+    """The seconds of a whole process, from its start to its end."""
     environment = {name: text for name, text in os.environ.items() if name not in ("DATABASE_URL", "DAGSTER_HOME")}
     return seconds_of(lambda: subprocess.run(words, cwd=folder, env=environment, capture_output=True, check=True))
 
 
 def _figure(taken: Taken, what: str, at_most: float | None) -> Figure:
-    # The peak would be that of the process that starts it.
+    # Without peak memory, which would be that of the parent process.
     return Figure(PART, what, "sqlite", taken.seconds, "s", taken.raw, at_most)
 
 

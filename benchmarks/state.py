@@ -1,4 +1,4 @@
-"""The reconciled state of three years, and every check alone, by value; against a plain scan of both tables.
+"""Measures the reconciled state of three years, and every check alone, against a plain scan of both tables.
 
 python -m benchmarks.history URL
 python -m benchmarks.state URL
@@ -58,13 +58,13 @@ def scan(url: str) -> float:
 
 
 def state(url: str) -> float:
-    """What `recon status` asks for."""
+    """The query of `recon status`."""
     engine = engine_of(url)
     return seconds_of(lambda: reconciled_state(engine, scope_of(HISTORY), datetime.now(UTC)))
 
 
 def command(url: str) -> float:
-    """The command as people start it."""
+    """`recon status` as a whole process."""
     recon = [
         sys.executable,
         "-m",
@@ -80,13 +80,13 @@ def command(url: str) -> float:
 
 
 def one_check(url: str, words: str) -> float:
-    """A check alone, as the UI's button has it evaluated."""
+    """One check alone, as the button in the UI evaluates it."""
     (*key, check) = words.split("/")
     return _evaluate(url, [dg.AssetCheckKey(dg.AssetKey(key), check)])
 
 
 def all_checks(url: str) -> float:
-    """All checks of one step."""
+    """All checks, in one step."""
     return _evaluate(url, list(CHECKS))
 
 

@@ -1,10 +1,10 @@
-"""How long the ticks of sensors and automation take on a history of four years, and how much memory they leave behind.
+"""Measures the ticks of sensors and automation on a history of four years: how long, and how much memory stays used.
 
     python -m benchmarks.history URL 2022-01-01 2025-12-31
     python -m benchmarks.ticks URL [TICKS]
 
-Every tick is evaluated in this process, as the code server does: instance and cursor last, the database is opened and
-closed. The rows are right, so that nothing is asked for.
+Every tick is evaluated in this process, as in the code server: instance and cursor are kept, the database is opened and
+closed. The rows are right, so that no sensor requests a run.
 """
 
 import gc
@@ -30,11 +30,11 @@ from recon_assets.settings import Settings, Unattended
 PART = "Ticks at four years"
 SECONDS, MEGABYTES = 3.0, 1.0
 SETTLED = 2
-"""Ticks after which the process has what it keeps: imports, compiled statements, pools of memory."""
+"""Ticks after which the process holds what it keeps: imports, compiled statements, pools of memory."""
 
 
 def measure(url: str, ticks: int = 5) -> Iterator[Figure]:
-    """Two figures for each sensor: the longest tick, and what the process grows by with each once it has settled."""
+    """Two figures for each sensor: the longest tick, and the growth of the process per tick once it has settled."""
     environment = {"DATABASE_URL": url, "RECON_ALERT_URLS": "json://127.0.0.1:9/", "MEMPOOL_API_URL": "none"}
     settings = Settings.from_environment(environment, Path.cwd())
     name = settings.database_url.get_backend_name()
@@ -74,7 +74,7 @@ def measure(url: str, ticks: int = 5) -> Iterator[Figure]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the sensors' own log lines, and those of alerts that nobody receives."""
+    """Suppresses the log lines of sensors, and of alerts that nobody receives."""
     logging.disable(logging.CRITICAL)
     try:
         yield

@@ -1,14 +1,14 @@
-"""Every error that a user may meet, each with the exit code that the command ends with."""
+"""The errors that a user may see, each with the exit code of the command."""
 
 
 class ReconError(Exception):
-    """Something failed; the message is one line that says what and what to do. Exit code 1."""
+    """Something failed; the message is one line that says what failed and what to do. Exit code 1."""
 
     exit_code = 1
 
 
 class UsageError(ReconError):
-    """What was asked for makes no sense (a date that does not exist, a range upside down). Exit code 2."""
+    """The request is invalid (a date that does not exist, a range that ends before it starts). Exit code 2."""
 
     exit_code = 2
 
@@ -20,24 +20,24 @@ class ConfigurationError(ReconError):
 
 
 class SchemaError(ReconError):
-    """The database has no schema, a foreign one or an older one. Exit code 2."""
+    """The database has no schema, or a foreign, older or newer one. Exit code 2."""
 
     exit_code = 2
 
 
 class DifficultyUnknownError(ReconError):
-    """The network difficulty of an instant is not known; the message names the date."""
+    """The network difficulty of a date is not known; the message names the date. Exit code 1."""
 
 
 class UnpublishedError(ReconError):
-    """Elexon has nothing of a day (yet)."""
+    """Elexon has not published a day (yet). Exit code 1."""
 
 
 class ElexonError(ReconError):
-    """Elexon did not answer, or answered with something that cannot be believed."""
+    """Elexon did not answer, or its answer is invalid or not plausible. Exit code 1."""
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of an error from elsewhere; a driver's error without the statement that it happened in."""
+    """The type and first line of any error; of a database error, that of the driver, without the SQL statement."""
     cause = getattr(error, "orig", None) or error
     return f"{type(cause).__name__}: {str(cause).splitlines()[0] if str(cause) else 'no message'}"

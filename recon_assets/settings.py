@@ -1,7 +1,6 @@
-"""The settings that the environment carries, read once at the edge of the program and handed inwards.
+"""Reads and validates the settings from environment variables, once, at the start of the program.
 
-Belongs here: names, defaults and validation of environment variables. A wrong value is a ConfigurationError whose one
-line names the variable. Nothing here connects to anything.
+A wrong value is a ConfigurationError of one line that names the variable.
 """
 
 from collections.abc import Mapping
@@ -19,15 +18,15 @@ from recon_assets.errors import ConfigurationError
 ELEXON_LIVE_URL = "https://data.elexon.co.uk/bmrs/api/v1"
 MEMPOOL_LIVE_URL = "https://mempool.space/api"
 NO_TAIL = "none"
-"""The value of MEMPOOL_API_URL that leaves it at the packaged difficulty table."""
+"""The value of MEMPOOL_API_URL with which only the packaged difficulty table is used."""
 
 STATE_FOLDER = ".recon"
-"""The folder, below the current one, of everything that is not told to live elsewhere."""
+"""The folder, in the current one, of everything for which no other place is set."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """Everything that can be set; `mempool_api_url` is None when only the packaged difficulty table is to be used."""
+    """All settings; `mempool_api_url` is None when only the packaged difficulty table is used."""
 
     database_url: URL
     elexon_api_url: str
@@ -49,7 +48,7 @@ class Settings:
         """The settings for a process that runs in `folder`; a variable that is set but blank counts as unset."""
         given = {name: value.strip() for name, value in environ.items() if value.strip()}
         elexon = _elexon_url(given.get("ELEXON_API_URL", ELEXON_LIVE_URL))
-        # With recordings in place of Elexon nothing else is asked of the network either, unless it is named.
+        # With recordings instead of Elexon, mempool.space is not used either, unless its variable is set.
         mempool = given.get("MEMPOOL_API_URL", NO_TAIL if elexon.startswith("file:") else MEMPOOL_LIVE_URL)
         return cls(
             database_url=_database_url(given.get("DATABASE_URL"), folder),
@@ -84,14 +83,14 @@ class Settings:
 
 @dataclass(frozen=True)
 class Unattended:
-    """What runs by itself: whether everything does, and how often sensors look."""
+    """What runs unattended: whether all sensors and schedules do, and how often sensors tick."""
 
     everything: bool
     tick_seconds: int
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str]) -> "Unattended":
-        """What RECON_UNATTENDED and RECON_TICK_SECONDS say."""
+        """From RECON_UNATTENDED and RECON_TICK_SECONDS."""
         given = {name: value.strip() for name, value in environ.items() if value.strip()}
         switch = given.get("RECON_UNATTENDED", "off")
         if switch.lower() not in ("on", "off"):
@@ -120,7 +119,7 @@ def _database_url(text: str | None, folder: Path) -> URL:
 
 
 def _with_search_path(url: URL) -> URL:
-    """The URL with `?search_path=` said as libpq wants it."""
+    """The URL with `?search_path=` in the form that libpq accepts."""
     path = url.query.get("search_path")
     if path is None:
         return url

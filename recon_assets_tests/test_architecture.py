@@ -1,13 +1,13 @@
-"""The allowed imports between modules, what importing a module may do, and the contents of a wheel."""
+"""How modules may import each other, what importing one may do, and what a wheel holds."""
 
 import ast
 import os
 import shutil
 import subprocess
 import sys
+import sysconfig
 import zipfile
 from collections.abc import Iterator
-from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -17,21 +17,6 @@ from recon_assets_tests.support.steps import JUNE
 
 PACKAGE = Path(recon_assets.__file__).parent
 PROJECT = PACKAGE.parent
-RING = (
-    "recon_assets.orchestration",
-    "recon_assets.definitions",
-    "recon_assets.cli",
-    "recon_assets.cli.progress",
-)
-"""The modules that may import Dagster; all others import neither Dagster nor these."""
-
-FRONT = (
-    "recon_assets.definitions",
-    "recon_assets.cli",
-    "recon_assets.cli.progress",
-)
-"""The modules that people and Dagster call; nothing below them imports these."""
-
 OUTSIDE = {"environ", "getenv", "now", "today", "utcnow", "cwd", "time", "monotonic", "urlopen", "connect"}
 """Attributes through which a module would use the environment, the clock or the network."""
 
@@ -47,19 +32,8 @@ def package_files() -> Iterator[Path]:
     return (file for file in sorted(PACKAGE.rglob("*.py")) if "migrations" not in file.parts)
 
 
-MODULES = {module_name(file): ast.parse(file.read_text(encoding="utf-8")) for file in package_files()}
-
-
-def imports_of(tree: ast.AST) -> set[str]:
-    """Every module that a module imports anywhere, also within functions and for type checkers."""
-    found: set[str] = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, "imports are absolute"
-            found |= {f"{node.module}.{alias.name}" for alias in node.names} | {node.module or ""}
-    return found
+FILES = list(package_files())
+MODULES = {module_name(file): ast.parse(file.read_text(encoding="utf-8")) for file in FILES}
 
 
 def at_import(tree: ast.Module) -> Iterator[ast.AST]:
@@ -78,11 +52,6 @@ def _is_main_guard(node: ast.AST) -> bool:
     return isinstance(node, ast.If) and "__main__" in ast.unparse(node.test)
 
 
-def belongs_to(module: str, packages: tuple[str, ...]) -> bool:
-    """Whether a module is one of some packages, or within one."""
-    return any(module == package or module.startswith(f"{package}.") for package in packages)
-
-
 def python(code: str, folder: Path, **environment: str) -> str:
     """What a fresh Python prints."""
     process = subprocess.run(
@@ -97,31 +66,73 @@ def python(code: str, folder: Path, **environment: str) -> str:
     return process.stdout
 
 
+def lint_imports(folder: Path) -> subprocess.CompletedProcess[str]:
+    """Runs import-linter with the project's contracts on a copy of the package."""
+    return subprocess.run(
+        [Path(sysconfig.get_path("scripts")) / "lint-imports", "--no-cache"],
+        cwd=folder,
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(folder)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def copy_package(folder: Path) -> None:
+    """Copies the package and its contracts."""
+    shutil.copytree(PACKAGE, folder / "recon_assets", ignore=shutil.ignore_patterns("__pycache__", "recordings"))
+    shutil.copy(PROJECT / "pyproject.toml", folder)
+
+
+@pytest.mark.parametrize(
+    ("module", "line", "contract"),
+    [
+        ("domain/mining.py", "from recon_assets.database.tables import wind_bids", "Imports point one way"),
+        ("reports/analysis.py", "import dagster", "Only orchestration, definitions and cli know Dagster"),
+        ("domain/mining.py", "import sqlalchemy", "The domain knows no database and no network"),
+        (
+            "domain/settlement.py",
+            "from recon_assets.domain import difficulty",
+            "No module imports itself by way of others",
+        ),
+    ],
+)
+def test_an_import_that_points_the_wrong_way_fails_lint(tmp_path: Path, module: str, line: str, contract: str) -> None:
+    # given the package with one import more
+    copy_package(tmp_path)
+    file = tmp_path / "recon_assets" / module
+    file.write_text(file.read_text(encoding="utf-8") + f"\n{line}\n", encoding="utf-8")
+
+    # when
+    linted = lint_imports(tmp_path)
+
+    # then
+    assert linted.returncode == 1
+    assert f"\n{contract} BROKEN\n" in linted.stdout
+
+
+def test_the_package_as_it_is_keeps_every_contract(tmp_path: Path) -> None:
+    copy_package(tmp_path)
+
+    linted = lint_imports(tmp_path)
+
+    assert linted.returncode == 0, linted.stdout
+    assert " 0 broken" in linted.stdout
+
+
+def test_the_root_of_the_package_is_small_and_no_module_is_long() -> None:
+    assert len(list(PACKAGE.glob("*.py"))) <= 6
+    lengths = {str(file.relative_to(PACKAGE)): len(file.read_text(encoding="utf-8").splitlines()) for file in FILES}
+    assert {name: length for name, length in lengths.items() if length > 300} == {}
+
+
 @pytest.mark.parametrize("module", MODULES)
-def test_only_the_ring_knows_dagster(module: str) -> None:
-    known = imports_of(MODULES[module])
+def test_a_module_says_in_one_sentence_what_it_is_for(module: str) -> None:
+    first, *rest = (ast.get_docstring(MODULES[module]) or "").split("\n\n")
 
-    if not belongs_to(module, RING):
-        assert not {name for name in known if name.split(".")[0].startswith("dagster")}
-        assert not {name for name in known if belongs_to(name, RING)}
-    elif not belongs_to(module, FRONT):
-        assert not {name for name in known if belongs_to(name, FRONT)}
-
-
-def test_imports_go_round_nowhere() -> None:
-    graph = {
-        module: {name for name in imports_of(tree) & set(MODULES) if name not in (module, "recon_assets")}
-        for module, tree in MODULES.items()
-    }
-
-    order = list(TopologicalSorter(graph).static_order())
-
-    assert order.index("recon_assets.domain.settlement") < order.index("recon_assets.orchestration.assets")
-
-
-@pytest.mark.parametrize("module", MODULES)
-def test_a_module_says_what_belongs_in_it(module: str) -> None:
-    assert len(ast.get_docstring(MODULES[module]) or "") > 10
+    assert len(first) > 10
+    assert first.endswith((".", "?"))
+    assert not any("belongs here" in part.lower() or "does not:" in part.lower() for part in (first, *rest))
 
 
 @pytest.mark.parametrize("module", MODULES)

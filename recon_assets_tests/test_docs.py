@@ -28,7 +28,8 @@ from recon_assets.orchestration.jobs import REINGEST_JOB
 from recon_assets.settings import Settings, Unattended
 
 PROJECT = Path(recon_assets.__file__).parent.parent
-DOCS = {path.name: path.read_text(encoding="utf-8") for path in (PROJECT / "README.md", *PROJECT.glob("docs/*.md"))}
+PAGES = (PROJECT / "README.md", PROJECT / "CONTRIBUTING.md", PROJECT / "CHANGELOG.md", *PROJECT.glob("docs/*.md"))
+DOCS = {path.name: path.read_text(encoding="utf-8") for path in PAGES}
 COMMANDS, OPERATIONS = DOCS["commands.md"], DOCS["operations.md"]
 LONG_OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]*")
 OLD_SCRIPTS = (
@@ -244,7 +245,7 @@ def test_every_asset_check_is_documented(name: str) -> None:
 
 @pytest.mark.parametrize("page", DOCS)
 def test_every_relative_link_leads_somewhere(page: str) -> None:
-    folder = PROJECT if page == "README.md" else PROJECT / "docs"
+    folder = PROJECT if (PROJECT / page).exists() else PROJECT / "docs"
 
     assert [target for target in links_in(DOCS[page]) if not leads_somewhere(folder / page, target)] == []
 
@@ -265,3 +266,14 @@ def leads_somewhere(page: Path, target: str) -> bool:
     return not anchor or anchor in {
         re.sub(r"[^a-z0-9 _-]", "", heading.lower()).replace(" ", "-") for heading in headings
     }
+
+
+def test_every_module_and_name_in_contributing_is_there() -> None:
+    table = DOCS["CONTRIBUTING.md"].partition("## Find your way")[2].partition("\n## ")[0]
+    rows = re.findall(r"\[`([\w/]+\.py)`\]\(recon_assets/\1\), `([\w.]+)`", table)
+
+    assert len(rows) >= 7
+    for file, name in rows:
+        found = import_module("recon_assets." + file.removesuffix(".py").replace("/", "."))
+        for part in name.split("."):
+            found = getattr(found, part)

@@ -1,1 +1,1 @@
-"""The user's database: engine, transactions, tables, schema, and the log of work."""
+"""The user's database: engine, transactions, tables, schema, kinds of failure, work limits and the work log."""

@@ -1,4 +1,4 @@
-"""The engine for SQLite or PostgreSQL, as this project wants its connections, and addresses for people."""
+"""Opens the SQLAlchemy engine for SQLite or PostgreSQL with this project's connection settings."""
 
 import sqlite3
 import time
@@ -13,14 +13,14 @@ MAPPED_BYTES = 2**31
 
 
 def open_engine(url: URL | str) -> Engine:
-    """An engine for SQLite or PostgreSQL; nothing is connected yet."""
+    """An engine for SQLite or PostgreSQL; it does not connect yet."""
     url = make_url(url)
     if url.get_backend_name() == "sqlite":
         engine = create_engine(url, connect_args={"timeout": BUSY_TIMEOUT_SECONDS})
         event.listen(engine, "connect", _configure_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
         return engine
-    # A plan prepared on the statistics of an empty table made a loop over days three times slower.
+    # No prepared statements: a plan from the statistics of an empty table made a loop over days three times slower.
     arguments = {"prepare_threshold": None, "application_name": "recon", "connect_timeout": 10}
     return create_engine(url, connect_args=arguments, pool_pre_ping=True)
 
@@ -31,17 +31,17 @@ def sqlite_file(url: URL) -> Path | None:
 
 
 def display_url(url: URL) -> str:
-    """A database's address for people: without its password and its options, which may hold one too."""
+    """A database's address to show: without its password, and without its options, which may hold one too."""
     return url.set(query={}).render_as_string(hide_password=True)
 
 
 def _configure_sqlite(connection: Any, _record: Any) -> None:
-    # The driver's own transactions begin too late (at the first write); SQLAlchemy's begin event does it instead.
+    # The driver would begin a transaction only at the first write. Instead, SQLAlchemy's begin event does it.
     connection.isolation_level = None
     cursor = connection.cursor()
     deadline = time.monotonic() + BUSY_TIMEOUT_SECONDS
     while cursor.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
-        # Two processes that create a database at once: SQLite does not wait for this switch, whatever the time-out.
+        # If two processes create a database at once, SQLite does not wait for this switch, whatever the time-out.
         try:
             cursor.execute("PRAGMA journal_mode = WAL")
         except sqlite3.OperationalError as error:
@@ -49,7 +49,7 @@ def _configure_sqlite(connection: Any, _record: Any) -> None:
                 raise
             time.sleep(0.02)
     cursor.execute("PRAGMA synchronous = NORMAL")
-    # Three years are 440 MB: comparing them through a 2 MB cache took 1.6 times as long as through mapped memory.
+    # Three years are 440 MB. Comparing them through a 2 MB cache took 1.6 times as long as through mapped memory.
     cursor.execute(f"PRAGMA mmap_size = {MAPPED_BYTES}")
     cursor.close()
 

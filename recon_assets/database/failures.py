@@ -1,7 +1,4 @@
-"""What kind of failure an error is: whether trying again, or trying less at once, may help.
-
-Belongs here: reading the errors of both databases. Does not: trying again (reconcile/chunks.py).
-"""
+"""What kind of failure an error of either database is: whether another attempt, or a smaller one, may help."""
 
 from dataclasses import dataclass
 
@@ -14,17 +11,17 @@ TIMED_OUT = {"57014", "55P03"}
 
 SAME_FOR_ALL = ("0A", "25006", "3D", "3F", "42")
 """PostgreSQL: not supported; a read-only transaction, as on a standby; no such database; no such schema; syntax or
-access. The driver's classes do not tell: it files what a trigger raised about one row under ProgrammingError."""
+access. The driver's classes are no help: it raises ProgrammingError also for what a trigger raised about one row."""
 
 SQLITE_TIMED_OUT = ("interrupted", "locked", "busy")
-"""SQLite: our deadline (database.py), and other writers."""
+"""SQLite: our deadline (transactions.py), and other writers."""
 
 
 @dataclass(frozen=True)
 class Failure:
     """Why a piece of work failed, in one line.
 
-    `is_everywhere`: no other piece of work would fare better, and trying again would not help.
+    `is_everywhere`: every other piece of work would fail in the same way, and trying again would not help.
     """
 
     reason: str
@@ -33,7 +30,7 @@ class Failure:
 
 
 def failure_of(error: Exception) -> Failure:
-    """What an error says about trying again."""
+    """The failure that an error stands for."""
     if isinstance(error, ConfigurationError | SchemaError | UsageError):
         return Failure(str(error), is_everywhere=True)
     if isinstance(error, ReconError):
@@ -46,8 +43,8 @@ def failure_of(error: Exception) -> Failure:
         return Failure(f"timed out: {reason}", is_timeout=True)
     if state is not None:
         return Failure(reason, is_everywhere=state.startswith(SAME_FOR_ALL))
-    # A lost connection may come back. A statement that the database does not understand stays so, and so does a file
-    # that SQLite cannot write.
+    # A lost connection may come back. A statement that the database does not understand fails again, and so does a
+    # write to a file that SQLite cannot write.
     misunderstood = isinstance(error, exc.ProgrammingError | exc.NotSupportedError)
     broken = isinstance(error, exc.OperationalError) and not error.connection_invalidated
     return Failure(reason, is_everywhere=misunderstood or broken)

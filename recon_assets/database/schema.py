@@ -1,7 +1,7 @@
-"""The schema: what state it is in, and bringing it up to date with Alembic.
+"""The state of the database schema, and its creation and upgrade with Alembic.
 
-Belongs here: everything that changes the schema. Does not: rows. Reading commands only ask for the state; commands
-that write create an empty schema themselves; a foreign or an older one is left to `recon migrate`.
+Commands that read only ask for the state. Commands that write create the schema in an empty database. Only
+`recon migrate` changes an older schema or a foreign one.
 """
 
 from datetime import date
@@ -18,11 +18,11 @@ from recon_assets.errors import SchemaError
 VERSION_TABLE = "recon_schema_version"
 MIGRATIONS = Path(__file__).parent / "migrations"
 SCHEMA_LOCK = date.min
-"""No settlement day has this date: its lock, which is taken before the snapshot, stands for the schema."""
+"""No settlement day has this date. Its lock, taken before the snapshot, is the lock of the schema."""
 
 
 class SchemaState(StrEnum):
-    """How a database stands to the schema that this version expects."""
+    """The state of a database compared with the schema that this version expects."""
 
     EMPTY = "empty"
     CURRENT = "current"
@@ -65,7 +65,7 @@ def require_schema(engine: Engine, *, create: bool) -> None:
 
 
 def migrate(engine: Engine, *, dry_run: bool = False) -> list[str]:
-    """Creates, adopts or upgrades the schema in one transaction; returns what was (or would be) done, a line each.
+    """Creates, adopts or upgrades the schema in one transaction; returns what was (or would be) done, one line each.
 
     No row is changed; a failure leaves no trace.
     """
@@ -74,7 +74,7 @@ def migrate(engine: Engine, *, dry_run: bool = False) -> list[str]:
         if dry_run:
             return migrate(create_engine("sqlite://"))
         file.parent.mkdir(parents=True, exist_ok=True)
-    # Two processes may find the database empty at once; the second waits here and then finds nothing to do.
+    # Two processes may find the database empty at once. The second waits here and then has nothing to do.
     with writing(engine, [SCHEMA_LOCK]) as connection:
         if schema_state(connection) is SchemaState.NEWER:
             raise SchemaError("the database was made by a newer version of recon: install that version")
@@ -83,7 +83,7 @@ def migrate(engine: Engine, *, dry_run: bool = False) -> list[str]:
         tables = {line for line in before if line.startswith("table ")}
         after = _describe(connection)
         new = [line for line in after if line not in before]
-        # Of a table that was just created, the table says enough.
+        # A table that was just created is listed alone, without its columns and indexes.
         done = [line for line in new if line.startswith("table ") or f"table {line.split(' of ')[-1]}" in tables]
         done += [f"no more {line}" for line in before if line.startswith("unique ") and line not in after]
         if dry_run:
@@ -104,12 +104,12 @@ def _upgrade(connection: Connection) -> None:
 
 def _revisions() -> list[str]:
     """The revisions that this version knows, newest first."""
-    # Read from the file names: importing Alembic would cost every reading command half a second.
+    # Read from the file names, because importing Alembic would cost every reading command half a second.
     return sorted((path.stem.split("_")[0] for path in (MIGRATIONS / "versions").glob("[0-9]*.py")), reverse=True)
 
 
 def _describe(connection: Connection) -> list[str]:
-    """The parts of a schema that a migration may add or relax, as lines that can be compared."""
+    """The parts of a schema that a migration may add or relax, one per line, so that they can be compared."""
     inspector = inspect(connection)
     lines = []
     for table in sorted(inspector.get_table_names()):

@@ -1,6 +1,6 @@
-"""The tables. Names and columns of the user's database are a contract; what is added is nullable or new.
+"""The definitions of the tables, for queries; migrations/ creates them.
 
-Belongs here: definitions for queries. Does not: how they come to be (migrations/).
+Names and columns of the user's database are a contract. Additions are nullable columns or new tables.
 """
 
 from datetime import UTC, datetime
@@ -163,7 +163,7 @@ other_bm_units = Table(
     Column("bm_unit_id", Text, primary_key=True),
     Column("fuel_type", Text),
 )
-"""Units that are known not to be wind, so that a unit in no list can be told from them."""
+"""Units that are known not to be wind, as opposed to units in no list."""
 
 network_difficulty = Table(
     "network_difficulty",
@@ -209,7 +209,7 @@ proof_of_fetch = Table(
     Column("elexon_created_at", Text),
     Column("fingerprint", Text, nullable=False),
 )
-"""One row per settlement period that was read whole. Row count and sums of its bids prove that they are still there."""
+"""One row per settlement period that was read whole. Row count and sums show whether its bids are still the same."""
 
 settlement_revisions = Table(
     "settlement_revisions",
@@ -228,7 +228,7 @@ settlement_revisions = Table(
     Column("elexon_created_at_before", Text),
     Column("elexon_created_at", Text),
 )
-"""A row for each time that reading a day again changed its bids; amounts are those of the periods that changed."""
+"""A row each time that reading a day again changed its bids; amounts are those of the periods that changed."""
 Index("settlement_revisions_day", settlement_revisions.c.settlement_date)
 
 wind_generation_data = Table(
@@ -253,7 +253,7 @@ Index(
 )
 
 PROGRESS_TABLES = ("recon_progress", "reconciliation_progress")
-"""The progress table's names, ours first: the second is the user's, and where it has another shape it is left alone."""
+"""The names of the progress table: ours, and the user's, which is left alone if it has other columns."""
 
 
 def progress_table(name: str) -> Table:

@@ -1,8 +1,9 @@
-"""Transactions that see one snapshot, for reading or under the locks of settlement days for writing.
+"""Transactions that see one snapshot: for reading, or for writing under the locks of settlement days.
 
-SQLite writers BEGIN IMMEDIATE: deferred read-then-write failed at once with "database is locked" on 730 of 1,096 days
-with three writers, whatever the busy time-out; with IMMEDIATE and 30 s there was no error. PostgreSQL writers hold an
-advisory lock per settlement date, taken before the snapshot, so that two processes never converge one day at once.
+SQLite writers use BEGIN IMMEDIATE. With deferred transactions that read, then write, three writers failed at once with
+"database is locked" on 730 of 1,096 days, whatever the busy time-out; with IMMEDIATE and 30 s there was no error.
+PostgreSQL writers hold an advisory lock per settlement date, taken before the snapshot, so that two processes never
+converge the same day at once.
 """
 
 import time
@@ -16,16 +17,16 @@ from sqlalchemy import Connection, Engine, bindparam, exc, text
 from recon_assets.database.engine import display_url
 from recon_assets.errors import ConfigurationError
 
-INSTRUCTIONS_A_LOOK = 1_000_000
-"""SQLite's virtual instructions between two looks at the clock: about 10 ms."""
+INSTRUCTIONS_PER_CHECK = 1_000_000
+"""SQLite's virtual machine instructions between two checks of the deadline: about 10 ms."""
 LOCK_TIMEOUT = "10min"
 LOCK_CLASS = 0x7265636F
-"""The advisory lock class ("reco") under which a date's ordinal is the lock."""
+"""The class of the advisory locks ("reco"); the lock of a date is its ordinal."""
 
 
 @contextmanager
 def reading(engine: Engine) -> Iterator[Connection]:
-    """A connection whose queries all see one snapshot; ConfigurationError when there is no connecting."""
+    """A connection whose queries all see one snapshot; ConfigurationError when it cannot connect."""
     with _connected(engine) as connection:
         if connection.dialect.name == "postgresql":
             connection.execution_options(isolation_level="REPEATABLE READ")
@@ -36,7 +37,7 @@ def reading(engine: Engine) -> Iterator[Connection]:
 
 @contextmanager
 def snapshots(engine: Engine, count: int) -> Iterator[list[Connection]]:
-    """Connections that all see the same snapshot, for queries side by side; each is for one thread at a time."""
+    """Connections that all see the same snapshot, for queries in parallel; each is for one thread at a time."""
     with ExitStack() as opened:
         first = opened.enter_context(reading(engine))
         if count == 1:
@@ -55,15 +56,15 @@ def snapshots(engine: Engine, count: int) -> Iterator[list[Connection]]:
 
 @contextmanager
 def _snapshots_of_file(engine: Engine, count: int) -> Iterator[list[Connection]]:
-    """SQLite cannot share a snapshot, but tells whether anyone has committed while several were being taken."""
-    with _connected(engine) as witness:
+    """SQLite cannot share a snapshot. Several are taken again until nobody has committed in the meantime."""
+    with _connected(engine) as observer:
         while True:
             with ExitStack() as opened:
-                version = _data_version(witness)
+                version = _data_version(observer)
                 connections = [opened.enter_context(reading(engine)) for _ in range(count)]
                 for connection in connections:
-                    connection.exec_driver_sql("SELECT 1 FROM sqlite_master")  # SQLite takes it with the first read
-                if _data_version(witness) == version:
+                    connection.exec_driver_sql("SELECT 1 FROM sqlite_master")  # the first read takes the snapshot
+                if _data_version(observer) == version:
                     yield connections
                     return
 
@@ -77,7 +78,8 @@ def _data_version(connection: Connection) -> int:
 def writing(engine: Engine, days: Iterable[date] = (), *, timeout_seconds: float | None = None) -> Iterator[Connection]:
     """A transaction of one snapshot under the locks of the days; committed at the end, rolled back by any error.
 
-    With a time-out no statement may take longer (on SQLite: nor all of them together, once the file is locked).
+    `timeout_seconds` limits each statement on PostgreSQL, and the whole transaction on SQLite, from the moment that the
+    file is locked.
     """
     with _connected(engine) as connection:
         if connection.dialect.name != "postgresql":
@@ -94,12 +96,12 @@ def writing(engine: Engine, days: Iterable[date] = (), *, timeout_seconds: float
                 yield connection
         except BaseException as error:
             if not isinstance(error, Exception):
-                # In whatever state an interrupt left it, its end gives up the transaction and the locks.
+                # An interrupt may leave the connection in any state. Closing it ends the transaction and the locks.
                 connection.invalidate()
             raise
         finally:
             if not connection.invalidated:
-                connection.rollback()  # the locks may have been refused
+                connection.rollback()  # a lock may have timed out
                 connection.execution_options(isolation_level="AUTOCOMMIT")
                 connection.execute(text("SELECT pg_advisory_unlock_all()"))
                 connection.commit()
@@ -107,13 +109,13 @@ def writing(engine: Engine, days: Iterable[date] = (), *, timeout_seconds: float
 
 @contextmanager
 def _deadline(connection: Connection, timeout_seconds: float | None) -> Iterator[None]:
-    """SQLite has no time-out for statements; a handler that it calls as it works ends what is late."""
+    """A time-out for SQLite, which has none: it calls a handler as it works, and the handler stops it."""
     if timeout_seconds is None:
         yield
         return
     raw: Any = connection.connection.driver_connection
     end = time.monotonic() + timeout_seconds
-    raw.set_progress_handler(lambda: time.monotonic() > end, INSTRUCTIONS_A_LOOK)
+    raw.set_progress_handler(lambda: time.monotonic() > end, INSTRUCTIONS_PER_CHECK)
     try:
         yield
     finally:
@@ -132,7 +134,7 @@ def _connected(engine: Engine) -> Iterator[Connection]:
 
 
 def _lock(connection: Connection, days: Iterable[date]) -> None:
-    """Takes the days' advisory locks in date order, so that two writers never wait for each other in a ring."""
+    """Takes the days' advisory locks in date order, so that two writers never deadlock."""
     ordinals = sorted({day.toordinal() for day in days})
     connection.execute(text(f"SET lock_timeout = '{LOCK_TIMEOUT}'"))
     statement = text(

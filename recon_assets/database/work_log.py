@@ -1,9 +1,7 @@
-"""The work_log: how far the work on each month is, kept in the database while work runs.
+"""The work log: the progress of work on each month, in a table of the database.
 
-Belongs here: writing and reading the progress table. Does not: what the work is, and words for people (report.py).
-
-It is a view of work, never a verdict on the data: what is right, the audit says. Whoever starts to work on a month last
-owns its row; a worker that was overtaken no longer writes there.
+It says nothing about whether the data is right; the reconciled state does (reconcile/state.py). The worker that started
+last on a month owns its row, and an earlier worker no longer writes there.
 """
 
 import os
@@ -20,13 +18,13 @@ from recon_assets.database import transactions
 from recon_assets.database.tables import PROGRESS_TABLES, progress_table
 
 WORK_LOG_LOCK = date.max
-"""No settlement day has this date. Its lock, which is taken before the snapshot, keeps writers apart: PostgreSQL would
-else refuse the second of two threads that note something of one month ("could not serialize access")."""
+"""No settlement day has this date. Its lock, taken before the snapshot, makes writers wait for each other. Without it
+PostgreSQL rejects the second of two threads that write to the row of a month ("could not serialize access")."""
 COUNTED = ("processed_records", "failed_records", "timeouts")
 
 
 class Phase(StrEnum):
-    """What is being done to a month, which says what its records are."""
+    """What is being done to a month, and therefore what its records are."""
 
     READING = "reading"
     """Settlement periods are read from Elexon."""
@@ -35,7 +33,7 @@ class Phase(StrEnum):
 
 
 class Status(StrEnum):
-    """How the work on a month stands."""
+    """The status of the work on a month."""
 
     IN_PROGRESS = "in_progress"
     COMPLETED = "completed"
@@ -62,7 +60,7 @@ class MonthProgress:
 
 @dataclass
 class WorkLog:
-    """Keeps the rows of the months that one worker works on."""
+    """Writes the rows of the months that one worker works on."""
 
     engine: Engine
     worker: str
@@ -71,7 +69,7 @@ class WorkLog:
 
     @contextmanager
     def working(self, phase: Phase, totals: Mapping[str, int]) -> Iterator[None]:
-        """Begins and ends the work on some months; what breaks it off is noted."""
+        """Begins and ends the work on some months; an exception marks them as failed, with its message."""
         self.begin(phase, totals)
         try:
             yield
@@ -81,7 +79,7 @@ class WorkLog:
         self.end(totals)
 
     def begin(self, phase: Phase, totals: Mapping[str, int]) -> None:
-        """Work on some months starts, on so many records each."""
+        """Starts the work on some months; `totals` has the number of records of each."""
         with transactions.writing(self.engine, [WORK_LOG_LOCK]) as connection:
             table = _table(connection)
             known = set(connection.execute(select(table.c.time_period)).scalars())
@@ -106,15 +104,15 @@ class WorkLog:
         self._failed -= set(totals)
 
     def advance(self, month: str, processed: int) -> None:
-        """So many more records of a month are done."""
+        """Adds records of a month that are done."""
         self._note(month, {"processed_records": processed}, None)
 
     def trouble(self, month: str, reason: str, *, timed_out: bool) -> None:
-        """A try failed; whether it is tried again, or in halves, is not known here."""
+        """Notes a failed attempt, which may be tried again or in halves."""
         self._note(month, {"timeouts": int(timed_out)}, reason)
 
     def fail(self, month: str, records: int, reason: str) -> None:
-        """So many records of a month could not be done, whatever was tried."""
+        """Adds records of a month that failed in every attempt."""
         self._failed.add(month)
         self._note(month, {"failed_records": records}, reason)
 
@@ -132,7 +130,7 @@ class WorkLog:
             connection.execute(update(table).values(values).where(*mine))
 
     def end(self, months: Iterable[str]) -> None:
-        """The work on some months is over."""
+        """Ends the work on some months: completed, or failed if any record failed."""
         for month in months:
             done: dict[str, object] = {"status": Status.FAILED}
             if month not in self._failed:
@@ -140,7 +138,7 @@ class WorkLog:
             self._close(month, done)
 
     def abandon(self, months: Iterable[str], reason: str) -> None:
-        """The work on some months was broken off."""
+        """Marks the work on some months as failed, because it was broken off."""
         for month in months:
             self._close(month, {"status": Status.FAILED, "error_details": reason})
 
@@ -154,7 +152,7 @@ class WorkLog:
 
 
 def worker_name(what: str) -> str:
-    """The name of this process at some work, for example 'recon reconcile (host, process 4711)'."""
+    """The name of this process and its work, for example 'recon reconcile (host, process 4711)'."""
     return f"{what} ({socket.gethostname()}, process {os.getpid()})"
 
 
@@ -187,7 +185,7 @@ def _table(connection: Connection) -> Table:
 
 
 def _utc(instant: datetime) -> datetime:
-    """UTC without a zone, as the columns are."""
+    """UTC without a time zone, as the columns store it."""
     return instant.astimezone(UTC).replace(tzinfo=None)
 
 

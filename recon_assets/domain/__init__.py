@@ -1,1 +1,1 @@
-"""What is true whatever is stored: calendar, mining, difficulty, curtailment, BM units. No I/O and no clock."""
+"""The formulas and rules: calendar, mining, difficulty, curtailment, BM units. No database, no network, no clock."""

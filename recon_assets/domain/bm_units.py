@@ -1,10 +1,7 @@
-"""Which BM units are wind farms, and whose.
+"""Reads which BM units are wind farms, and who leads them, from Elexon's reference list or the packaged one.
 
-Belongs here: reading Elexon's reference list and the packaged one. Does not: the table (reference.py), the request
-(elexon.py).
-
-Source: Elexon `GET /reference/bmunits/all`, a bare array of BM units; every field may be null. It lists current units
-only, so what is stored grows by union and never shrinks.
+Source: Elexon `GET /reference/bmunits/all`, a bare array of BM units; every field may be null. It lists only current
+units, so that the stored list grows by union and never shrinks.
 """
 
 import json
@@ -19,7 +16,7 @@ WIND = "WIND"
 
 @dataclass(frozen=True)
 class BmUnit:
-    """A BM unit by its Elexon name, for example `T_SGRWO-1`."""
+    """A BM unit, identified by its Elexon name, for example `T_SGRWO-1`."""
 
     bm_unit_id: str
     national_grid_bm_unit: str | None
@@ -35,7 +32,7 @@ class BmUnit:
 
 
 def parse_bm_units(body: Any) -> list[BmUnit]:
-    """The BM units of a reference answer, those without an Elexon name left out; ElexonError for anything else."""
+    """The BM units of a reference answer, without those that have no Elexon name; ElexonError for any other body."""
     if not isinstance(body, list) or not all(isinstance(row, dict) for row in body):
         raise ElexonError("the BM unit reference is not an array of units")
     units = [

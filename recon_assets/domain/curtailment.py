@@ -1,8 +1,7 @@
-"""What counts as curtailment: the rule, the signs, the payment, and the fingerprint of what was published.
-
-Belongs here: definitions, over plain values. Does not: SQL; reconcile/layers.py applies the same rule in the database.
+"""What counts as curtailment: the rule, the signs, the payment, and the fingerprint of published rows.
 
 Signs: a volume is negative MWh; a payment is GBP, positive when it is paid to the farm, negative when the farm pays.
+reconcile/expected.py applies the same rule in SQL.
 """
 
 import hashlib

@@ -1,8 +1,5 @@
 """Network difficulty and block subsidy over time, and what a hash earned in each settlement period.
 
-Belongs here: the history of retargets (packaged table and live tail), the halvings, the time-weighting within a
-settlement period. Does not: the database; the table `network_difficulty` is read and written by reference.py.
-
 Sources: the packaged table agrees with the headers shipped in bitcoinj and Electrum; the live tail is mempool.space
 `GET /v1/mining/difficulty-adjustments/{interval}`, an array of `[unix_time, height, difficulty, change_ratio]`.
 """
@@ -23,15 +20,15 @@ from recon_assets.errors import DifficultyUnknownError, ReconError
 RETARGET_BLOCKS = 2016
 HALVING_BLOCKS = 210_000
 HALVINGS = {840_000: datetime(2024, 4, 20, 0, 9, 27, tzinfo=UTC)}
-"""When each halving block was found. An epoch that holds a halving which is not listed is not covered."""
+"""When each halving block was found. An epoch with a halving that is not listed here is not covered."""
 
 PACKAGED_OBSERVED_AT = datetime(2026, 8, 16, tzinfo=UTC)
-"""When the packaged table was read: its last epoch is known up to here and no further."""
+"""When the packaged table was read: its last epoch is known up to this instant."""
 
 
 @dataclass(frozen=True)
 class Retarget:
-    """A difficulty adjustment: `difficulty` holds from block `height` on, found at `starts_at`."""
+    """A difficulty adjustment: `difficulty` applies from block `height`, which was found at `starts_at`."""
 
     height: int
     starts_at: datetime
@@ -42,7 +39,7 @@ class Retarget:
 
 
 class PeriodReward(NamedTuple):
-    """What mining earned in a settlement period: the time-weighted means over its half-hour."""
+    """The difficulty and the earnings of a hash in a settlement period: means over its half-hour, weighted by time."""
 
     settlement_date: date
     settlement_period: int
@@ -51,7 +48,7 @@ class PeriodReward(NamedTuple):
 
 
 class RewardSpan(NamedTuple):
-    """Settlement periods of a day, both ends included, that share one reward."""
+    """Settlement periods of a day, both ends included, that have the same reward."""
 
     settlement_date: date
     first: int
@@ -76,10 +73,10 @@ def subsidy_btc(height: int) -> float:
 
 
 class DifficultyHistory:
-    """Difficulty and subsidy from the first retarget up to the moment the last epoch was last observed."""
+    """Difficulty and subsidy from the first retarget to the moment at which the last epoch was last observed."""
 
     def __init__(self, retargets: Iterable[Retarget]) -> None:
-        """Takes retargets in any order; ReconError when they are no gapless chain of 2016-block epochs."""
+        """Takes retargets in any order; ReconError when they are not a chain of 2016-block epochs without a gap."""
         ordered = sorted(retargets, key=lambda retarget: retarget.height)
         if not ordered:
             raise ReconError("no difficulty is known: materialize network_difficulty")
@@ -92,7 +89,7 @@ class DifficultyHistory:
         self._starts = [segment.starts_at for segment in self._segments]
 
     def covers(self, day: date) -> bool:
-        """Whether difficulty is known throughout a settlement day."""
+        """Whether difficulty and subsidy are known throughout a settlement day."""
         first = day_starts_at(day)
         last = first + periods_in(day) * PERIOD
         if first < self.starts_at or last > self.known_until:
@@ -100,14 +97,14 @@ class DifficultyHistory:
         return all(segment.bitcoin_per_hash is not None for segment in self._within(first, last))
 
     def reward(self, day: date, period: int) -> PeriodReward:
-        """The time-weighted reward of one settlement period; a DifficultyUnknownError names a date without one."""
+        """The time-weighted reward of one settlement period; DifficultyUnknownError names a date without one."""
         known = self.find(day, period)
         if known is None:
             raise self.unknown(day)
         return known
 
     def find(self, day: date, period: int) -> PeriodReward | None:
-        """The time-weighted reward of one settlement period, None when it is not known."""
+        """The time-weighted reward of one settlement period; None if it is not known."""
         start = day_starts_at(day) + (period - 1) * PERIOD
         end = start + PERIOD
         if start < self.starts_at or end > self.known_until:
@@ -130,7 +127,7 @@ class DifficultyHistory:
         )
 
     def rewards(self, days: Iterable[date]) -> Iterator[RewardSpan]:
-        """The rewards of the days, in spans of periods that share one; periods whose reward is not known are absent."""
+        """The rewards of the days, as spans of periods with the same reward; periods of unknown reward are absent."""
         for day in days:
             first, count = day_starts_at(day), periods_in(day)
             parts = self._within(first, first + count * PERIOD) if self.covers(day) else []
@@ -188,10 +185,10 @@ def parse_adjustments(body: Any, observed_at: datetime) -> list[Retarget]:
 
 
 def with_tail(known: Sequence[Retarget], tail: Sequence[Retarget]) -> list[Retarget]:
-    """The known retargets with a live tail: new heights join, approximate start times are replaced by height.
+    """The known retargets merged with a live tail, by height: new heights are added, approximate start times replaced.
 
     Exact times and known difficulties stay; ReconError when the tail contradicts a known difficulty by more than a
-    millionth. Every row of the newest epoch is observed when the tail was.
+    millionth. The newest epoch gets the tail's `observed_at`.
     """
     merged = {retarget.height: retarget for retarget in known}
     for entry in tail:
@@ -213,7 +210,7 @@ def with_tail(known: Sequence[Retarget], tail: Sequence[Retarget]) -> list[Retar
 
 
 def _segments(ordered: Sequence[Retarget]) -> Iterator[_Segment]:
-    """Spans of constant difficulty and subsidy: every epoch, cut at the halvings. None where a subsidy is unknown."""
+    """Spans of constant difficulty and subsidy: the epochs, cut at halvings. An unknown subsidy gives None."""
     for retarget in ordered:
         subsidy = subsidy_btc(retarget.height)
         halving = -(-retarget.height // HALVING_BLOCKS) * HALVING_BLOCKS

@@ -1,17 +1,14 @@
-"""From curtailed energy to bitcoin: the equation, its units and the table of miner models.
-
-Belongs here: arithmetic. Does not: difficulty over time (difficulty.py), rows and dates.
-"""
+"""From curtailed energy to bitcoin: the equation, its units and the table of miner models."""
 
 from dataclasses import dataclass
 
 JOULES_PER_MWH = 3.6e9
 HASHES_PER_TERAHASH = 1e12
 HASHES_PER_DIFFICULTY = 2.0**32
-"""Hashes that a block takes on average at difficulty 1."""
+"""Hashes that a block needs on average at difficulty 1."""
 
 BITCOIN_DECIMALS = 12
-"""Decimals of a stored value. A satoshi is 8; the smallest rows would lose 1.8 % at that."""
+"""Decimals of a stored value. A satoshi has 8, with which the smallest rows would lose 1.8 %."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +21,7 @@ class MinerModel:
 
     @property
     def hashes_per_mwh(self) -> float:
-        """Hashes that a MWh buys on this model (not floored to whole machines)."""
+        """Hashes per MWh on this model (not rounded down to whole machines)."""
         return JOULES_PER_MWH / self.power_w * self.hashrate_th_s * HASHES_PER_TERAHASH
 
 
@@ -45,7 +42,7 @@ def bitcoin_per_hash(difficulty: float, subsidy_btc: float) -> float:
 
 
 def bitcoin_mined(curtailed_mwh: float, model: MinerModel, difficulty: float, subsidy_btc: float) -> float:
-    """Bitcoin that a model could have mined with an amount of energy, at one difficulty and subsidy.
+    """Bitcoin (BTC) that a model could have mined with an amount of energy, at one difficulty and subsidy.
 
     `BTC = MWh x 3.6e9 J / power_W x hashrate_TH/s x 1e12 / (difficulty x 2^32) x subsidy`
 

@@ -1,7 +1,6 @@
-"""The settlement calendar: days, half-hour settlement periods and their instants.
+"""The settlement calendar: days, their half-hour settlement periods, and which of these should be published by now.
 
-Belongs here: how many periods a day has, when each begins, which of them Elexon should have published.
-Does not: anything that fetches, stores or knows a clock of its own; "now" is always a parameter.
+There is no clock here: "now" is always a parameter.
 """
 
 from calendar import monthrange
@@ -14,10 +13,10 @@ from recon_assets.errors import UsageError
 
 LONDON = ZoneInfo("Europe/London")
 MOST_PERIODS = 50
-"""Of a day: the one on which the clocks go back."""
+"""The most settlement periods of a day: the clocks go back on it."""
 PERIOD = timedelta(minutes=30)
 HOURS_A_PERIOD = PERIOD / timedelta(hours=1)
-"""From the average MW of a settlement period to its MWh."""
+"""The average MW of a settlement period x this = its MWh."""
 FIRST_DAY = date(2022, 1, 1)
 """The first settlement day that this project keeps."""
 
@@ -55,7 +54,7 @@ def period_starts_at(day: date, period: int) -> datetime:
 
 
 def due_periods(day: date, now: datetime) -> range:
-    """The periods of a day that should be published by `now` (aware), from 1 on; empty for a day to come."""
+    """The periods of a day that should be published by `now` (aware), from 1; empty for a future day."""
     elapsed = now - PUBLICATION_DELAY - day_starts_at(day)
     return range(1, max(0, min(periods_in(day), elapsed // PERIOD)) + 1)
 
@@ -67,7 +66,7 @@ def london_day(now: datetime) -> date:
 
 @dataclass(frozen=True)
 class Days:
-    """A span of settlement days, both ends included; UsageError when it is upside down.
+    """A span of settlement days, both ends included; UsageError when the last day is before the first.
 
     >>> [str(part) for part in Days(date(2025, 5, 30), date(2025, 6, 2)).by_month()]
     ['2025-05-30..2025-05-31', '2025-06-01..2025-06-02']
@@ -129,7 +128,7 @@ def parse_day(text: str) -> date:
 
 
 def parse_periods(text: str) -> tuple[int, int]:
-    """The first and the last of settlement periods written A-B, or A alone; UsageError when that makes no sense.
+    """The first and last settlement period of a text A-B, or A alone; UsageError for any other text.
 
     >>> parse_periods("44-48"), parse_periods("7")
     ((44, 48), (7, 7))
@@ -158,14 +157,14 @@ def contiguous(days: Iterable[date]) -> list[Days]:
     return spans
 
 
-def _parse(text: str, complaint: str) -> date:
+def _parse(text: str, message: str) -> date:
     try:
         day = datetime.strptime(text, "%Y-%m-%d").date()
     except ValueError:
-        raise UsageError(complaint) from None
+        raise UsageError(message) from None
     # strptime also takes 2025-6-1 and spaces for zeros.
     if day.isoformat() != text:
-        raise UsageError(complaint)
+        raise UsageError(message)
     return day
 
 

@@ -1,1 +1,1 @@
-"""Elexon's Insights API: transport, recordings, archive, payloads, and a server that stands in for it."""
+"""Elexon's Insights API: the client, HTTP, recordings, archive, payloads, and a stand-in server."""

@@ -1,10 +1,8 @@
-"""The archive: every answer that was stored from, kept as it was received, in the format of the recordings.
+"""The archive: a folder that keeps, as received, every answer of Elexon from which rows were stored.
 
-`YYYY-MM-DD.json.gz` holds the newest answer of every body of a day, and `bmunits_all.json` the newest reference list;
-`ELEXON_API_URL=file://` of the folder reads it instead of the network. Where a newer answer differs, the recording as
-it was stays in `earlier/`. Nothing is ever deleted.
-
-Belongs here: files. Does not: what is worth keeping (ingest.py) and reading them (sources.py).
+It has the format of the recordings. `YYYY-MM-DD.json.gz` holds the newest answer of every body of a day, and
+`bmunits_all.json` the newest reference list; `ELEXON_API_URL=file://` with the folder reads it instead of the network.
+If a newer answer differs, the earlier recording is kept in `earlier/`. Nothing is ever deleted.
 """
 
 import gzip
@@ -23,7 +21,7 @@ import portalocker
 from recon_assets.errors import ReconError
 
 COMPRESSION = 6
-"""gzip's own default: 250 kB for the heaviest day of June 2025, of 3.7 MB, in 0.1 s."""
+"""gzip's default: the heaviest day of June 2025 goes from 3.7 MB to 250 kB in 0.1 s."""
 LOCK_TIMEOUT_SECONDS = 60
 EARLIER = "earlier"
 CORRUPT = ".corrupt.json.gz"
@@ -34,7 +32,7 @@ WHITESPACE = " \t\r\n"
 
 @dataclass(frozen=True)
 class Kept:
-    """A recording that was written or was there already; `earlier` is where what it replaced was kept."""
+    """A recording that was written or existed already; `earlier` is the file of the one that it replaced."""
 
     recording: Path
     earlier: Path | None = None
@@ -43,8 +41,8 @@ class Kept:
 
 @dataclass(frozen=True)
 class Size:
-    """What an archive holds: days with a recording, the first and the last of them; recordings that a newer answer
-    replaced; of these, those that could not be read any more.
+    """What an archive holds: the number of days with a recording, and the first and last of them; the number of
+    recordings that a newer answer replaced, and how many of these were corrupt; the bytes in all.
     """
 
     recordings: int
@@ -62,7 +60,7 @@ class Archive:
         self.folder = folder
 
     def keep(self, day: date, received: Mapping[str, str], now: datetime) -> Kept:
-        """Keeps answers of a day (by name, those of a period as `stack_bid/7`) on disk, or leaves all as it was.
+        """Writes answers of a day to disk, by name (that of a period is `stack_bid/7`), all of them or none.
 
         Answers of other periods and other bodies stay. ReconError when the folder cannot be written.
         """
@@ -81,7 +79,7 @@ class Archive:
             if after == before:
                 return Kept(path)
             earlier = None
-            # A recording that only gains bodies has lost nothing that an earlier one would have to keep.
+            # If a recording only gains bodies, nothing of the earlier one is lost.
             if old is not None and (was_corrupt or any(after[name] != body for name, body in before.items())):
                 kind = CORRUPT if was_corrupt else ".json.gz"
                 earlier = self.folder / EARLIER / f"{day}.until-{now.astimezone(UTC):%Y%m%dT%H%M%S.%fZ}{kind}"
@@ -90,12 +88,12 @@ class Archive:
         return Kept(path, earlier, was_corrupt)
 
     def keep_reference(self, received: str) -> None:
-        """Keeps the newest list of BM units; an earlier one is of no use, because units are stored by union."""
+        """Writes the newest list of BM units; an earlier one is not needed, because units are stored by union."""
         with self._held():
             _write(self.folder / REFERENCE, received.encode())
 
     def size(self) -> Size:
-        """How much there is, by the names of the files; nothing where there is no folder yet."""
+        """The size of the archive, from the names of its files; zero if the folder does not exist yet."""
         recordings = sorted(self.folder.glob("????-??-??.json.gz"))
         earlier = list((self.folder / EARLIER).glob("*.json.gz"))
         files = [*recordings, *earlier, *self.folder.glob(REFERENCE)]
@@ -122,7 +120,7 @@ class Archive:
 
 
 def read_bodies(recording: bytes) -> dict[str, str]:
-    """The bodies of a recording as they were received, those of a period as `stack_bid/7`; ValueError when corrupt."""
+    """The bodies of a recording as they were received, by name (as in `keep`); ValueError when it is corrupt."""
     try:
         content = _members(gzip.decompress(recording).decode())
     except (OSError, EOFError, zlib.error) as error:
@@ -140,12 +138,12 @@ def _recording(day: date, bodies: Mapping[str, str]) -> str:
 
 
 def _object(members: Mapping[str, str]) -> str:
-    """A JSON object of members whose text stays as it is."""
+    """A JSON object from members that are JSON text; the text is not changed."""
     return "{" + ",\n".join(f"{json.dumps(name)}:{text}" for name, text in members.items()) + "}"
 
 
 def _members(text: str) -> dict[str, str]:
-    """The members of a JSON object as the text that they are written in; ValueError when it is none."""
+    """The members of a JSON object as JSON text, unchanged; ValueError when the text is not an object."""
     decoder = json.JSONDecoder()
     found: dict[str, str] = {}
     position = _expect(text, 0, "{")
@@ -174,7 +172,7 @@ def _skip(text: str, position: int) -> int:
 
 
 def _write(path: Path, content: bytes) -> None:
-    """Writes a file whole or not at all, and so that it outlasts a power cut."""
+    """Writes a file whole or not at all, and flushes it to disk, so that it survives a power cut."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
     try:

@@ -1,11 +1,8 @@
-"""What Elexon says of a settlement day: its bid stack, its acceptance volumes, its wind generation, the BM units.
+"""Reads whole settlement days from Elexon: the bid stack, acceptance volumes and wind generation; and the BM units.
 
-Belongs here: asking for what makes a whole, and telling three answers apart. Does not: transport (sources.py), what a
-body says (published.py), whether it may replace what is stored (belief.py), the database.
-
-Three answers are three values. A period is *published* (rows, or confirmed empty), *not yet published*, or the read
-failed. 404 and an empty list alone tell nothing: the calendar says whether the period should be there, and the system
-prices of the day, the witness, say whether it is published (a published GB period always has rows of other units).
+A period is *published* (with rows, or confirmed empty), *not yet published*, or the read failed: three different
+values. A 404 or an empty list alone proves nothing, because a published GB period always has rows of other units. The
+calendar says whether the period is due, and the day's system prices say whether it is published.
 """
 
 from collections import Counter
@@ -27,19 +24,19 @@ from recon_assets.errors import ElexonError
 from recon_assets.settings import Settings
 
 STACKS, VOLUMES, PRICES, GENERATION = "stack_bid", "acceptance_volumes_bid", "system_prices", "wind_and_solar"
-"""The bodies of a settlement day, by their names in a recording."""
+"""The names that the bodies of a settlement day have in a recording."""
 
 REASONS_NAMED = 3
-"""Of a day that failed: forty-eight periods of a server that is away have as many addresses and one cause."""
+"""The most reasons in one error: if a server is down, all forty-eight periods fail, each with its own address."""
 
 
 @dataclass(frozen=True)
 class SettlementStack:
     """A settlement day as Elexon published it.
 
-    `rows` follows published.STACK; `published` are the periods that were read whole (some may be confirmed empty);
-    `pending` are due periods that Elexon has not published yet; `tolerated` counts by kind what was read although it
-    was odd; `received` are the answers as they came, those of a period under `stack_bid/7`.
+    `rows` follows payloads.STACK; `published` are the periods that were read whole (some may be confirmed empty);
+    `pending` are due periods that Elexon has not published yet; `tolerated` counts oddities by kind
+    (payloads.TOLERATED); `received` are the answers as received, by name (that of a period is `stack_bid/7`).
     """
 
     settlement_date: date
@@ -52,8 +49,8 @@ class SettlementStack:
 
 @dataclass(frozen=True)
 class WindGeneration:
-    """A settlement day's wind generation: `rows` follows published.GENERATION; `halves` are periods of which only
-    one kind of wind is published.
+    """A settlement day's wind generation: `rows` follows payloads.GENERATION; `halves` are periods with only one kind
+    of wind published.
     """
 
     settlement_date: date
@@ -63,45 +60,45 @@ class WindGeneration:
 
 
 class Elexon:
-    """Reads whole settlement days, their periods in parallel."""
+    """Reads whole settlement days from a source; the periods of a day in parallel."""
 
     def __init__(self, source: Source, *, in_flight: int = 8) -> None:
         self.source = source
         self._in_flight = in_flight
 
     def bm_units(self) -> tuple[list[BmUnit], str | None] | None:
-        """The current BM units and the answer as it came; None when the source has no such list."""
+        """The current BM units and the answer as received; None when the source has no such list."""
         body = self.source.bm_units()
         return None if body is None else (parse_bm_units(body.content), body.received)
 
     def settlement_stack(self, day: date, now: datetime, periods: Iterable[int] | None = None) -> SettlementStack:
         """The bid stack of a day's periods that are due by `now` (or of those named).
 
-        ElexonError names every period that could not be read; nothing of the day is then to be believed.
+        ElexonError, with every period that could not be read; the rest of the day must then not be stored.
         """
         wanted = list(periods if periods is not None else due_periods(day, now))
         pool = ThreadPoolExecutor(max_workers=self._in_flight)
         try:
             answers = dict(zip(wanted, pool.map(lambda period: self._period(day, period), wanted), strict=True))
         finally:
-            # Ctrl-C does not wait for a server that hangs: with all its attempts that took two and a half minutes.
+            # So that Ctrl-C does not wait for a server that hangs; with all attempts that took two and a half minutes.
             pool.shutdown(wait=False, cancel_futures=True)
         failures = {period: answer for period, answer in answers.items() if isinstance(answer, ElexonError)}
         if failures:
-            raise ElexonError(_blame(day, failures))
+            raise ElexonError(_failure_reasons(day, failures))
         stacks = {period: answer for period, answer in answers.items() if not isinstance(answer, ElexonError)}
         bodies = {f"{STACKS}/{period}": stack.body for period, stack in stacks.items() if stack.body}
         unsure = [period for period, stack in stacks.items() if not stack.rows]
-        witnessed, prices = self._witnessed(day) if unsure else (set(), None)
+        listed, prices = self._listed_periods(day) if unsure else (set(), None)
         if prices is not None:
             bodies[PRICES] = prices
-        vanished = [period for period in unsure if stacks[period].body is None and period in witnessed]
+        vanished = [period for period in unsure if stacks[period].body is None and period in listed]
         if vanished:
             raise ElexonError(
                 f"{day} settlement period {format_periods(vanished)}: Elexon lists it as published but answers 404"
             )
-        pending = [period for period in unsure if period not in witnessed]
-        # An empty answer that nobody confirms is no answer.
+        pending = [period for period in unsure if period not in listed]
+        # An empty answer that the system prices do not confirm is not kept.
         received = _received({name: body for name, body in bodies.items() if name not in _names(pending)})
         frame, tolerated = stack_frame(day, [row for stack in stacks.values() for row in stack.rows])
         tolerated += Counter(
@@ -112,7 +109,7 @@ class Elexon:
         return SettlementStack(day, frame, published, pending, +tolerated, received)
 
     def acceptance_volumes(self, day: date) -> tuple[pd.DataFrame, Mapping[str, str]] | None:
-        """The day's accepted bid volumes (see published.VOLUMES) and the answer; None when there are none (yet)."""
+        """The day's accepted bid volumes (payloads.VOLUMES) and the answer as received; None if there are none yet."""
         try:
             body = self.source.acceptance_volumes(day)
             return None if body is None else (volumes_frame(day, body), _received({VOLUMES: body}))
@@ -120,7 +117,7 @@ class Elexon:
             raise ElexonError(f"{day} acceptance volumes: {error}") from error
 
     def wind_generation(self, day: date) -> WindGeneration | None:
-        """The day's actual wind generation; None when the source has none (yet)."""
+        """The day's actual wind generation; None when the source has none yet."""
         try:
             body = self.source.wind_and_solar(day)
             if body is None:
@@ -140,8 +137,8 @@ class Elexon:
         except ElexonError as error:
             return error
 
-    def _witnessed(self, day: date) -> tuple[set[int], Body | None]:
-        """The periods that the system prices list as published, none when the day has no prices yet; and the answer."""
+    def _listed_periods(self, day: date) -> tuple[set[int], Body | None]:
+        """The periods that the system prices list as published (none if there are no prices yet), and the answer."""
         try:
             body = self.source.system_prices(day)
             periods = [] if body is None else [row.get("settlementPeriod") for row in rows_of(body, day)]
@@ -152,7 +149,7 @@ class Elexon:
 
 @dataclass(frozen=True)
 class _PeriodStack:
-    """The answer for one period; no body is 404."""
+    """The answer for one period; `body` is None for 404."""
 
     body: Body | None
     rows: list[dict[str, Any]]
@@ -167,7 +164,7 @@ def _received(bodies: Mapping[str, Body]) -> dict[str, str]:
     return {name: body.received for name, body in bodies.items() if body.received is not None}
 
 
-def _blame(day: date, failures: dict[int, ElexonError]) -> str:
+def _failure_reasons(day: date, failures: dict[int, ElexonError]) -> str:
     reasons = list(dict.fromkeys(str(failures[period]) for period in sorted(failures)))
     if len(reasons) > REASONS_NAMED + 1:
         reasons[REASONS_NAMED:] = [f"and {len(reasons) - REASONS_NAMED} further reasons"]

@@ -1,6 +1,6 @@
-"""The live API over HTTP: one session for all threads, retries, and the rate limit.
+"""Elexon's live API over HTTP, with retries and the rate limit.
 
-404 is an absent answer. What goes wrong otherwise is tried again where that may help, and is an ElexonError in the end.
+404 is an absent answer. Any other failure is tried again if that may help, and is an ElexonError in the end.
 """
 
 import json
@@ -32,15 +32,15 @@ BROKEN_OFF = (
     requests.exceptions.ChunkedEncodingError,
     requests.exceptions.ContentDecodingError,
 )
-"""Answers that did not come, or not whole."""
+"""Answers that did not arrive, or not whole."""
 RETRIED_STATUSES = frozenset({429, 500, 502, 503, 504})
 LONGEST_RETRY_AFTER_SECONDS = 120.0
-"""Who is asked to wait longer gives up, and says how long."""
+"""If Elexon asks to wait longer than this, the request fails with an error that says how long."""
 INSTANT = "%Y-%m-%dT%H:%MZ"
 
 
 class _TransientError(Exception):
-    """A failure that another attempt may not meet."""
+    """A failure that may not happen again in another attempt."""
 
     def __init__(self, reason: str, retry_after_seconds: float | None = None) -> None:
         super().__init__(reason)
@@ -48,7 +48,7 @@ class _TransientError(Exception):
 
 
 class HttpSource:
-    """The live API, one session for all threads, retried with exponential backoff and jitter inside the throttle."""
+    """The live API: one session for all threads, the throttle, and retries with exponential backoff and jitter."""
 
     def __init__(
         self,
@@ -61,7 +61,7 @@ class HttpSource:
         backoff_seconds: float = 0.5,
     ) -> None:
         self._address = base_url.rstrip("/")
-        # Without a user and a password, because it is said in errors and logs.
+        # Without user and password, because errors and logs show it.
         parts = urlsplit(self._address)
         self.name = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
         self.requests = 0
@@ -154,7 +154,7 @@ class HttpSource:
 
 
 def _retry_after(response: requests.Response) -> float | None:
-    """Seconds that the answer asks to wait, given as seconds or as a date; None when it asks nothing."""
+    """Seconds to wait that the answer asks for, as seconds or as a date; None when it does not."""
     value = response.headers.get("Retry-After", "").strip()
     if value.isdigit():
         return float(value)
@@ -166,12 +166,12 @@ def _retry_after(response: requests.Response) -> float | None:
 
 
 def _utc(instant: datetime) -> datetime:
-    """A date of an HTTP header: always GMT, also where it says -0000, which Python takes to be no zone."""
+    """A date of an HTTP header in UTC; HTTP dates are always GMT, but Python reads the zone -0000 as none."""
     return instant.replace(tzinfo=UTC) if instant.tzinfo is None else instant
 
 
 def _innermost(error: BaseException) -> str:
-    """The reason at the bottom of a chain of wrapped network errors, in one line."""
+    """The innermost reason of a chain of wrapped network errors, in one line."""
     while error.args and isinstance(error.args[-1], BaseException):
         error = error.args[-1]
     reason = getattr(error, "reason", None)

@@ -1,9 +1,6 @@
-"""What Elexon's bodies say: the rows of a bid stack, of acceptance volumes, of wind generation, as frames.
+"""Parses Elexon's bodies into frames: a bid stack, acceptance volumes, wind generation.
 
-Belongs here: parsing, one body or the bodies of one day at a time. Does not: asking for them (sources.py), and whether
-an answer is to be believed (elexon.py, belief.py).
-
-What breaks Elexon's schema is an error. What can be read all the same is tolerated, and counted by kind.
+A body that breaks Elexon's schema is an error. Oddities that can still be read are tolerated, and counted by kind.
 """
 
 from collections import Counter
@@ -33,7 +30,7 @@ COLUMNS = {
     "cadlFlag": "cadl_flag",
     "createdDateTime": "created_at",
 }
-"""Of a stack row: Elexon's field -> our column."""
+"""A stack row: Elexon's field -> our column."""
 
 UNUSED = frozenset(
     {
@@ -50,7 +47,7 @@ UNUSED = frozenset(
         "tlmAdjustedCost",
     }
 )
-"""The other fields that a stack row is known to have."""
+"""The other known fields of a stack row."""
 
 STACK = pa.DataFrameSchema(
     {
@@ -79,7 +76,7 @@ VOLUME_COLUMNS = {
     "acceptanceId": "acceptance_id",
     "totalVolumeAccepted": "volume",
 }
-"""Of an acceptance volume: Elexon's field -> our column."""
+"""An acceptance volume: Elexon's field -> our column."""
 
 VOLUMES = pa.DataFrameSchema(
     {
@@ -107,13 +104,13 @@ GENERATION = pa.DataFrameSchema(
     coerce=True,
     strict=True,
 )
-"""A day's wind generation: one row per settlement period that has both kinds, average MW; `published_at` (an aware
-datetime) is the newest publication that the row holds."""
+"""A day's wind generation: one row per settlement period that has both kinds, in average MW; `published_at` (an aware
+datetime) is the newer publication of the two."""
 
 
 TOLERATED = ("repeated_rows", "null_flags", "unknown_fields", "mislabelled_answers", "null_answers")
-"""What is read although it is odd: rows that came twice to the letter, flags of an acceptance that are null (false),
-fields that Elexon's schema does not have, answers that are JSON and not labelled so, answers whose `data` is null."""
+"""Oddities that are tolerated: rows repeated exactly; null flags of an acceptance, which mean false; fields that
+Elexon's schema does not have; JSON answers with another content type; answers whose `data` is null."""
 
 
 FIELDS: Mapping[tuple[type, ...], Mapping[str, bool]] = {
@@ -122,11 +119,11 @@ FIELDS: Mapping[tuple[type, ...], Mapping[str, bool]] = {
     (str,): {"id": True, "createdDateTime": True},
     (bool,): {"soFlag": True, "cadlFlag": True},
 }
-"""What the fields of a stack row may hold, and whether they may be null."""
+"""The types that the fields of a stack row may have -> field -> whether it may be null."""
 
 
 def rows_of(body: Body, day: date, period: int | None = None) -> list[dict[str, Any]]:
-    """The rows in an envelope `{"data": [...]}`, null read as none; ElexonError when they are of another day."""
+    """The rows in an envelope `{"data": [...]}`; null means no rows. ElexonError for another day or period."""
     envelope = body.content
     if not isinstance(envelope, dict) or "data" not in envelope or not isinstance(envelope["data"], list | None):
         raise ElexonError("the answer has no list 'data'")
@@ -142,7 +139,7 @@ def rows_of(body: Body, day: date, period: int | None = None) -> list[dict[str, 
 
 
 def stack_frame(day: date, rows: Sequence[Mapping[str, Any]]) -> tuple[pd.DataFrame, Counter[str]]:
-    """Rows of a bid stack as a frame that follows STACK, and what was tolerated in them."""
+    """Rows of a bid stack as a frame that follows STACK, and the oddities that were tolerated."""
     for row in rows:
         _check_types(day, row)
     frame = pd.DataFrame(rows, columns=list(COLUMNS), dtype=object).rename(columns=COLUMNS)
@@ -159,7 +156,7 @@ def stack_frame(day: date, rows: Sequence[Mapping[str, Any]]) -> tuple[pd.DataFr
 
 
 def _check_types(day: date, row: Mapping[str, Any]) -> None:
-    """ElexonError when a field holds something else than Elexon's schema says: a frame would make the best of it."""
+    """ElexonError when a field does not have the type of Elexon's schema; a frame would silently convert it."""
     for kinds, fields in FIELDS.items():
         for field, is_nullable in fields.items():
             value = row.get(field)
@@ -184,8 +181,8 @@ def volumes_frame(day: date, body: Body) -> pd.DataFrame:
 
 
 def generation_frame(day: date, body: Body) -> tuple[pd.DataFrame, list[int]]:
-    """A day's wind generation as a frame that follows GENERATION, the newest publication of each half-hour; and the
-    settlement periods that lack one of the two kinds. ElexonError, without the day, when a row makes no sense.
+    """A day's wind generation as a frame that follows GENERATION, with the newest publication of each half-hour; and
+    the settlement periods that lack one of the two kinds. ElexonError, without the day, when a row is invalid.
     """
     newest: dict[tuple[int, str], tuple[datetime, set[float]]] = {}
     for row in rows_of(body, day):
@@ -237,7 +234,7 @@ def _checked(schema: pa.DataFrameSchema, frame: pd.DataFrame, what: str) -> pd.D
     try:
         checked: pd.DataFrame = schema.validate(frame)
     except (pa.errors.SchemaError, pa.errors.SchemaErrors) as error:
-        # What cannot be coerced comes as a collection of errors, whatever breaks a check as one.
+        # pandera raises SchemaErrors for a failed conversion, and SchemaError for a failed check.
         first = error.schema_errors[0] if isinstance(error, pa.errors.SchemaErrors) else error
         raise ElexonError(f"{what} breaks Elexon's schema: {str(first).splitlines()[0]}") from error
     return checked

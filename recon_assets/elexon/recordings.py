@@ -1,8 +1,8 @@
-"""A folder of recordings, read instead of the network.
+"""Reads Elexon's answers from a folder of recordings instead of the network.
 
-A recording is `YYYY-MM-DD.json.gz`: `settlementDate`, `stack_bid` (period -> body), and where there is one
-`acceptance_volumes_bid`, `system_prices` and `wind_and_solar`. A period or a body that is not in it is an absent
-answer, as 404 is.
+A recording is `YYYY-MM-DD.json.gz`, an object with `settlementDate`, `stack_bid` (period -> body), and optionally
+`acceptance_volumes_bid`, `system_prices` and `wind_and_solar`. A period or body that it lacks is an absent answer, as
+404 is.
 """
 
 import gzip
@@ -20,10 +20,10 @@ from recon_assets.errors import ConfigurationError, ElexonError
 
 
 class RecordingSource:
-    """A folder of recordings, read instead of the network."""
+    """A source that reads a folder of recordings."""
 
     def __init__(self, folder: Path) -> None:
-        """ConfigurationError when the folder holds no recording."""
+        """ConfigurationError when the folder does not exist or has no recording."""
         self.name = folder.resolve().as_uri()
         self.requests = 0
         self._folder = folder
@@ -82,7 +82,7 @@ class RecordingSource:
         return self._folder / f"{day}.json.gz"
 
     def _body(self, day: date, *keys: str) -> Body | None:
-        # The lock makes eight threads that ask for one day decode it once.
+        # With the lock, eight threads that ask for the same day decode it once.
         with self._lock:
             self.requests += 1
             content: Any = self._read_day(day)

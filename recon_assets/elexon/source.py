@@ -1,7 +1,4 @@
-"""What a source of Elexon's answers is: it gives bodies, over HTTP (http.py) or from recordings (recordings.py).
-
-Both give the same decoded JSON to the same parsing (payloads.py).
-"""
+"""The interface of a source of Elexon's answers, which HttpSource and RecordingSource implement."""
 
 from dataclasses import dataclass
 from datetime import date
@@ -12,10 +9,10 @@ from recon_assets.domain.settlement import Days
 
 @dataclass(frozen=True)
 class Body:
-    """An answer: what it says, decoded.
+    """An answer, as decoded JSON.
 
-    `received` is the text as it came (None when it was read from a recording); `mislabelled` says that it came as
-    something else than JSON.
+    `received` is the text as received (None when it was read from a recording); `mislabelled` says that its content
+    type was not JSON.
     """
 
     content: Any
@@ -24,9 +21,9 @@ class Body:
 
 
 class Source(Protocol):
-    """Gives bodies; None is an absent answer (404), anything that went wrong is an ElexonError.
+    """Returns bodies; None is an absent answer (404), and every failure is an ElexonError.
 
-    `requests` counts the bodies that were asked for, every attempt of each.
+    `requests` counts requests, every attempt included.
     """
 
     name: str
@@ -45,7 +42,7 @@ class Source(Protocol):
         ...
 
     def wind_and_solar(self, day: date) -> Body | None:
-        """The actual generation of a day by wind and sun, in MW."""
+        """The actual wind and solar generation of a day, in MW."""
         ...
 
     def bm_units(self) -> Body | None:
@@ -53,9 +50,9 @@ class Source(Protocol):
         ...
 
     def span(self) -> Days | None:
-        """The first and the last day that the source can have; None when only the calendar limits it."""
+        """The first and last day that the source can have; None when only the calendar limits it."""
         ...
 
     def can_have(self, day: date) -> bool:
-        """Whether it makes sense to ask for a day."""
+        """Whether the source may have a day."""
         ...

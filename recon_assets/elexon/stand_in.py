@@ -1,9 +1,8 @@
 """A stand-in for Elexon's Insights API: an HTTP server over a folder of recordings, for tests and for work offline.
 
-Here belong the paths, statuses and envelopes of the real API (Elexon's OpenAPI file), and the ways in which it or the
-network can misbehave. The client, parsing and data do not: every body is that of a recording (`YYYY-MM-DD.json.gz`, and
-`bmunits_all.json` beside them) and only as real as the recording is. What is not recorded is answered 404. Query
-parameters other than `from` and `to` of wind-and-solar are ignored.
+Paths, statuses and envelopes follow Elexon's OpenAPI file. Every body comes from a recording (`YYYY-MM-DD.json.gz`, and
+`bmunits_all.json` beside them); anything not recorded is answered 404. Query parameters are ignored, except `from` and
+`to` of wind-and-solar.
 
     python -m recon_assets.elexon.stand_in FOLDER --latency 0.2 --fault server_error:/stack/all/bid/2025-06-01/7/:2
 """
@@ -64,7 +63,7 @@ class SeenRequest:
 
 
 def _read(recording: Path, mtime_ns: int) -> dict[str, bytes]:
-    """The bodies of a recording by name, those of a period as `stack_bid/7`; `mtime_ns` tells the cache of a change."""
+    """The bodies of a recording by name (that of a period is `stack_bid/7`); `mtime_ns` is for the cache alone."""
     bodies = json.loads(gzip.decompress(recording.read_bytes()))
     periods = {f"stack_bid/{period}": body for period, body in bodies.pop("stack_bid", {}).items()}
     return {name: compact(body) for name, body in (bodies | periods).items()}
@@ -74,7 +73,7 @@ class StandInElexon(ThreadingHTTPServer):
     """Serves `recordings` at `url`, on 127.0.0.1, from a background thread while the `with` lasts. Port 0: any.
 
     `faults`, `overrides` (path below the base, without query -> the body served instead) and `latency_seconds` may be
-    changed at any time. The first fault that matches applies, to overrides too. `requests` and `in_flight_peak` tell
+    changed at any time. The first fault that matches applies, also to overrides. `requests` and `in_flight_peak` record
     what the clients did.
     """
 
@@ -113,9 +112,9 @@ class StandInElexon(ThreadingHTTPServer):
             super().handle_error(request, client_address)
 
     def reply(self, target: str) -> tuple[Reply, Fault | None]:
-        """The answer to a path below the base, and the fault that is in it.
+        """The answer to a path below the base, and the fault that applies to it.
 
-        The request counts as finished here, before anything is sent: a client that has its answer may look at
+        The request counts as finished here, before anything is sent, because a client that has its answer may read
         `requests`, or send its next request on another connection, at once.
         """
         started, status = time.monotonic(), 0
@@ -161,11 +160,11 @@ class StandInElexon(ThreadingHTTPServer):
         recording = self.recordings / f"{day}.json.gz"
         if not recording.is_file():
             return {}
-        with self._reading:  # the requests of a day come together: the first one reads, the others find it read
+        with self._reading:  # the requests of a day come together: only the first one reads the file
             return self._read(recording, recording.stat().st_mtime_ns)
 
     def _wind_and_solar(self, query: dict[str, list[str]]) -> Reply:
-        """Rows that start within from..to, both included, as the OpenAPI file says of BOALF; here it does not say."""
+        """Rows that start within from..to, both included; the OpenAPI file says so for BOALF, but not for this path."""
         try:
             asked = [datetime.fromisoformat(query[name][0]) for name in ("from", "to")]
         except (KeyError, ValueError):
@@ -185,7 +184,7 @@ class StandInElexon(ThreadingHTTPServer):
 class _Handler(BaseHTTPRequestHandler):
     server: StandInElexon
     protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True  # headers and body are two writes, which Nagle makes 40 ms apart
+    disable_nagle_algorithm = True  # headers and body are two writes; Nagle's algorithm delays the second by 40 ms
 
     def do_GET(self) -> None:
         reply, fault = self.server.reply(self.path.removeprefix(BASE_PATH))
@@ -194,7 +193,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.server.stopping.wait(fault.seconds)
         elif kind == "reset" or self.server.stopping.is_set():  # a kept-alive connection outlives the listening socket
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            self.rfile.close()  # it shares the socket; still open, that would be shut down first: a FIN, not a RST
+            self.rfile.close()  # it shares the socket, and while it is open, close() sends a FIN, not a RST
             self.connection.close()
         else:
             self.send_response(reply.status)
@@ -207,7 +206,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.close_connection |= kind in UNFINISHED or self.server.stopping.is_set()
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Says nothing: `requests` is the log."""
+        """Logs nothing: `requests` is the log."""
 
 
 def _fault_option(text: str) -> Fault:

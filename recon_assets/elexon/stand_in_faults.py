@@ -1,4 +1,4 @@
-"""The ways in which the stand-in for Elexon can misbehave, and what each makes of a right reply."""
+"""The faults that the stand-in for Elexon can simulate, and how each changes a correct reply."""
 
 import json
 from collections.abc import Callable
@@ -8,13 +8,13 @@ from http import HTTPStatus
 from typing import Any, Literal, get_args
 
 FaultKind = Literal[
-    # no whole answer: a reset; nothing for `seconds`, then a close; a close before Content-Length is reached
+    # no complete answer: a reset; nothing for `seconds`, then a close; a close before Content-Length is reached
     "reset", "stall", "short_body",
     # another answer: 429 (with `retry_after`), `status`, 404, HTML with status 200, {"data":null}, {"data":[]}
     "too_many_requests", "server_error", "not_found", "html", "null_data", "empty_data",
-    # the right answer, spoiled: half of the JSON with a Content-Length to match; called text/plain
+    # the correct answer, spoiled: half of the JSON with a matching Content-Length; content type text/plain
     "truncated", "wrong_content_type",
-    # other rows: nullable fields of the first null, each row twice, a field more, another settlement date or period
+    # other rows: null in the nullable fields of the first, each row twice, one more field, another date or period
     "null_fields", "duplicate_rows", "unknown_fields", "other_day", "other_period",
 ]  # fmt: skip
 UNFINISHED = ("reset", "stall", "short_body")
@@ -22,7 +22,7 @@ UNFINISHED = ("reset", "stall", "short_body")
 
 @dataclass
 class Fault:
-    """One way to misbehave, on paths (below the base, with query) that contain `path_contains`; `times` counts down.
+    """A fault on paths (below the base, with query) that contain `path_contains`; `times` counts down.
 
     A slash is added to the path first: `2025-06-01/4/` is period 4 alone, `2025-06-01/4` is also 40 to 48.
     """
@@ -50,18 +50,18 @@ class Reply:
 
 
 def compact(body: object) -> bytes:
-    """A JSON body as the API writes it, without spaces."""
+    """A JSON body without spaces, as the API writes it."""
     return json.dumps(body, separators=(",", ":")).encode()
 
 
 def problem(status: int, retry_after: int | None = None) -> Reply:
-    """An error in the form that the API gives it (RFC 9457)."""
+    """An error in the format of the API (RFC 9457)."""
     body = compact({"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status})
     return Reply(status, body, "application/problem+json; charset=utf-8", retry_after)
 
 
 def spoil(fault: Fault, reply: Reply, never_null: set[str]) -> Reply:
-    """The reply with a fault in it; the fields in `never_null` keep their values."""
+    """The reply changed by the fault; fields in `never_null` keep their values."""
     replies = {
         "too_many_requests": problem(429, fault.retry_after),
         "server_error": problem(fault.status),
@@ -93,6 +93,6 @@ def _spoil_rows(kind: FaultKind, rows: list[dict[str, Any]], never_null: set[str
             return [row | {"fieldOfTheFuture": {"nested": [1]}} for row in rows]
         case "other_day":
             return changed("settlementDate", lambda day: str(date.fromisoformat(day) + timedelta(days=1)))
-        case "other_period":  # the one before, as it exists on every day
+        case "other_period":  # the one before, which exists on every day
             return changed("settlementPeriod", lambda period: period - 1 or 2)
     raise AssertionError(kind)

@@ -1,10 +1,9 @@
-"""A rate limit and a bound on requests in flight that hold across all processes of the machine.
+"""A rate limit and a limit on requests in flight that hold across all processes of the machine.
 
-Belongs here: waiting for one's turn. Does not: requests.
-
-Processes share files in the system's temporary folder, one set per API address. The bound is portalocker's named
-semaphore. The rate is our own: pyrate-limiter's SQLite bucket let 12 requests of three processes through in one
-second where 8 were allowed (measured), so here every request reserves the next free instant in a file under a lock.
+Processes share files in the system's temporary folder, one set per API address. Requests in flight are limited by
+portalocker's named semaphore. The rate limit is our own: pyrate-limiter's SQLite bucket let 12 requests of three
+processes through in one second where 8 were allowed (measured). Here every request reserves the next free instant in a
+file, under a lock.
 """
 
 import hashlib
@@ -18,13 +17,13 @@ from pathlib import Path
 import portalocker
 
 SAFETY = 1.02
-"""Reserved instants lie 2 % further apart than the rate says, so that late wake-ups do not crowd a second."""
+"""Reserved instants are 2 % further apart than the rate requires, because late wake-ups could crowd a second."""
 
 LOCK_TIMEOUT_SECONDS = 600
 
 
 class Throttle:
-    """Lets callers through at most `per_second` times a second and `in_flight` at a time, machine-wide per name."""
+    """Admits at most `per_second` requests a second and `in_flight` at a time, per name, on the whole machine."""
 
     def __init__(self, name: str, *, per_second: float, in_flight: int) -> None:
         self._spacing = SAFETY / per_second
@@ -36,7 +35,7 @@ class Throttle:
 
     @contextmanager
     def turn(self) -> Iterator[None]:
-        """Waits for a place among the requests in flight and for the next free instant, then holds the place."""
+        """Waits for a place among the requests in flight and for the next free instant; holds it in the `with`."""
         places = portalocker.NamedBoundedSemaphore(
             self._in_flight,
             name=self._name,
@@ -52,16 +51,16 @@ class Throttle:
             places.release()
 
     def _reserve(self) -> float:
-        """The instant (Unix time) at which this request may go."""
+        """The instant (Unix time) at which this request may start."""
         path = self._folder / f"{self._name}.next"
         with portalocker.Lock(path, "a+", timeout=LOCK_TIMEOUT_SECONDS, check_interval=0.002) as file:
             file.seek(0)
             now = time.time()
-            # A reservation far ahead can only be a clock that was set back: it is not waited for.
+            # A reservation far ahead means that the clock was set back: it is ignored.
             reserved = float(file.read() or 0)
             instant = now if reserved > now + LOCK_TIMEOUT_SECONDS else max(now, reserved)
             file.seek(0)
             file.truncate()
             file.write(repr(instant + self._spacing))
-            file.flush()  # the lock is given up before the file is closed: the next one must not find it empty
+            file.flush()  # the lock is released before the file is closed, and nobody may read an empty file
         return instant

@@ -8,6 +8,8 @@ from rich.table import Table
 from rich.text import Text
 
 from recon_assets.database.schema import SCHEMA_LOCK
+from recon_assets.database.work_log import WORK_LOG_LOCK
+from recon_assets.ingest.reference import REFERENCE_LOCK
 
 MB, GB = 1e6, 1e9
 ROOMY = 100
@@ -18,6 +20,7 @@ WORDS = ("verdict", "statistics")
 """Columns that hold no numbers."""
 NOT_ASKED = "not asked: only the packaged difficulty table is used"
 NOT_KEPT = "nothing is archived: recordings are read"
+OTHER_LOCKS = {WORK_LOG_LOCK.isoformat(): "work log", REFERENCE_LOCK.isoformat(): "reference data"}
 ENGINES = {"postgresql": "PostgreSQL", "sqlite": "SQLite"}
 
 Facts = Mapping[str, Any]
@@ -146,6 +149,8 @@ def _locked(locks: Facts) -> str:
     first, last = locks["first_day"], locks["last_day"]
     if first == SCHEMA_LOCK.isoformat():
         return "schema" if last == first else f"schema and of {_days(locks['days'] - 1)} up to {last}"
+    if first in OTHER_LOCKS:
+        return OTHER_LOCKS[first]
     return f"{_days(locks['days'])} {first}" + (f"..{last}" if last != first else "")
 
 

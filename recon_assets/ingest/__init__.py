@@ -1,1 +1,1 @@
-"""From Elexon into the database: bids, generation and reference data, and the comparison of both."""
+"""Reads bids, generation and reference data from Elexon into the database, and verifies the database with Elexon."""

@@ -1,7 +1,7 @@
-"""The witness of a day's volumes: Elexon's acceptance volumes, a whole day in one request.
+"""Compares bids with Elexon's acceptance volumes, which list a whole day in one request.
 
-Belongs here: comparing them with bids. Does not: what follows from a gap (belief.py, verify.py). They have no price and
-no flag, and they count every accepted bid: they are comparable with bids, never with curtailment records.
+Acceptance volumes have no price and no flag, and they contain every accepted bid. They can be compared with bids, but
+never with curtailment records.
 """
 
 from collections.abc import Collection
@@ -13,18 +13,18 @@ import pandas as pd
 from recon_assets.domain.settlement import MOST_PERIODS, day_starts_at
 
 TOLERANCE_MWH = 0.001
-"""Elexon publishes volumes to a kilowatt-hour; sums of a few of them may be off by the last digit."""
+"""Elexon publishes volumes rounded to a kilowatt-hour; a sum of a few may be off in the last digit."""
 
 
 SETTLED_AFTER = timedelta(days=2)
-"""From the day's beginning: Elexon runs a day's settlement again the next working day, and its lists are whole then."""
+"""From the start of the day. Elexon runs the settlement again the next working day, and its lists are whole then."""
 
 
 def last_accepted_period(volumes: pd.DataFrame, day: date, now: datetime) -> int:
-    """The last settlement period that the volumes speak of, 0 where the list is empty.
+    """The last settlement period that the volumes cover; 0 if the list is empty.
 
-    A period of which nothing was accepted has no row. At the end of a list that may still grow it cannot be told from
-    one that the list has not come to.
+    A period without an accepted bid has no row. At the end of a list that may still grow, such a period looks the same
+    as one that the list does not cover yet.
     """
     if volumes.empty:
         return 0
@@ -34,7 +34,7 @@ def last_accepted_period(volumes: pd.DataFrame, day: date, now: datetime) -> int
 
 @dataclass(frozen=True)
 class VolumeGap:
-    """A BM unit whose accepted bids in a settlement period add up to something else; MWh, negative."""
+    """A BM unit with different sums of accepted volumes and of bids in a settlement period; MWh, negative."""
 
     settlement_period: int
     bm_unit_id: str
@@ -43,9 +43,9 @@ class VolumeGap:
 
 
 def volume_gaps(volumes: pd.DataFrame, bids: pd.DataFrame, units: Collection[str]) -> list[VolumeGap]:
-    """Where the volumes (published.VOLUMES) and bids (`settlement_period, bm_unit_id, volume`) of some units differ."""
+    """Where volumes (payloads.VOLUMES) and bids (`settlement_period, bm_unit_id, volume`) of some units differ."""
     key = ["settlement_period", "bm_unit_id"]
-    witnessed, held = (frame[frame["bm_unit_id"].isin(units)].groupby(key)["volume"].sum() for frame in (volumes, bids))
-    both = pd.concat({"witnessed": witnessed, "held": held}, axis=1).fillna(0.0).sort_index()
-    apart = both[(both["witnessed"] - both["held"]).abs() > TOLERANCE_MWH].reset_index()
+    accepted, held = (frame[frame["bm_unit_id"].isin(units)].groupby(key)["volume"].sum() for frame in (volumes, bids))
+    both = pd.concat({"accepted": accepted, "held": held}, axis=1).fillna(0.0).sort_index()
+    apart = both[(both["accepted"] - both["held"]).abs() > TOLERANCE_MWH].reset_index()
     return [VolumeGap(int(period), str(unit), float(mwh), float(held)) for period, unit, mwh, held in apart.to_numpy()]

@@ -1,8 +1,7 @@
-"""Ingesting a settlement day: its wind bids as published, and the proof that the day was fetched whole.
+"""Ingests a settlement day: its wind bids as published, and the proof that the day was fetched whole.
 
-Belongs here: from Elexon's stack to the archive, then to the tables `wind_bids`, `proof_of_fetch` and
-`settlement_revisions`, in one transaction per day. Does not: what counts as curtailment; the layers above converge from
-these tables.
+The answers go to the archive first, then to `wind_bids`, `proof_of_fetch` and `settlement_revisions`, in one
+transaction per day.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -38,13 +37,13 @@ BID_COLUMNS = (
     "so_flag",
     "cadl_flag",
 )
-"""What a fingerprint speaks of: a bid's content, without the time of the settlement run that published it."""
+"""The columns in a fingerprint: a bid's content, without the time of the settlement run that published it."""
 
 
 @dataclass(frozen=True)
 class IngestedDay:
     """What was stored of a day. Volumes in MWh (negative), payments in GBP; `unlisted` are MWh per unknown BM unit;
-    `revision` is what Elexon has changed since the last reading; `kept` the recording in the archive.
+    `revision` is what Elexon has changed since the last reading; `kept` is the recording in the archive.
     """
 
     settlement_date: date
@@ -70,10 +69,10 @@ def ingest_day(
     periods: Iterable[int] | None = None,
     archive: Archive | None = None,
 ) -> IngestedDay:
-    """Fetches a day (or some of its periods) whole, keeps the answers, then stores it in one transaction.
+    """Fetches a day (or some of its periods) whole, archives the answers, then stores it in one transaction.
 
-    ElexonError when a due period could not be read, or when what was read is not to be believed: nothing of the day is
-    then written and what was there stays. ReconError when the source has nothing of the day yet.
+    ElexonError when a due period could not be read, or when the answers are not plausible (plausibility.py); the stored
+    day then stays as it was. ReconError when the source has nothing of the day yet.
     """
     with transactions.reading(engine) as connection:
         wind, other = known_bm_units(connection)
@@ -95,14 +94,14 @@ def ingest_day(
     with transactions.writing(engine, [day]) as connection:
         present = stored_rows(connection, day)
         if present != stored:
-            # Somebody else stored the day meanwhile: what was not doubted then may be now.
+            # Another process has stored the day meanwhile, so that the answers must be compared with the new rows.
             received |= require_plausible(elexon, stack, wind, present, now)
         kept = archive.keep(day, received, now) if archive and received else None
         return store_day(connection, stack, wind, other, now, kept)
 
 
 def _wanted(day: date, periods: Iterable[int], due: range) -> list[int]:
-    """Of the periods that were asked for, those that are due; UsageError when the day has no such period."""
+    """The requested periods that are due; UsageError for a period that the day does not have."""
     asked = sorted(set(periods))
     for period in asked:
         period_starts_at(day, period)
@@ -120,7 +119,7 @@ def store_day(
     now: datetime,
     kept: Kept | None = None,
 ) -> IngestedDay:
-    """Makes `wind_bids` and `proof_of_fetch` of the published periods equal to what was fetched."""
+    """Makes `wind_bids` and `proof_of_fetch` equal to what was fetched, in the published periods."""
     day, rows = stack.settlement_date, stack.rows
     bids = rows[rows["bm_unit_id"].isin(wind)].assign(settlement_date=day)
     bids["gbp"] = (bids["volume"] * bids["original_price"]).fillna(0.0)
@@ -155,7 +154,7 @@ def store_day(
 def _proofs(
     stack: SettlementStack, wind: list[dict[str, Any]], bids: pd.DataFrame, unlisted: pd.DataFrame, now: datetime
 ) -> list[dict[str, Any]]:
-    """The proofs of the periods that were fetched whole; `wind` are the rows of `bids` as they are stored."""
+    """The proofs of the periods that were fetched whole; `wind` has the rows of `bids` as plain values."""
     of_period: dict[int, list[dict[str, Any]]] = {period: [] for period in stack.published}
     for row in wind:
         of_period[row["settlement_period"]].append(row)
@@ -183,6 +182,6 @@ def _proofs(
 
 
 def _plain_rows(frame: pd.DataFrame, columns: Sequence[str]) -> list[dict[str, Any]]:
-    """The rows as plain Python values, None for what is absent."""
+    """The rows as plain Python values; None for missing values."""
     content = frame[list(columns)].astype(object)
     return [dict(zip(columns, row, strict=True)) for row in content.where(content.notna(), None).to_numpy().tolist()]

@@ -1,7 +1,4 @@
-"""Bids and records of a day side by side: where two frames differ, by settlement period and farm.
-
-Belongs here: comparing frames that were read. Does not: reading them (verify.py).
-"""
+"""Finds where two frames of bids or records of a day differ, by settlement period and farm."""
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
@@ -14,14 +11,14 @@ from recon_assets.ingest.acceptance_volumes import TOLERANCE_MWH
 
 TOLERANCE_GBP = 0.01
 TOLERANCE_RELATIVE = 1e-9
-"""Of the values of a single bid, which Elexon publishes to the digit."""
+"""For the values of a single bid, which must equal what Elexon publishes."""
 
 PRICES = ("original_price", "final_price", "transmission_loss_multiplier")
 FLAGS = ("so_flag", "cadl_flag")
 
 
 class Side(StrEnum):
-    """What a difference lies between."""
+    """The two things that differ."""
 
     BIDS = "bids and Elexon"
     RECORDS = "records and bids"
@@ -30,8 +27,8 @@ class Side(StrEnum):
 
 @dataclass(frozen=True)
 class Difference:
-    """A farm in a settlement period: MWh (negative) and GBP that are stored and that should be, and what differs
-    (rows, volume, prices, flags). The witness knows no GBP.
+    """A farm in a settlement period: the stored and the right MWh (negative) and GBP, and what differs (rows, volume,
+    prices, flags). GBP are None when the comparison is with acceptance volumes, which have no prices.
     """
 
     settlement_period: int
@@ -50,8 +47,8 @@ def of_periods(frame: pd.DataFrame, periods: Collection[int]) -> pd.DataFrame:
 
 
 def sums_apart(side: Side, stored: pd.DataFrame, right: pd.DataFrame) -> list[Difference]:
-    """Where MWh or GBP of a farm in a settlement period differ, of frames with `settlement_period, bm_unit_id, volume,
-    gbp`. The number of rows does not count: old databases hold one where two are right.
+    """Where MWh or GBP of a farm in a settlement period differ; the frames have `settlement_period, bm_unit_id, volume,
+    gbp`. The number of rows is not compared: old databases hold one row where two are right.
     """
     both = _sums(stored, right)
     apart = {
@@ -68,14 +65,14 @@ def sums_apart(side: Side, stored: pd.DataFrame, right: pd.DataFrame) -> list[Di
 def sums_of(
     side: Side, stored: pd.DataFrame, right: pd.DataFrame, apart: Mapping[tuple[int, str], Mapping[str, bool]]
 ) -> list[Difference]:
-    """The sums of both sides where the farms and settlement periods that differ are known, with what does."""
+    """The sums of both sides for farms and settlement periods that are known to differ; `apart` says in what."""
     both = _sums(stored, right)
     sums = dict(zip(both.index, both.to_dict("records"), strict=True))
     return [_difference(*key, side, sums[key], what) for key, what in sorted(apart.items())]
 
 
 def _sums(stored: pd.DataFrame, right: pd.DataFrame) -> pd.DataFrame:
-    """MWh and GBP of both sides per settlement period and farm; 0 where one side has none."""
+    """MWh and GBP of both sides per settlement period and farm; 0 if one side has no row."""
     sums = {}
     for name, frame in (("stored", stored), ("right", right)):
         values = frame.assign(volume=frame["volume"].astype(float), gbp=frame["gbp"].astype(float))
@@ -86,7 +83,7 @@ def _sums(stored: pd.DataFrame, right: pd.DataFrame) -> pd.DataFrame:
 
 
 def bids_apart(stored: pd.DataFrame, published: pd.DataFrame) -> list[Difference]:
-    """Where a bid of a farm in a settlement period differs in any value, with the sums of both sides."""
+    """Farms and settlement periods in which any value of a bid differs, with the sums of both sides."""
     key = ["settlement_period", "sequence_number"]
     both = stored.merge(published, how="outer", on=key, suffixes=("_stored", "_right"), indicator="found_in")
     rows = both["found_in"] != "both"

@@ -1,4 +1,4 @@
-"""What is stored of a settlement day, in a few figures: for before and after."""
+"""Totals of what is stored of a settlement day, to compare before and after a change."""
 
 from dataclasses import dataclass
 from datetime import date
@@ -11,7 +11,7 @@ from recon_assets.database.tables import curtailment_records, historical_bitcoin
 
 @dataclass(frozen=True)
 class Amounts:
-    """Rows with what they add up to: MWh (negative) and GBP (positive when paid to the farms)."""
+    """Number of rows, and their sums: MWh (negative) and GBP (positive when paid to the farms)."""
 
     rows: int
     mwh: float
@@ -20,7 +20,7 @@ class Amounts:
 
 @dataclass(frozen=True)
 class DayTotals:
-    """The bids and the records of a day, and its bitcoin by miner model."""
+    """The totals of the bids and records of a day, and its bitcoin by miner model."""
 
     bids: Amounts
     records: Amounts
@@ -28,7 +28,7 @@ class DayTotals:
 
 
 def read_day_totals(engine: Engine, day: date) -> DayTotals:
-    """The figures of a day as it is stored, from one snapshot; volumes of either sign are read."""
+    """The totals of a day as it is stored, from one snapshot; the sign of a record's volume is ignored."""
     bids, records, calculations = wind_bids.c, curtailment_records.c, historical_bitcoin_calculations.c
     mwh = -func.abs(records.volume)
     total = select(calculations.miner_model, func.sum(calculations.bitcoin_mined))

@@ -1,10 +1,7 @@
-"""Reading the wind generation of a settlement day: average MW of each half-hour, onshore and offshore.
+"""Reads the wind generation of a settlement day: average MW of each half-hour, onshore and offshore.
 
-Belongs here: from Elexon's answer to the archive, then to the table `wind_generation_data`, in one transaction per day.
-Does not: the sums in MWh, which the summaries converge to.
-
-A half-hour is stored when both kinds are published: absent is not 0. The newest publication wins, whenever it is read,
-and a stored half-hour is never removed.
+A half-hour is stored only when both kinds are published, because absent is not 0. The newest publication wins, even if
+an older one is read later. A stored half-hour is never removed.
 """
 
 from collections.abc import Hashable, Mapping
@@ -31,10 +28,10 @@ DATA_SOURCE = "Elexon AGWS"
 
 @dataclass(frozen=True)
 class GenerationDay:
-    """What a reading left of a day: half-hours and MWh that are stored, and why others are not.
+    """The generation of a day after a reading: stored half-hours and MWh, and why other half-hours are not stored.
 
-    Of the settlement periods that are due, `pending` are not published, `halves` are published of one kind of wind
-    only; of `newer` a later publication was stored already. `kept` is the recording in the archive.
+    `pending` settlement periods are due but not published; `halves` are published with only one kind of wind; for
+    `newer` a later publication was stored already. `kept` is the recording in the archive.
     """
 
     settlement_date: date
@@ -57,9 +54,9 @@ class GenerationDay:
 def read_wind_generation(
     engine: Engine, elexon: Elexon, day: date, now: datetime, archive: Archive | None = None
 ) -> GenerationDay:
-    """Reads a day with one request, keeps the answer, then stores it in one transaction.
+    """Reads a day with one request, archives the answer, then stores it in one transaction.
 
-    UnpublishedError when the source has no whole half-hour of the day (yet), ElexonError when it could not be read;
+    UnpublishedError when the source has no whole half-hour of the day yet, ElexonError when it could not be read;
     nothing is changed then.
     """
     if not elexon.source.can_have(day):
@@ -78,7 +75,7 @@ def read_wind_generation(
 def store_generation(
     connection: Connection, answer: WindGeneration, now: datetime, kept: Kept | None = None
 ) -> GenerationDay:
-    """Makes the half-hours that are published, and not stored of a later publication, equal to what was read."""
+    """Makes the published half-hours equal to what was read, except those with a later publication stored."""
     day = answer.settlement_date
     read = {int(row["settlement_period"]): row for row in answer.rows.to_dict("records")}
     stored = _published_at(connection, day)
@@ -103,7 +100,7 @@ def store_generation(
 
 
 def _published_at(connection: Connection, day: date) -> dict[int, datetime]:
-    """When the stored half-hours were published; an old database does not say so of its rows."""
+    """When the stored half-hours were published; rows of an old database have no such time and are left out."""
     rows = wind_generation_data.c
     newest = select(rows.settlement_period, func.max(rows.published_at)).where(
         rows.settlement_date == day, rows.published_at.is_not(None)

@@ -1,7 +1,8 @@
-"""Whether what was read of a day may replace what is stored of it.
+"""Decides whether what was read of a day may replace what is stored of it.
 
-An answer without a row, one that takes away most of what is stored, and one that hides whose bid it was are believed
-only when the acceptance volumes of the day say the same. Otherwise the day stays as it was, and the reason is given.
+Three kinds of answer are doubtful: one without a row, one with less than half of the stored bids, and one with bids
+that have no BM unit. They are accepted only when the acceptance volumes of the day agree. Otherwise the day stays as it
+was, and the error gives the reason.
 """
 
 from collections.abc import Mapping
@@ -18,14 +19,14 @@ from recon_assets.ingest.acceptance_volumes import TOLERANCE_MWH, last_accepted_
 from recon_assets.ingest.comparison import of_periods
 
 SHORT = 0.5
-"""A period with less than this share of the bids that are stored is much shorter. Real restatements change single rows;
-where a run does take half of a period away, the witness says so too."""
+"""An answer with less than this share of a period's stored bids is doubtful. Real restatements change single rows. If
+a settlement run does remove half of a period, the acceptance volumes show it too."""
 
 
 def stored_rows(connection: Connection, day: date) -> dict[int, int]:
-    """How many wind bids are stored of each settlement period, by what its proof says.
+    """How many wind bids are stored of each settlement period, according to its proof.
 
-    Of an adopted period, how many farms have records: old databases hold a bid many times, or one of several.
+    For an adopted period, the number of farms with records: old databases hold a bid many times, or one of several.
     """
     proofs, records = proof_of_fetch.c, curtailment_records.c
     proven = select(proofs.settlement_period, proofs.wind_rows).where(proofs.settlement_date == day)
@@ -39,9 +40,10 @@ def stored_rows(connection: Connection, day: date) -> dict[int, int]:
 def require_plausible(
     elexon: Elexon, stack: SettlementStack, wind: frozenset[str], stored: Mapping[int, int], now: datetime
 ) -> dict[str, str]:
-    """Makes sure that the stack may replace what is stored; returns the further answers that this took.
+    """Makes sure that the stack may replace what is stored; returns the additional answers that were read for it.
 
-    ElexonError when a stored period is no longer published, or when the witness contradicts the stack or is not there.
+    ElexonError when a stored period is no longer published, or when the acceptance volumes are needed and contradict
+    the stack or do not exist.
     """
     day, rows = stack.settlement_date, stack.rows
     withdrawn = [period for period in stack.pending if period in stored]
@@ -68,9 +70,9 @@ def require_plausible(
     if answer is None:
         raise _refusal(day, doubt, "there is no list of acceptance volumes that could confirm it")
     volumes, received = answer
-    unspoken = [period for period in doubted if period > last_accepted_period(volumes, day, now)]
-    if unspoken:
-        raise _refusal(day, doubt, f"the acceptance volumes do not reach to period {format_periods(unspoken)}")
+    uncovered = [period for period in doubted if period > last_accepted_period(volumes, day, now)]
+    if uncovered:
+        raise _refusal(day, doubt, f"the acceptance volumes do not reach to period {format_periods(uncovered)}")
     gaps = volume_gaps(of_periods(volumes, doubted), of_periods(bids, doubted), wind)
     if gaps:
         gap = max(gaps, key=lambda found: abs(found.accepted_mwh - found.bids_mwh))
@@ -84,8 +86,8 @@ def require_plausible(
 
 
 def nameless_bids(rows: pd.DataFrame) -> pd.DataFrame:
-    """Bids that may be a wind unit's and do not say so. An action outside the BM has no unit either, but a price and no
-    acceptance.
+    """Bids without a BM unit, which may be a wind unit's. An action outside the BM has no unit either, but it has a
+    price and no acceptance, and is left out.
     """
     of_a_unit = rows["acceptance_id"].notna() | rows["original_price"].isna()
     return rows[rows["bm_unit_id"].isna() & of_a_unit & (rows["volume"] < 0)]

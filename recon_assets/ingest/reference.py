@@ -1,23 +1,36 @@
-"""Storing what changes seldom: BM units and difficulty retargets. Both grow by union and never shrink.
+"""Stores reference data that changes seldom: BM units and difficulty retargets.
 
-Belongs here: reading and writing the tables `wind_bm_units`, `other_bm_units` and `network_difficulty`.
+Both grow by union and never shrink.
 """
 
-from collections.abc import Iterable, Sequence
-from datetime import datetime
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import date, datetime, timedelta
 from typing import Any
 
 import requests
-from sqlalchemy import Connection, Table, bindparam, insert, select, update
+from sqlalchemy import Connection, Engine, Table, bindparam, insert, select, update
 
+from recon_assets.database import transactions
 from recon_assets.database.tables import network_difficulty, other_bm_units, wind_bm_units
 from recon_assets.domain.bm_units import BmUnit
 from recon_assets.domain.difficulty import Retarget, packaged_retargets, parse_adjustments, with_tail
 from recon_assets.errors import ReconError
 
+REFERENCE_LOCK = date.max - timedelta(days=1)
+"""No settlement day has this date. Its lock, which is taken before the snapshot, keeps writers apart: of two that both
+find a unit or a retarget missing, PostgreSQL would refuse the second one's insert as a duplicate."""
+
+
+@contextmanager
+def writing(engine: Engine) -> Iterator[Connection]:
+    """A transaction under the lock of the reference data; it commits at the end."""
+    with transactions.writing(engine, [REFERENCE_LOCK]) as connection:
+        yield connection
+
 
 def store_bm_units(connection: Connection, units: Iterable[BmUnit], now: datetime) -> int:
-    """Adds units and updates what is known of them; returns the rows changed. A unit once wind stays wind."""
+    """Adds units and updates known ones; returns the number of rows changed. A unit that was wind stays wind."""
     listed = {unit.bm_unit_id: unit for unit in units}
     wind = [
         {
@@ -50,7 +63,7 @@ def stored_retargets(connection: Connection) -> list[Retarget]:
 
 
 def store_retargets(connection: Connection, tail: Sequence[Retarget] = ()) -> int:
-    """Joins the packaged table and a live tail to what is stored; returns the rows changed."""
+    """Merges the packaged table and a live tail into what is stored; returns the number of rows changed."""
     packaged = {retarget.height: retarget for retarget in packaged_retargets()}
     known = packaged | {retarget.height: retarget for retarget in stored_retargets(connection)}
     merged = with_tail(list(known.values()), tail)
@@ -58,7 +71,7 @@ def store_retargets(connection: Connection, tail: Sequence[Retarget] = ()) -> in
 
 
 def read_tail(mempool_api_url: str, now: datetime, *, timeout_seconds: float = 30) -> list[Retarget]:
-    """The live tail from mempool.space; ReconError that names MEMPOOL_API_URL when it cannot be had."""
+    """The live tail from mempool.space; ReconError, with MEMPOOL_API_URL in it, when it cannot be read."""
     url = f"{mempool_api_url}/v1/mining/difficulty-adjustments/all"
     try:
         response = requests.get(url, timeout=timeout_seconds)
@@ -70,7 +83,7 @@ def read_tail(mempool_api_url: str, now: datetime, *, timeout_seconds: float = 3
 
 
 def _upsert(connection: Connection, table: Table, rows: Sequence[dict[str, Any]], keep: Sequence[str] = ()) -> int:
-    """Inserts new rows and updates changed ones, leaving the columns `keep` of a known row as they are."""
+    """Inserts new rows and updates changed ones; the columns `keep` of a known row stay as they are."""
     (key,) = table.primary_key.columns.keys()
     stored = {row[key]: dict(row) for row in connection.execute(select(table)).mappings()}
     new = [row for row in rows if row[key] not in stored]

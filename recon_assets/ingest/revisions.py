@@ -1,7 +1,7 @@
-"""Revisions: what of a day had changed when it was read from Elexon again.
+"""Revisions: what Elexon had changed in a day when it was read again.
 
-Belongs here: noting them, in the transaction that stores the day, and reading them. A day that somebody damaged is
-none: its proofs still say what was fetched.
+A revision compares the new proof of fetch with the old one. Damage to the database is not a revision by Elexon, because
+the proofs still say what was fetched.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,9 +18,9 @@ from recon_assets.reconcile.apply import Changes
 
 @dataclass(frozen=True)
 class Revision:
-    """What changed of a day between two readings: wind bids added, removed and changed; MWh (negative) and GBP of the
-    settlement periods concerned, before and after; and Elexon's createdDateTime, the newest of these periods. It is
-    the same before and after where not Elexon changed the day, but the list of wind units.
+    """What changed in a day between two readings: wind bids added, removed and changed; MWh (negative) and GBP of the
+    changed settlement periods, before and after; and the newest createdDateTime of these periods, from Elexon. It is
+    the same before and after if only the list of wind units changed.
     """
 
     settlement_date: date
@@ -58,7 +58,7 @@ def note_revision(
     changes: Mapping[int, Changes],
     now: datetime,
 ) -> Revision | None:
-    """Stores what changed of the periods that had been read before; None when nothing of them did."""
+    """Stores what changed in periods that had been read before; None when nothing did."""
     renewed = [(before[proof["settlement_period"]], proof) for proof in after if proof["settlement_period"] in before]
     revised = [(old, new) for old, new in renewed if old["fingerprint"] != new["fingerprint"]]
     if not revised:

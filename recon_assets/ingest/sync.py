@@ -1,6 +1,6 @@
-"""Converging a table to rows that were fetched, so that right rows stay untouched.
+"""Makes a table equal to rows that were fetched, and leaves right rows untouched.
 
-Belongs here: from plain rows to the database by way of a temporary table. Does not: where the rows come from.
+The rows go through a temporary table, which is the expected side of a layer.
 """
 
 from collections.abc import Collection, Iterable, Mapping
@@ -28,9 +28,10 @@ def sync_rows(
     key: tuple[str, ...],
     carried: Collection[str] = (),
 ) -> Mapping[int, Changes]:
-    """Makes a half-hourly table equal to the rows, in some periods of a day; what was done, by settlement period.
+    """Makes a half-hourly table equal to the rows, in some periods of a day; returns what was done, by period.
 
-    Columns of `carried` follow a change of the others and are none themselves; columns that the rows do not name stay.
+    Columns in `carried` are updated only together with others; a difference in them alone is ignored. Columns that the
+    rows do not have stay as they are.
     """
     named = [column for column in table.columns if column.name in (rows[0] if rows else table.c.keys())]
     fetched = Table(
@@ -52,7 +53,7 @@ def _layer(table: Table, fetched: Table, periods: list[int], key: tuple[str, ...
     content = [column for column in fetched.columns if column.name not in (*key, *carried)]
     numeric = beyond(relative=1e-12)
 
-    def judged(scope: Scope) -> ColumnElement[bool]:
+    def owned(scope: Scope) -> ColumnElement[bool]:
         return (table.c.settlement_date == scope.days.first) & table.c.settlement_period.in_(periods)
 
     return Layer(
@@ -65,7 +66,7 @@ def _layer(table: Table, fetched: Table, periods: list[int], key: tuple[str, ...
             for column in content
         },
         expected=lambda scope: select(fetched),
-        owned_rows=judged,
-        join_filter=judged,
+        owned_rows=owned,
+        join_filter=owned,
         carried=carried,
     )

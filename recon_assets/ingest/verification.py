@@ -1,7 +1,4 @@
-"""What a verification is called and what it found.
-
-Belongs here: the vocabulary of `recon verify` and `recon repair`. Does not: comparing (verify.py).
-"""
+"""The methods and the result of a verification, as `recon verify` and `recon repair` name them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +14,7 @@ class Method(StrEnum):
     """How a day is verified.
 
     `witness`: the whole-day acceptance volumes, one request. `fixed`: five settlement periods. `progressive`: the same
-    five, and up to ten more where one of them differs. `random`: ten. `full`: all.
+    five, and up to ten more if one of them differs. `random`: ten. `full`: all.
     """
 
     WITNESS = "witness"
@@ -28,7 +25,7 @@ class Method(StrEnum):
 
 
 class Finding(StrEnum):
-    """What a verification came to."""
+    """The result of a verification, in one term."""
 
     AGREES = "agrees"
     DIFFERS = "differs"
@@ -38,11 +35,11 @@ class Finding(StrEnum):
 
 @dataclass(frozen=True)
 class Verification:
-    """What one look at a day found.
+    """What a verification of a day found.
 
-    `is_contradicted` says that the bids are not those that were fetched. `periods` were compared; `unread` are
-    published but not stored; `unpublished` are stored, but Elexon does not list them as published. `requests` is what
-    it took, `found_within` how many of them until a difference was found; `seed` drew the random periods.
+    `is_contradicted` says that the bids do not match their proof of fetch. `periods` were compared; `unread` are
+    published but not stored; `unpublished` are stored, but Elexon does not list them as published. `requests` counts
+    the requests, `found_within` those until the first difference; `seed` is that of the random periods.
     """
 
     settlement_date: date
@@ -60,7 +57,7 @@ class Verification:
 
     @property
     def finding(self) -> Finding:
-        """The verdict."""
+        """The result in one term."""
         if self.state is DayState.NOT_INGESTED or self.unread:
             return Finding.NOT_STORED
         if self.differences or self.is_contradicted:
@@ -70,7 +67,7 @@ class Verification:
 
     @property
     def mended_by(self) -> str | None:
-        """The command that mends what was found; None where nothing was."""
+        """The command to run next, to correct what was found or to compare more; None when everything agrees."""
         day = self.settlement_date
         match self.finding:
             case Finding.AGREES:
@@ -85,13 +82,13 @@ class Verification:
 
     @property
     def must_be_read(self) -> bool:
-        """Whether only reading the day (again) can mend it."""
+        """Whether the day must be read (again) to correct it."""
         differs = any(found.side is not Side.RECORDS for found in self.differences)
         return differs or self.finding is Finding.NOT_STORED or self.is_contradicted
 
     @property
     def unseen(self) -> str:
-        """What the method cannot see."""
+        """What the method does not compare."""
         if self.method is Method.WITNESS:
             return "prices and flags, which --method full compares"
         if self.method is Method.FULL:
@@ -100,7 +97,7 @@ class Verification:
 
     @property
     def tolerance(self) -> str:
-        """How far values may be apart."""
+        """How far values may differ."""
         if self.method is Method.WITNESS:
             return (
                 f"{TOLERANCE_MWH:g} MWh per settlement period and farm; records: {TOLERANCE_RELATIVE:g} of each value"

@@ -1,9 +1,7 @@
-"""Verification: what is stored of a settlement day against what Elexon says now, without changing anything.
+"""Verifies a settlement day: compares what is stored with what Elexon says now, and changes nothing.
 
-Belongs here: the five methods. Does not: their vocabulary (verification.py), mending (orchestration/).
-
-The bids are compared with Elexon; the curtailment records with the bids under the rule. An adopted day has no bids: its
-records are compared with Elexon's bids under the rule, where the method reads these.
+The bids are compared with Elexon, and the curtailment records with the bids under the rule. An adopted day has no bids:
+its records are compared with Elexon's bids under the rule, if the method reads these.
 """
 
 import random
@@ -26,13 +24,13 @@ from recon_assets.ingest.acceptance_volumes import last_accepted_period, volume_
 from recon_assets.ingest.comparison import Difference, Side, bids_apart, of_periods, sums_apart, sums_of
 from recon_assets.ingest.reference import known_bm_units
 from recon_assets.ingest.verification import Method, Verification
-from recon_assets.reconcile.difference import audit, contradicted_days
+from recon_assets.reconcile.difference import compare_layer, contradicted_days
 from recon_assets.reconcile.layers import CURTAILMENT
 from recon_assets.reconcile.scope import Scope
 from recon_assets.reconcile.state import DayState, proven_periods, settlement_days_of
 
 FIXED_PERIODS = (1, 12, 24, 36)
-"""And the last of the day, which is 46, 48 or 50."""
+"""Also the last period of the day, which is 46, 48 or 50."""
 RANDOM_PERIODS = 10
 
 
@@ -44,9 +42,9 @@ def verify_day(
     method: Method = Method.WITNESS,
     seed: int | None = None,
 ) -> Verification:
-    """Compares the one day of the scope with Elexon.
+    """Compares the only day of the scope with Elexon.
 
-    ReconError when there is nothing to compare with: the source does not have the day, or nothing of it is due.
+    ReconError when there is nothing to compare with: the source does not have the day, or no period of it is due.
     ElexonError when Elexon could not be read.
     """
     day = scope.days.first
@@ -57,27 +55,27 @@ def verify_day(
     before = elexon.source.requests
     seed = random.SystemRandom().randrange(10**6) if seed is None else seed
     stored = _read_stored(engine, scope, now)
-    look = _Look(elexon, stored, now, method, random.Random(seed))
-    found = look.by_witness() if method is Method.WITNESS else look.by_stack()
+    comparison = _Comparison(elexon, stored, now, method, random.Random(seed))
+    found = comparison.by_acceptance_volumes() if method is Method.WITNESS else comparison.by_stack()
     return Verification(
         settlement_date=day,
         method=method,
         state=stored.state,
         is_contradicted=stored.is_contradicted,
-        periods=sorted(look.periods),
+        periods=sorted(comparison.periods),
         differences=sorted([*found, *stored.damaged], key=lambda each: (each.settlement_period, each.farm_id)),
-        unread=sorted(look.unread),
-        unpublished=sorted(look.unpublished),
+        unread=sorted(comparison.unread),
+        unpublished=sorted(comparison.unpublished),
         requests=elexon.source.requests - before,
-        found_within=look.found_at - before if look.found_at is not None else None,
+        found_within=comparison.found_at - before if comparison.found_at is not None else None,
         seed=seed if method in (Method.PROGRESSIVE, Method.RANDOM) else None,
-        not_comparable=look.not_comparable,
+        not_comparable=comparison.not_comparable,
     )
 
 
 @dataclass(frozen=True)
 class _Stored:
-    """What the database holds of a day. `damaged` are records that are not as the bids say."""
+    """What the database holds of a day. `damaged` are records that differ from the bids under the rule."""
 
     scope: Scope
     state: DayState
@@ -93,7 +91,7 @@ def _read_stored(engine: Engine, scope: Scope, now: datetime) -> _Stored:
     day = scope.days.first
     with transactions.reading(engine) as connection:
         wind, _ = known_bm_units(connection)
-        # A database that was just adopted has no list of its own yet.
+        # A database that was just adopted has no list of units yet.
         wind = wind or frozenset(unit.bm_unit_id for unit in packaged_bm_units() if unit.is_wind)
         contradicted = contradicted_days(connection, scope)
         state = settlement_days_of(connection, scope, now, contradicted).days[day]
@@ -101,7 +99,7 @@ def _read_stored(engine: Engine, scope: Scope, now: datetime) -> _Stored:
         bids = _frame(connection, select(wind_bids).where(wind_bids.c.settlement_date == day))
         records = _frame(connection, _records(day))
         expected = _frame(connection, CURTAILMENT.expected(scope))
-        tallies = audit(connection, CURTAILMENT, scope, "settlement_period", "farm_id")
+        tallies = compare_layer(connection, CURTAILMENT, scope, "settlement_period", "farm_id")
     of_proven = records[records["settlement_period"].isin(proven)]
     expected = expected.rename(columns={"farm_id": "bm_unit_id"}).assign(gbp=expected["payment"])
     faults = {
@@ -114,7 +112,7 @@ def _read_stored(engine: Engine, scope: Scope, now: datetime) -> _Stored:
 
 
 def _records(day: date) -> Select[Any]:
-    """The records of a day, read as everywhere: volumes negative, payments from volume and price."""
+    """The records of a day, normalised: volumes negative, payments calculated from volume and price."""
     records = curtailment_records.c
     volume = -func.abs(records.volume)
     return select(
@@ -134,8 +132,8 @@ def _with_gbp(bids: pd.DataFrame) -> pd.DataFrame:
     return bids.assign(gbp=bids["volume"].astype(float) * bids["original_price"].astype(float))
 
 
-class _Look:
-    """One comparison under way."""
+class _Comparison:
+    """One verification in progress, and what it has found so far."""
 
     def __init__(self, elexon: Elexon, stored: _Stored, now: datetime, method: Method, chance: random.Random) -> None:
         self._elexon, self._stored, self._now, self._method, self._chance = elexon, stored, now, method, chance
@@ -146,8 +144,8 @@ class _Look:
         self.not_comparable: str | None = None
         self.found_at: int | None = None
 
-    def by_witness(self) -> list[Difference]:
-        """Acceptance volumes of the whole day against the bids."""
+    def by_acceptance_volumes(self) -> list[Difference]:
+        """Compares the acceptance volumes of the whole day with the bids."""
         stored = self._stored
         if stored.state is DayState.NOT_INGESTED:
             return []
@@ -190,7 +188,7 @@ class _Look:
         ]
 
     def by_stack(self) -> list[Difference]:
-        """The bid stack of some periods against the bids, or against the records of an adopted day."""
+        """Compares the bid stack of some periods with the bids, or with the records of an adopted day."""
         if self._stored.state is DayState.NOT_INGESTED:
             return []
         due = due_periods(self._day, self._now)

@@ -12,9 +12,9 @@ from typing import Any
 
 import dagster as dg
 
-from recon_assets.database import transactions
 from recon_assets.domain.bm_units import packaged_bm_units
 from recon_assets.domain.settlement import Days, contiguous
+from recon_assets.ingest import reference
 from recon_assets.ingest.reference import read_tail, store_bm_units, store_retargets
 from recon_assets.orchestration import events
 from recon_assets.orchestration.checks import evaluate, specs_of
@@ -43,13 +43,13 @@ def wind_bm_units(context: dg.AssetExecutionContext) -> dg.MaterializeResult[Any
     """Joins Elexon's reference list to what is stored."""
     with at_work(context) as resource:
         # First the packaged list, which is enough to read days, whatever Elexon answers.
-        with transactions.writing(resource.engine) as connection:
+        with reference.writing(resource.engine) as connection:
             changed = store_bm_units(connection, packaged_bm_units(), resource.now())
         listed = resource.elexon.bm_units()
         units, received = listed or ([], None)
         if resource.archive and received:
             resource.archive.keep_reference(received)
-        with transactions.writing(resource.engine) as connection:
+        with reference.writing(resource.engine) as connection:
             changed += store_bm_units(connection, units, resource.now())
         version, rows = events.bm_units_version(resource.engine)
         source = "packaged list alone" if listed is None else f"packaged list and {resource.elexon.source.name}"
@@ -64,11 +64,11 @@ def network_difficulty(context: dg.AssetExecutionContext) -> dg.MaterializeResul
     """Joins the packaged table and mempool.space's tail to what is stored."""
     with at_work(context) as resource:
         url = resource.settings.mempool_api_url
-        with transactions.writing(resource.engine) as connection:
+        with reference.writing(resource.engine) as connection:
             changed = store_retargets(connection)
         if url is not None:
             tail = read_tail(url, resource.now())
-            with transactions.writing(resource.engine) as connection:
+            with reference.writing(resource.engine) as connection:
                 changed += store_retargets(connection, tail)
         version, rows = events.difficulty_version(resource.engine)
         source = "packaged table alone" if url is None else f"packaged table and {url}"

@@ -90,12 +90,19 @@ def end_dead_runs(instance: dg.DagsterInstance) -> list[str]:
     unfinished = instance.get_runs(filters=dg.RunsFilter(statuses=UNFINISHED))
     # A retried run carries the tags of the run before it until it sets its own.
     own = (run for run in unfinished if run.tags.get("recon/run", run.run_id) == run.run_id)
-    dead = [run for run in own if _is_process_gone(run.tags)]
+    gone = [run for run in own if _is_process_gone(run.tags)]
+    # Read again: a run may have ended, and its process with it, since the runs were listed.
+    dead = [run for run in gone if _is_unfinished(instance, run.run_id)]
     for run in dead:
         instance.report_run_failed(
             run, f"The process {run.tags['recon/pid']} of this run is gone; running again does the rest."
         )
     return [run.run_id for run in dead]
+
+
+def _is_unfinished(instance: dg.DagsterInstance, run_id: str) -> bool:
+    run = instance.get_run_by_id(run_id)
+    return run is not None and run.status in UNFINISHED
 
 
 def _is_process_gone(tags: Mapping[str, str]) -> bool:

@@ -1,1 +1,1 @@
-"""The heart: what each layer must be, the audit that says what is not right, the convergence that makes it so."""
+"""What each layer must hold, how it differs from that, and the SQL that makes it right."""

@@ -1,6 +1,6 @@
-"""ConvergedSpan: makes a layer equal to what the layer below says it must be, by set-based SQL.
+"""Makes a layer equal to what the layer below says it must hold, by set-based SQL.
 
-Missing rows are inserted, wrong values corrected, rows that must not be there removed, right rows left untouched. The
+Missing rows are inserted, wrong values corrected, rows that must not exist removed, right rows left untouched. The
 caller holds the transaction and the days' locks. Nothing else writes these tables.
 """
 
@@ -27,18 +27,18 @@ from sqlalchemy import (
 
 from recon_assets.database.tables import curtailment_records
 from recon_assets.errors import ReconError
-from recon_assets.reconcile.difference import Tally, audit, audit_calculations
+from recon_assets.reconcile.difference import Tally, compare_calculations, compare_layer
 from recon_assets.reconcile.layer import Layer, is_first_of_key, is_key_unique
 from recon_assets.reconcile.layers import CALCULATIONS, CURTAILMENT
 from recon_assets.reconcile.scope import Scope, plan_for_merges
 
 CORRECTED_AT = ("calculated_at", "updated_at", "last_updated")
-"""Timestamps that follow a correction, where a table has them."""
+"""Timestamps that are set to now when a row is corrected, if the table has them."""
 
 
 @dataclass(frozen=True)
 class Changes:
-    """Rows of each kind that a convergence dealt with."""
+    """How many rows were inserted, corrected, removed and left as they were."""
 
     inserted: int = 0
     corrected: int = 0
@@ -60,10 +60,10 @@ def converge(connection: Connection, layer: Layer, scope: Scope) -> Changes:
 
 
 def converge_by(connection: Connection, layer: Layer, scope: Scope, *by: str) -> dict[tuple[Any, ...], Changes]:
-    """Makes the layer right, and tells what was done per group of the columns `by`.
+    """Makes the layer right, and returns what was done per group of the columns `by`.
 
-    ReconError when the database changed other rows than the audit, made in the same snapshot, said: the transaction is
-    then to be rolled back.
+    ReconError when the database changed other numbers of rows than the difference, taken in the same snapshot,
+    contains. The caller must then roll back the transaction.
     """
     with plan_for_merges(connection) if layer is CALCULATIONS else nullcontext():
         return _converge(connection, layer, scope, *by)
@@ -72,11 +72,11 @@ def converge_by(connection: Connection, layer: Layer, scope: Scope, *by: str) ->
 def _converge(connection: Connection, layer: Layer, scope: Scope, *by: str) -> dict[tuple[Any, ...], Changes]:
     if not _holds_any(connection, layer, scope):
         return _fill(connection, layer, scope, *by)
-    tallies = _audit(connection, layer, scope, *by)
+    tallies = _compare(connection, layer, scope, *by)
     total = sum(tallies.values(), Tally())
     removed = _remove(connection, layer, scope) if total.superfluous else 0
-    # Where some rows must not be removed, another look tells of which group they are.
-    left = _audit(connection, layer, scope, *by) if removed < total.superfluous else {}
+    # If some rows must not be removed, a second comparison shows which groups they belong to.
+    left = _compare(connection, layer, scope, *by) if removed < total.superfluous else {}
     corrected = _correct(connection, layer, scope) if total.wrong else 0
     inserted = _insert_missing(connection, layer, scope) if total.missing else 0
     if (corrected, inserted) != (total.wrong, total.missing) or removed > total.superfluous:
@@ -96,11 +96,11 @@ def _converge(connection: Connection, layer: Layer, scope: Scope, *by: str) -> d
     }
 
 
-def _audit(connection: Connection, layer: Layer, scope: Scope, *by: str) -> dict[tuple[Any, ...], Tally]:
+def _compare(connection: Connection, layer: Layer, scope: Scope, *by: str) -> dict[tuple[Any, ...], Tally]:
     if layer is not CALCULATIONS:
-        return audit(connection, layer, scope, *by)
+        return compare_layer(connection, layer, scope, *by)
     tallies: dict[tuple[Any, ...], Tally] = {}
-    for (day, model), tally in audit_calculations(connection, scope).items():
+    for (day, model), tally in compare_calculations(connection, scope).items():
         parts = {"settlement_date": day, "miner_model": model}
         group = tuple(parts[name] for name in by)
         tallies[group] = tallies.get(group, Tally()) + tally
@@ -113,7 +113,7 @@ def _holds_any(connection: Connection, layer: Layer, scope: Scope) -> bool:
 
 
 def _fill(connection: Connection, layer: Layer, scope: Scope, *by: str) -> dict[tuple[Any, ...], Changes]:
-    """Inserts every expected row where none is stored: there is nothing to compare, and to count only afterwards."""
+    """Inserts every expected row into a layer that has none: there is nothing to compare, and one count checks it."""
     expected = layer.expected(scope).cte("expected")
     inserted = _insert(connection, layer, expected, select(expected))
     groups = [layer.table.c[name] for name in by]
@@ -125,14 +125,14 @@ def _fill(connection: Connection, layer: Layer, scope: Scope, *by: str) -> dict[
 
 
 def _remove(connection: Connection, layer: Layer, scope: Scope) -> int:
-    """Deletes duplicates, then rows that nothing below accounts for."""
+    """Deletes duplicates, then rows that the layer below does not expect."""
     identity = layer.table.primary_key.columns
     owned = select(*identity).where(layer.owned_rows(scope))
     removed = 0
     if not is_key_unique(connection, layer):
         removed += _delete(connection, layer, owned.where(~is_first_of_key(layer)))
     expected = layer.expected(scope).cte("expected")
-    # EXCEPT, because an anti-join from the stored rows made SQLite scan the expected ones for each of them.
+    # EXCEPT, because for an anti-join SQLite scanned all expected rows for each stored row.
     matched = select(*identity).select_from(layer.below(expected, scope))
     return removed + _delete(connection, layer, owned.where(layer.removable(scope)).except_(matched))
 
@@ -172,7 +172,7 @@ def _insert_missing(connection: Connection, layer: Layer, scope: Scope) -> int:
 
 
 def _insert(connection: Connection, layer: Layer, expected: CTE, rows: Select[Any]) -> int:
-    """Inserts rows of those that are expected, in key order, which keeps the index from being split at random."""
+    """Inserts expected rows in key order, so that the index grows at its end."""
     names = [column.name for column in expected.c if column.name in layer.table.c]
     values = [layer.stored(expected.c, name).label(name) for name in names]
     ordered = rows.with_only_columns(*values).order_by(*(expected.c[name] for name in layer.key))
@@ -180,7 +180,7 @@ def _insert(connection: Connection, layer: Layer, expected: CTE, rows: Select[An
 
 
 def _rows_changed(connection: Connection, statement: Executable) -> int:
-    """Executes and counts; SQLite's driver counts nothing of a statement that begins with WITH."""
+    """Executes a statement and returns how many rows it changed; SQLite's driver gives no count after a WITH."""
     result = connection.execute(statement, execution_options={"preserve_rowcount": True})
     if connection.dialect.name == "sqlite":
         return int(connection.exec_driver_sql("SELECT changes()").scalar_one())
@@ -188,7 +188,7 @@ def _rows_changed(connection: Connection, statement: Executable) -> int:
 
 
 def damaged_days(connection: Connection, scope: Scope) -> frozenset[date]:
-    """Ingested days whose curtailment records are not all there: their calculations wait for the repair."""
+    """Ingested days with missing curtailment records; their calculations wait until the records are right."""
     expected = CURTAILMENT.expected(scope).cte("expected")
     lost = (
         select(expected.c.settlement_date)

@@ -1,7 +1,4 @@
-"""Taking inputs: the reconciled state of the whole history, with the few facts that only checks ask for.
-
-Belongs here: one query per fact. Does not: judging them (results.py).
-"""
+"""What the checks need: the reconciled state of the whole history, and a few facts that only checks use."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -31,10 +28,11 @@ Periods = frozenset[int]
 
 
 class CheckInputs:
-    """The facts about the days of a scope at a moment (`now` is aware), each read when it is first asked for.
+    """The facts about the days of a scope at a moment (`now` is aware), each read on first use.
 
-    All checks of a run share what one of them has read. For those of several assets (`whole`) the reconciled state is
-    read at once, from one snapshot. Those of one asset read what they check, each fact from a snapshot of its own.
+    The checks of a run share one object, so that each fact is read once. For checks of several assets (`whole`), the
+    reconciled state is read in one go, from one snapshot. Checks of one asset read only what they need, each fact from
+    a snapshot of its own.
     """
 
     def __init__(self, engine: Engine, scope: Scope, now: datetime, *, whole: bool = True) -> None:
@@ -48,12 +46,12 @@ class CheckInputs:
 
     @cached_property
     def days(self) -> SettlementDays:
-        """How the settlement days stand."""
+        """The state of each settlement day."""
         return self._state if self._whole else settlement_days(self._engine, self.scope, self._now)
 
     @cached_property
     def records(self) -> Mapping[date, Tally]:
-        """The records of ingested days against their bids."""
+        """The records of ingested days compared with their bids."""
         return self._state.curtailment if self._whole else compared_records(self._engine, self.scope)
 
     @cached_property
@@ -64,7 +62,7 @@ class CheckInputs:
         return counted_calculations(self._engine, self.scope)
 
     def of_model(self, model: str) -> Mapping[date, Tally]:
-        """The calculations of one model against the records, by date."""
+        """The calculations of one model compared with the records, by date."""
         if model not in self._of_models:
             of_model = replace(self.scope, models={model: self.scope.models[model]})
             found = self._state.calculations if self._whole else compared_calculations(self._engine, of_model)
@@ -78,7 +76,7 @@ class CheckInputs:
 
     @cached_property
     def payments_off(self) -> Mapping[date, tuple[int, float]]:
-        """By date: records whose payment is not volume x original price, and by how many GBP in all."""
+        """By date: how many records have a payment that is not volume x original price, and the GBP they are off."""
         with transactions.reading(self._engine) as connection:
             return _payments_off(connection, self.scope)
 
@@ -111,7 +109,7 @@ class CheckInputs:
 
 
 def _periods(connection: Connection, rows: Select[Any]) -> dict[tuple[Any, ...], Periods]:
-    """The settlement periods (the last column) of each group of the other columns, read as one bit mask for each."""
+    """The settlement periods (last column) of each group of the other columns, read as one bit mask per group."""
     distinct = rows.distinct().subquery()
     *groups, period = distinct.c
     mask = func.sum(cast(literal(1), BigInteger).op("<<")(period))
@@ -125,7 +123,7 @@ def periods_of(mask: int) -> Periods:
 
 
 def _payments_off(connection: Connection, scope: Scope) -> dict[date, tuple[int, float]]:
-    """By date: records whose payment is not volume x original price, and by how many GBP in all."""
+    """By date: how many records have a payment that is not volume x original price, and the GBP they are off."""
     records = curtailment_records.c
     due = -func.abs(records.volume) * records.original_price
     off = (

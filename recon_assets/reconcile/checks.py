@@ -1,10 +1,8 @@
-"""Verdicts: the state of the whole history, said as checks that hold or do not.
+"""The checks of the whole history, as pure functions of CheckInputs.
 
-Belongs here: pure judgements on a inputs, each with its counts, its thresholds and the worst dates.
-Does not: reading (inputs.py), and Dagster, which shows them as asset checks (orchestration/checks.py).
-
-None of them holds up other work. A layer leaves out the days that are not fit for it (repair.py); a result on the
-whole history that stopped a run would hold up a thousand right days for a wrong one.
+The first line of a check's docstring is its description in Dagster. No check blocks other work: a blocking check of
+the whole history would hold up a thousand right days for one wrong day. Instead, each layer leaves out the days that
+are not fit for it (converge_span.py).
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -18,7 +16,7 @@ from recon_assets.reconcile.layer import Layer
 from recon_assets.reconcile.state import DayState
 
 WORST_DAYS_SHOWN = 20
-"""Worst dates that a result names; how many there are in all, it counts."""
+"""Worst dates that a result lists; `counts` has the number of all."""
 
 WorstDay = Mapping[str, str | int | float]
 EXACT = {"tolerated": "0 rows"}
@@ -32,7 +30,7 @@ VALUES = {
 class CheckResult:
     """What a check found: `counts` say how much, `thresholds` what counts as a fault, `worst_days` where it is worst.
 
-    One that does not hold is an error, unless it `is_warning`: nothing is known to be wrong, something is to come.
+    A check that does not hold is an error, unless it `is_warning`: nothing is known to be wrong, but data is to come.
     """
 
     holds: bool
@@ -49,7 +47,7 @@ class CheckResult:
 
 
 NOTHING_STORED = CheckResult(holds=False, counts={"stored_days": 0}, thresholds={}, is_warning=True)
-"""Of a database without a settlement day nothing can be told."""
+"""The result for a database without a settlement day."""
 
 Check = Callable[[CheckInputs], CheckResult]
 
@@ -65,7 +63,7 @@ def every_period_has_proof(inputs: CheckInputs) -> CheckResult:
     gaps = [day for day in days.days_in(DayState.NOT_INGESTED) if day < (days.latest_ingested or day)]
     for day in gaps:
         found[day] = {"periods_without_proof": periods_in(day), "contradicted": 0}
-    # The running day is published as it goes, and the day before may be read later.
+    # The running day is published period by period, and the day before it may be read later.
     late = [day for day in found if day < inputs.today - timedelta(days=1) and day not in gaps]
     return CheckResult(
         holds=not found,

@@ -1,10 +1,7 @@
-"""Work in chunks: how much at once, what to do with a chunk that fails, and how to cut it.
-
-Belongs here: cutting settlement days into chunks, trying, splitting, adapting. Does not: what is done with a chunk
-(repair.py), and which failures there are (failures.py).
+"""Work in chunks: how much is done at once, and how a chunk that fails is tried again and split.
 
 A chunk is at most a month of days. One that fails is tried again with exponential backoff and jitter, then split in
-halves, down to one settlement period; what still fails is handed back with its reason, and the rest is done.
+halves, down to one settlement period. What still fails is returned with its reason, and the rest is done.
 """
 
 import time
@@ -27,12 +24,12 @@ Sizes = Mapping[date, Mapping[int, int]]
 
 
 FRUITLESS_CHUNKS = 200
-"""Chunks that may fail in a row before no more are split: two days of which every settlement period is bad."""
+"""Chunks that may fail in a row before no more are split: as many as two days with only bad settlement periods."""
 
 
 @dataclass(frozen=True)
 class Chunk:
-    """Some days, or some settlement periods of one day, with the rows that they are about."""
+    """Some days, or some settlement periods of one day, and the number of their rows."""
 
     days: Days
     periods: tuple[int, int] | None = None
@@ -45,7 +42,7 @@ class Chunk:
         return f"{self.days} period {first}" if first == last else f"{self.days} periods {first}-{last}"
 
     def halves(self, sizes: Sizes) -> tuple["Chunk", "Chunk"] | None:
-        """The chunk in two; None when it is one settlement period."""
+        """The chunk cut in two; None when it is one settlement period."""
         if len(self.days) > 1:
             first, second = self.days.cut((len(self.days) + 1) // 2)
             return chunk_of(first, sizes), chunk_of(second, sizes)
@@ -69,7 +66,7 @@ def part_of(day: date, first: int, last: int, sizes: Sizes) -> Chunk:
 
 @dataclass(frozen=True)
 class ChunkResult(Generic[T]):
-    """A chunk that was worked off: the result, or the failure that remained after everything was tried."""
+    """A chunk that is finished: its result, or the failure that remained after all attempts."""
 
     chunk: Chunk
     result: T | None = None
@@ -84,9 +81,9 @@ def attempt(
     sleep: Callable[[float], None] = time.sleep,
     clock: Callable[[], float] = lambda: time.monotonic(),
 ) -> tuple[ChunkResult[T], float]:
-    """Tries a chunk as often as the limits says; with the seconds that the last try took.
+    """Tries a chunk as often as the limits allow; returns its result and the seconds that the last attempt took.
 
-    A failure that no other chunk would escape (no connection, no right to write) is raised.
+    A failure that every other chunk would share (no connection, no right to write) is raised.
     """
     started = clock()
 
@@ -121,7 +118,7 @@ def attempt(
 
 @dataclass
 class ChunkRunner(Generic[T]):
-    """The working off of spans of days, in their order."""
+    """Works through spans of days in their order, chunk by chunk."""
 
     spans: Iterable[Days]
     sizes: Sizes
@@ -138,9 +135,9 @@ class ChunkRunner(Generic[T]):
         self._waiting = deque(self._first_chunks())
 
     def run(self) -> Iterator[ChunkResult[T]]:
-        """Every chunk as it ends. A failure that no smaller chunk would escape (no connection, no right) is raised."""
+        """Yields each chunk as it ends. A failure that every other chunk would share is raised."""
         if self.limits.concurrency == 1:
-            # In this thread, so that Ctrl-C ends the statement that is under way.
+            # In this thread, so that Ctrl-C stops the running statement.
             while self._waiting:
                 yield from self._ended(*self._tried(self._next()))
             return
@@ -167,11 +164,11 @@ class ChunkRunner(Generic[T]):
                     yield part_of(days.first, low, min(last, low + step - 1), self.sizes)
 
     def _next(self) -> Chunk:
-        """The next chunk, cut down to what may be done at once."""
+        """The next chunk, cut to the size that may be done at once."""
         chunk = self._waiting.popleft()
         limit = min(self._rows, self.limits.batch_size)
         while chunk.rows > limit and (parts := chunk.halves(self.sizes)):
-            # Only the maximum divides a day: a day's summaries wait for all of it.
+            # A day is cut only above the maximum, because its summaries need the whole day.
             if len(chunk.days) == 1 and chunk.rows <= self.limits.batch_size:
                 break
             chunk = parts[0]
@@ -188,7 +185,7 @@ class ChunkRunner(Generic[T]):
             self._adapt(done.chunk, seconds)
         else:
             self._fruitless += 1
-            # Where nothing succeeds, ever smaller chunks would only take for ever to say so.
+            # If nothing succeeds, splitting further would only take very long to report the same.
             parts = done.chunk.halves(self.sizes) if self._fruitless <= FRUITLESS_CHUNKS else None
         if parts:
             self._waiting.extendleft(reversed(parts))
@@ -198,12 +195,12 @@ class ChunkRunner(Generic[T]):
             self.sleep(self.limits.pause_seconds)
 
     def _adapt(self, chunk: Chunk, seconds: float) -> None:
-        """Fewer rows at once when the last took longer than the target, more when it would have taken more."""
+        """Fewer rows at once if the last chunk took longer than the target, more if there was time for more."""
         if not chunk.rows or seconds <= 0:
             return
         fitting = chunk.rows * self.limits.target_seconds / seconds
         if seconds > self.limits.target_seconds:
             self._rows = max(1.0, fitting)
         else:
-            # A chunk of few rows is all start: it says nothing against larger ones.
+            # A small chunk is mostly start-up time: it never lowers the number of rows.
             self._rows = min(self.limits.batch_size, max(self._rows, min(fitting, self._rows * 2)))

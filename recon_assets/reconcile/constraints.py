@@ -1,6 +1,6 @@
-"""Guards: the triggers and constraints by which the database may forbid a row, as one fingerprint.
+"""One fingerprint of the triggers and constraints by which the database may reject a row.
 
-Belongs here: telling that they changed, so that work which they stopped is worth another try. Does not: judging them.
+When it changes, work that a trigger or constraint stopped is worth another try.
 """
 
 from sqlalchemy import Connection, bindparam, text

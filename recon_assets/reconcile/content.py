@@ -1,7 +1,4 @@
-"""Content: what a partition of a layer holds, for those who want to know whether it is still the same.
-
-Belongs here: row count, totals and fingerprint of the stored rows. Does not: whether they are right (audit.py).
-"""
+"""What a partition of a layer holds: row count, totals, and a fingerprint that tells whether it has changed."""
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -27,7 +24,7 @@ TOTALS = {
     "wind_onshore_generation": "generated_onshore_mwh",
     "wind_offshore_generation": "generated_offshore_mwh",
 }
-"""The column of a layer -> the name of its total, with the unit."""
+"""Column of a layer -> name of its total, with the unit."""
 
 
 @dataclass(frozen=True)
@@ -44,17 +41,17 @@ ContentKey = tuple[str, str | None, str]
 
 
 def read_contents(engine: Engine, layers: Sequence[Layer], scope: Scope) -> dict[ContentKey, Content]:
-    """What the layers hold, without changing anything."""
+    """What the layers hold; nothing is changed."""
     with reading(engine, scope.days) as connection:
         return {key: found for layer in layers for key, found in contents_of(connection, layer, scope)}
 
 
 def contents_of(connection: Connection, layer: Layer, scope: Scope) -> Iterator[tuple[ContentKey, Content]]:
-    """The contents of every period of a layer, those without a row included."""
+    """The contents of every period of a layer, including periods without a row."""
     is_of_model = layer is CALCULATIONS
     key = [name for name in layer.key if not is_of_model or name != "miner_model"]
     names = [*key, *(name for name in layer.compared if name not in key)]
-    # Of a generation that nobody has read there is no total, rather than one of 0.
+    # A generation that was never read has no total, not a total of 0.
     nothing = {TOTALS[name]: 0.0 for name in names if name in TOTALS and name not in GENERATED}
     found = {
         (model, str(period)): Content(rows, nothing | totals, _fingerprint(content))
@@ -68,7 +65,7 @@ def contents_of(connection: Connection, layer: Layer, scope: Scope) -> Iterator[
 def _written_out(
     connection: Connection, layer: Layer, scope: Scope, names: Sequence[str], is_of_model: bool
 ) -> Iterator[tuple[Any, str | None, int, str, dict[str, float]]]:
-    """Per period (and model): how many rows, the rows as one text in key order, and the totals that are known.
+    """Per period (and model): the number of rows, the rows as one text in key order, and the totals that are known.
 
     The database writes the text: half a million rows take 0.9 s, where fetching them one by one took 3.4 s.
     """

@@ -1,7 +1,6 @@
-"""The repair of a span of days, months or years: which layers can be made right, and what was done.
+"""Converges a span of days, months or years, layer by layer from the bottom up, in one transaction.
 
-Belongs here: the order of the layers, the days that one layer leaves out because the layer below does not vouch for
-them. Does not: SQL that changes rows (converge.py), and what they hold afterwards (contents.py).
+A layer leaves out the days for which the layer below cannot be trusted.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -13,7 +12,7 @@ from sqlalchemy import Connection, Engine, select
 from recon_assets.domain.mining import MODELS
 from recon_assets.reconcile.apply import Changes, converge_by, damaged_days
 from recon_assets.reconcile.content import Content, contents_of
-from recon_assets.reconcile.difference import audit, contradicted_days
+from recon_assets.reconcile.difference import compare_layer, contradicted_days
 from recon_assets.reconcile.expected import curtailed_energy
 from recon_assets.reconcile.layer import DAY, Layer
 from recon_assets.reconcile.layers import CALCULATIONS, CURTAILMENT, ENERGY_DAILY
@@ -23,7 +22,7 @@ from recon_assets.reconcile.state import DayState, generated_days, settlement_da
 
 @dataclass(frozen=True)
 class ConvergedSpan:
-    """What a repair did. Keys of `changes` and `evidence` are (layer name, miner model or None, period)."""
+    """What was converged. Keys of `changes` and `contents` are (layer name, miner model or None, period)."""
 
     days: Mapping[date, DayState]
     unfit: Mapping[str, Mapping[date, str]]
@@ -31,7 +30,7 @@ class ConvergedSpan:
     contents: Mapping[tuple[str, str | None, str], Content] = field(default_factory=dict)
 
     def changes_of(self, layer: str, model: str | None = None, period: str | None = None) -> Changes:
-        """The changes of a layer, of one miner model and one period where they are named."""
+        """The changes of a layer, limited to a miner model and a period if these are given."""
         return sum(
             (
                 made
@@ -53,10 +52,10 @@ def converge_span(
     with_contents: bool = True,
     timeout_seconds: float | None = None,
 ) -> ConvergedSpan:
-    """Makes the layers right, bottom up, in one transaction under the days' locks; calculations of the models `only`.
+    """Makes the layers right from the bottom up, under the days' locks; of calculations, only the models `only`.
 
-    Days that cannot be made right are left as they are and named in `unfit`, per layer, with the reason. With
-    `converging`, the other layers are only looked at: their days that are not right are unfit.
+    Days that cannot be made right stay as they are and are listed in `unfit`, per layer, with the reason. With
+    `converging`, the other layers are only compared: their days that are not right are unfit.
     """
     with writing(engine, scope.days, timeout_seconds) as connection:
         contradicted = contradicted_days(connection, scope)
@@ -68,7 +67,7 @@ def converge_span(
             left_out = frozenset(unfit[layer.name]) if layer in (CURTAILMENT, CALCULATIONS) else frozenset()
             fit = _for_layer(layer, scope, only).excluding(left_out)
             if converging is not None and layer not in converging:
-                for (day,), tally in audit(connection, layer, fit, layer.period).items():
+                for (day,), tally in compare_layer(connection, layer, fit, layer.period).items():
                     if tally.faults:
                         unfit[layer.name][day] = f"{day}: not all settlement periods of {layer.name} are right"
                 continue
@@ -95,7 +94,7 @@ def _unfit_days(
     states: Mapping[date, DayState],
     contradicted: frozenset[date],
 ) -> dict[date, str]:
-    """The days that a layer cannot be made right for, with the reason."""
+    """The days for which a layer cannot be made right, with the reason."""
     if layer.grain is not DAY:
         return {}
     unfit = {

@@ -1,7 +1,6 @@
-"""Audit: says exactly what of a layer is not right, by value, from the rows at the moment of asking.
+"""How a layer differs from what the layer below says it must hold, and bids from their proofs of fetch.
 
-Belongs here: the set-based comparison of a layer with the layer below, and of bids with their proofs. Does not: what
-follows for the state of things (state.py, census.py), and repairs.
+The stored rows are compared value by value at the moment of asking; nothing is remembered from an earlier comparison.
 """
 
 from dataclasses import dataclass
@@ -18,14 +17,15 @@ from recon_assets.reconcile.layers import CALCULATIONS
 from recon_assets.reconcile.scope import Scope, period_rewards
 
 LARGEST_ROUNDING = 1e-5
-"""MWh or GBP that a period's sum may differ by for the order of its summands alone (sums reach 1e6)."""
+"""MWh or GBP by which a period's sum may differ because of the order of its summands (sums reach 1e6)."""
 
 
 @dataclass(frozen=True)
 class Tally:
-    """Rows of one layer: of those expected, how many are there (`actual`), and what is not right with the rest.
+    """Rows of one layer: how many are expected, how many of those exist (`actual`), and what is not right.
 
-    `surplus` rows have no expected row (an orphan, of a calculation); `duplicated` are further rows of one key.
+    `surplus` rows have no expected row (such a calculation is called an orphan); `duplicated` are further rows of one
+    key.
     """
 
     expected: int = 0
@@ -60,17 +60,17 @@ class Tally:
 
     @property
     def completion_pct(self) -> float:
-        """Right rows of those expected, in percent, rounded down: 100 only when nothing is missing or wrong."""
+        """Right rows in percent of the expected ones, rounded down: 100 only when nothing is missing or wrong."""
         if not self.expected:
             return 100.0
         share = Decimal(100) * (self.actual - self.wrong) / self.expected
         return float(share.quantize(Decimal("0.01"), ROUND_DOWN))
 
 
-def audit(connection: Connection, layer: Layer, scope: Scope, *by: str) -> dict[tuple[Any, ...], Tally]:
+def compare_layer(connection: Connection, layer: Layer, scope: Scope, *by: str) -> dict[tuple[Any, ...], Tally]:
     """Compares a layer with what the layer below says, grouped by the columns `by`; one query for each side."""
     table = layer.table
-    # Where the database forbids duplicates nobody needs to look for them.
+    # If the database forbids duplicates, there are none to look for.
     first = true() if is_key_unique(connection, layer) else is_first_of_key(layer)
     expected = layer.expected(scope).cte("expected")
     matched = table.c[layer.key[0]].is_not(None)
@@ -90,9 +90,9 @@ def audit(connection: Connection, layer: Layer, scope: Scope, *by: str) -> dict[
     return tallies
 
 
-def audit_calculations(connection: Connection, scope: Scope) -> dict[tuple[date, str], Tally]:
-    """What is not right with the calculations of the scope, by day and model."""
-    tallies = compare_calculations(connection, scope)
+def compare_calculations(connection: Connection, scope: Scope) -> dict[tuple[date, str], Tally]:
+    """Compares the calculations of the scope with the records, by day and model."""
+    tallies = compare_expected_calculations(connection, scope)
     stored = historical_bitcoin_calculations.c
     key = (stored.settlement_date, stored.miner_model)
     for day, model, rows in connection.execute(
@@ -102,11 +102,11 @@ def audit_calculations(connection: Connection, scope: Scope) -> dict[tuple[date,
     return tallies
 
 
-def compare_calculations(connection: Connection, scope: Scope) -> dict[tuple[date, str], Tally]:
-    """Each triple with curtailed energy beside its row of each model, by day and model.
+def compare_expected_calculations(connection: Connection, scope: Scope) -> dict[tuple[date, str], Tally]:
+    """Compares each spot (date, period, farm) with curtailed energy with its row of each model, by day and model.
 
-    Rows without a triple are not seen from here. The surplus is therefore that of the rows that were found, negative:
-    whoever counts all stored rows adds them to it.
+    The query starts from the spots and does not see other stored rows. Therefore surplus = -matched; the caller adds
+    the stored count.
     """
     unique = is_key_unique(connection, CALCULATIONS)
     energy, rewards = curtailed_energy(scope).subquery("energy"), period_rewards.c
@@ -117,9 +117,9 @@ def compare_calculations(connection: Connection, scope: Scope) -> dict[tuple[dat
     counts = []
     for model in scope.models.values():
         stored = historical_bitcoin_calculations.alias(f"of_{model.name.lower()}")
-        same_triple = (stored.c[name] == energy.c[name] for name in CALCULATIONS.key if name != "miner_model")
-        of_model = [*same_triple, stored.c.miner_model == model.name, in_days(stored.c.settlement_date, scope)]
-        # Where the database forbids duplicates nobody needs to look for them.
+        same_spot = (stored.c[name] == energy.c[name] for name in CALCULATIONS.key if name != "miner_model")
+        of_model = [*same_spot, stored.c.miner_model == model.name, in_days(stored.c.settlement_date, scope)]
+        # If the database forbids duplicates, there are none to look for.
         joined = joined.outerjoin(stored, and_(*of_model, *([] if unique else [is_first_of_key(CALCULATIONS, stored)])))
         matched = stored.c.miner_model.is_not(None)
         expected = {
@@ -130,9 +130,9 @@ def compare_calculations(connection: Connection, scope: Scope) -> dict[tuple[dat
         counts += [count_if(matched), count_if(and_(matched, CALCULATIONS.differs_in(connection, stored.c, expected)))]
     by_day = select(energy.c.settlement_date, func.count(), *counts).select_from(joined)
     tallies: dict[tuple[date, str], Tally] = {}
-    for day, triples, *found in connection.execute(by_day.group_by(energy.c.settlement_date)):
+    for day, spots, *found in connection.execute(by_day.group_by(energy.c.settlement_date)):
         for name, actual, wrong in zip(scope.models, found[::2], found[1::2], strict=True):
-            tallies[day, name] = Tally(triples, actual, -actual, 0, wrong)
+            tallies[day, name] = Tally(spots, actual, -actual, 0, wrong)
     if not unique:
         key = (historical_bitcoin_calculations.c.settlement_date, historical_bitcoin_calculations.c.miner_model)
         duplicates = select(*key, func.count()).where(CALCULATIONS.owned_rows(scope), ~is_first_of_key(CALCULATIONS))
@@ -142,12 +142,12 @@ def compare_calculations(connection: Connection, scope: Scope) -> dict[tuple[dat
 
 
 def count_if(condition: ColumnElement[bool]) -> ColumnElement[int]:
-    """How many rows of a group a condition holds for."""
+    """The number of rows of a group for which a condition holds."""
     return func.count().filter(condition)
 
 
 def contradicted_days(connection: Connection, scope: Scope) -> frozenset[date]:
-    """Days whose stored bids are not those that their proof of fetch speaks of: they must be read again."""
+    """Days whose stored bids do not match their proof of fetch: they must be read again."""
     proofs, bids = proof_of_fetch.c, wind_bids.c
     claimed = select(
         proofs.settlement_date,

@@ -1,6 +1,6 @@
-"""The rows that each layer must hold: one SELECT a layer, from the rows of the layer below.
+"""The rows that each layer must hold: one SELECT per layer, from the rows of the layer below.
 
-The rewards of the settlement periods (`period_rewards`, scope.py) must be loaded before calculations are asked for.
+`period_rewards` (scope.py) must be loaded before the query for calculations runs.
 """
 
 from collections.abc import Callable
@@ -58,19 +58,19 @@ def models_of(scope: Scope) -> CTE:
 
 
 def curtailed_energy(scope: Scope) -> Select[Any]:
-    """MWh per (settlement_date, settlement_period, farm_id) with curtailed energy; volumes of either sign are read."""
+    """MWh per (settlement_date, settlement_period, farm_id) with curtailed energy; the sign of a volume is ignored."""
     records = curtailment_records.c
-    # Summed as it is stored: PostgreSQL turns a numeric into a double by way of text, and a triple has several records.
+    # The sum is converted, not each record: PostgreSQL converts numeric to double through text, which is slow.
     mwh = cast(func.sum(func.abs(records.volume)), Double)
-    triple = (records.settlement_date, records.settlement_period, records.farm_id)
-    return select(*triple, mwh.label("curtailed_mwh")).where(in_scope(records, scope)).group_by(*triple).having(mwh > 0)
+    key = (records.settlement_date, records.settlement_period, records.farm_id)
+    return select(*key, mwh.label("curtailed_mwh")).where(in_scope(records, scope)).group_by(*key).having(mwh > 0)
 
 
 def expected_records(scope: Scope) -> Select[Any]:
-    """The records that the bids of proven periods ask for under the rule: one per accepted stack row."""
+    """The records that must exist for the bids of proven periods under the rule: one per accepted stack row."""
     bids, proofs, units = wind_bids.c, proof_of_fetch.c, wind_bm_units.c
     proven = and_(bids.settlement_date == proofs.settlement_date, bids.settlement_period == proofs.settlement_period)
-    # A subquery, which a comparison that does not ask for it leaves out; a join would be made all the same.
+    # A subquery, because a comparison that does not select the name then skips it; a join would always be executed.
     lead_party = select(units.lead_party_name).where(units.bm_unit_id == bids.bm_unit_id)
     flagged = true() if scope.rule is CurtailmentRule.ALL_BIDS else or_(bids.so_flag, bids.cadl_flag)
     return (
@@ -96,7 +96,7 @@ def expected_records(scope: Scope) -> Select[Any]:
 
 
 def owned_records(scope: Scope) -> ColumnElement[bool]:
-    """Records of proven periods. What an old database recorded without proof stays until its day is read again."""
+    """Records of proven periods. Records of an old database without proof stay until their day is read again."""
     records, proofs = curtailment_records.c, proof_of_fetch.c
     proven = exists().where(
         proofs.settlement_date == records.settlement_date, proofs.settlement_period == records.settlement_period
@@ -128,10 +128,10 @@ def expected_calculations(scope: Scope) -> Select[Any]:
 
 
 def removable_calculations(scope: Scope) -> ColumnElement[bool]:
-    """Orphans on days with records or proof; any other day may have lost its records, and they are contents."""
+    """Calculations of days with records or proof. Any other day may have lost its records, and these are all it has."""
     records, proofs = curtailment_records.c.settlement_date, proof_of_fetch.c.settlement_date
-    vouched = union(select(records).where(in_days(records, scope)), select(proofs).where(in_days(proofs, scope)))
-    return historical_bitcoin_calculations.c.settlement_date.in_(vouched)
+    known_days = union(select(records).where(in_days(records, scope)), select(proofs).where(in_days(proofs, scope)))
+    return historical_bitcoin_calculations.c.settlement_date.in_(known_days)
 
 
 def owned_calculations(scope: Scope) -> ColumnElement[bool]:
@@ -165,11 +165,11 @@ day_generation = Table(
     Column("offshore_mwh", Double),
     prefixes=["TEMPORARY"],
 )
-"""The sums of base rows by day, for summaries of a long history: its rows are then read once, not once a grain."""
+"""The sums of base rows by day. With them the rows of a long history are read once, not once per grain."""
 
 
 def bitcoin_by_day(scope: Scope) -> Select[Any]:
-    """Per (settlement_date, miner_model): the bitcoin that the calculations add up to."""
+    """Per (settlement_date, miner_model): the sum of the calculations, in BTC."""
     calculations = historical_bitcoin_calculations.c
     key = (calculations.settlement_date, calculations.miner_model)
     total = func.sum(calculations.bitcoin_mined).label("bitcoin_mined")
@@ -190,9 +190,9 @@ def energy_by_day(scope: Scope) -> Select[Any]:
 
 
 def generation_by_day(scope: Scope) -> Select[Any]:
-    """Per settlement_date: half-hours, and the MWh that the wind generated in all, onshore and offshore.
+    """Per settlement_date: number of half-hours, and the MWh generated by wind in total, onshore and offshore.
 
-    Where an adopted table has several rows of a half-hour the oldest counts, which is the one that a reading keeps.
+    If an adopted table has several rows of a half-hour, the oldest counts; reading the day again keeps that row.
     """
     rows, twin = wind_generation_data.c, wind_generation_data.alias("twin").c
     same = and_(twin.settlement_date == rows.settlement_date, twin.settlement_period == rows.settlement_period)
@@ -239,10 +239,10 @@ GENERATED = ("total_wind_generation", "wind_onshore_generation", "wind_offshore_
 
 
 def expected_energy_sums(table: Table, grain: Grain) -> Callable[[Scope], Select[Any]]:
-    """Sums of records and of wind generation per period; what no row and no proof speaks of is NULL.
+    """Sums of records and of wind generation per period; NULL where there is neither a row nor a proof.
 
-    A period with an ingested day has 0 where nothing was curtailed. A stored row with a generation that no row can
-    prove is expected too, so that what an old database knows of it is kept.
+    A period with an ingested day and no curtailment has 0. A stored summary with a generation but without generation
+    rows is expected too: it is all that an old database knows, and is kept.
     """
 
     def expected(scope: Scope) -> Select[Any]:
@@ -257,12 +257,14 @@ def expected_energy_sums(table: Table, grain: Grain) -> Callable[[Scope], Select
             labelled = (amount.label(name) for amount, name in zip(amounts, (*CURTAILED, *GENERATED), strict=True))
             return select(grain.of(day).label(grain.column), *labelled).where(in_days(day, scope))
 
-        tells = or_(*(stored[name].is_not(None) for name in GENERATED))
+        has_generation = or_(*(stored[name].is_not(None) for name in GENERATED))
         parts = union_all(
             part(energy.settlement_date, energy.curtailed_mwh, energy.payment_gbp, *ungenerated),
             part(proofs.settlement_date, literal(0), literal(0), *ungenerated).distinct(),
             part(generation.settlement_date, *uncurtailed, *generated),
-            select(stored[grain.column], *uncurtailed, *ungenerated).where(in_periods(table, grain, scope), tells),
+            select(stored[grain.column], *uncurtailed, *ungenerated).where(
+                in_periods(table, grain, scope), has_generation
+            ),
         ).subquery("parts")
         period = parts.c[grain.column]
         sums = (cast(func.sum(parts.c[name]), Double).label(name) for name in (*CURTAILED, *GENERATED))

@@ -1,7 +1,4 @@
-"""Gaps: what of a day's records and calculations is not right, and the ranges of days that one run can fill.
-
-Belongs here: from a state to days and ranges. Does not: who fills them, and how often that was tried (orchestration).
-"""
+"""Gaps: the days whose records or calculations are not right, and the ranges of days that one run can fill."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -15,9 +12,9 @@ from recon_assets.reconcile.state import State
 
 @dataclass(frozen=True)
 class Gap:
-    """What is not right of one day: its records, or calculations of some miner models.
+    """What is not right in one day: its records, or the calculations of some miner models.
 
-    `fingerprint` changes as soon as the gap does: other rows missing, wrong or too many, another database around them.
+    `fingerprint` changes when the gap does: other numbers of missing, wrong or surplus rows, or other constraints.
     """
 
     records: bool
@@ -27,17 +24,17 @@ class Gap:
 
 @dataclass(frozen=True)
 class GapRange:
-    """Days in a row, within one month, of which the same is not right."""
+    """Consecutive days within one month that have the same gap."""
 
     days: Days
     records: bool
     models: frozenset[str]
 
 
-def calculation_gaps(state: State, around: str = "") -> dict[date, Gap]:
-    """What can be made right from the stored bids, by day; `around` is what else the outcome hangs on (guards.py).
+def calculation_gaps(state: State, constraints: str = "") -> dict[date, Gap]:
+    """The gaps that can be filled from the stored bids, by day; `constraints` is the fingerprint of constraints.py.
 
-    Days whose bids are not those that were fetched are left out: only reading them again helps.
+    Days whose bids contradict their proof of fetch are left out: only reading them again helps.
     """
     gaps: dict[date, Gap] = {}
     of_models: dict[date, dict[str, Tally]] = {}
@@ -48,14 +45,14 @@ def calculation_gaps(state: State, around: str = "") -> dict[date, Gap]:
     for day in sorted({*of_models, *damaged} - state.contradicted):
         models, records = of_models.get(day, {}), damaged.get(day, Tally())
         counts = [["records", *_counts(records)], *([model, *_counts(models[model])] for model in sorted(models))]
-        # Calculations follow from records, so that none of a damaged day is known to be right.
+        # Calculations follow from records: if the records are damaged, no calculation is known to be right.
         wrong = frozenset(state.scope.models) if records.faults else frozenset(models)
-        gaps[day] = Gap(bool(records.faults), wrong, fingerprint([*counts, [around]])[:16])
+        gaps[day] = Gap(bool(records.faults), wrong, fingerprint([*counts, [constraints]])[:16])
     return gaps
 
 
 def ranges(gaps: Mapping[date, Gap], days: Collection[date]) -> list[GapRange]:
-    """The fewest ranges that hold exactly these days of the gaps, the newest first."""
+    """The fewest ranges that cover exactly these days, newest first."""
     alike: dict[tuple[bool, frozenset[str]], list[date]] = {}
     for day in days:
         alike.setdefault((gaps[day].records, gaps[day].models), []).append(day)

@@ -1,7 +1,4 @@
-"""What a layer is: a table, its grain, the rows that it must hold, and how far a stored value may be from them.
-
-Belongs here: the machinery that all layers share. Does not: the layers themselves (layers.py).
-"""
+"""What a layer is: a table, its grain, the rows that it must hold, and how far a stored value may be from them."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -49,12 +46,12 @@ Differs = Callable[[ColumnElement[Any], ColumnElement[Any]], ColumnElement[bool]
 
 
 def beyond(*, relative: float, absolute: float = 0.0) -> Differs:
-    """Says that a stored number differs from the expected one by more than **both** tolerances, or is NULL alone."""
+    """True where two numbers differ by more than **both** tolerances, or exactly one of the two is NULL."""
 
     def differs(stored: ColumnElement[Any], expected: ColumnElement[Any]) -> ColumnElement[bool]:
         number = cast(stored, Double)
         gap = func.abs(number - expected)
-        # Inside a CASE both databases stop at the first that holds, which of most rows is the first.
+        # Inside a CASE both databases stop at the first true condition, usually the first.
         within = or_(
             gap <= absolute if absolute else number == expected,
             gap <= relative * func.abs(expected),
@@ -66,9 +63,10 @@ def beyond(*, relative: float, absolute: float = 0.0) -> Differs:
 
 
 class in_decimals(FunctionElement[float]):  # noqa: N801 - it is written as a function
-    """A double rounded once, to so many decimals, as the engine stores amounts; 9.2e18 units of the last are too many.
+    """A double rounded once, to so many decimals, as the engine stores amounts; at most 9.2e18 units of the last one.
 
-    By way of a whole number: PostgreSQL takes three times as long to turn a double into a numeric by way of its text.
+    It is converted through a whole number: PostgreSQL's own way from double to numeric, through text, takes three times
+    as long.
     """
 
     inherit_cache = True
@@ -92,7 +90,7 @@ def _in_decimals_of_postgresql(element: in_decimals, compiler: SQLCompiler, **op
 
 
 def where_known(differs: Differs) -> Differs:
-    """Says nothing against a stored value where none is expected (NULL)."""
+    """The same comparison, but never true where the expected value is NULL."""
 
     def differs_from_known(stored: ColumnElement[Any], expected: ColumnElement[Any]) -> ColumnElement[bool]:
         return and_(expected.is_not(None), differs(stored, expected))
@@ -101,7 +99,7 @@ def where_known(differs: Differs) -> Differs:
 
 
 def distinct_from(stored: ColumnElement[Any], expected: ColumnElement[Any]) -> ColumnElement[bool]:
-    """Says that a stored text or flag is not the expected one; NULL equals NULL."""
+    """True where a stored text or flag is not the expected one; NULL equals NULL."""
     return stored.is_distinct_from(expected)
 
 
@@ -146,8 +144,8 @@ class Layer:
     - `join_filter`: narrows the stored rows that an expected row can match, so that a join reads no others.
     - `removable`: owned rows that may be removed when no row is expected for them.
     - `carried`: columns that follow a correction and never make a row wrong.
-    - `written`: how an expected value is stored, where it is not stored as it is compared.
-    - `preserved`: columns whose stored value stays where no value is expected.
+    - `written`: how an expected value is stored, for columns that are not stored as they are compared.
+    - `preserved`: columns whose stored value stays if the expected value is NULL.
     """
 
     table: Table
@@ -165,7 +163,7 @@ class Layer:
 
     @property
     def name(self) -> str:
-        """The table's name, which is the asset's name too."""
+        """The table's name, which is also the asset's name."""
         return self.table.name
 
     def stored(self, expected: Columns, name: str) -> ColumnElement[Any]:
@@ -177,7 +175,7 @@ class Layer:
         return self.differs_in(connection, self.table.c, expected.c)
 
     def differs_in(self, connection: Connection, stored: Columns, expected: Columns) -> ColumnElement[bool]:
-        """Whether any compared column of `stored` is not what is expected, as far as the column can hold it."""
+        """Whether any compared column of `stored` differs from the expected value, as far as the column can hold it."""
         decimals = kept_decimals(connection, self)
         return or_(*(self._differs(connection, stored, expected, name, decimals.get(name)) for name in self.compared))
 
@@ -189,12 +187,13 @@ class Layer:
             kept = as_kept(self.stored(expected, name), decimals)
             return and_(differs, stored[name].is_distinct_from(kept))
         if name in self.written and connection.dialect.name == "postgresql":
-            # Most rows are as they would be written: then no numeric becomes a double, which goes by way of text.
+            # Most rows equal what would be written. Comparing that first avoids the conversion of numeric to double,
+            # which PostgreSQL does through text.
             return case((stored[name] == self.stored(expected, name), false()), else_=differs)
         return differs
 
     def below(self, expected: FromClause, scope: Scope, *only: ColumnElement[bool]) -> Join:
-        """Every expected row with its stored row, which is NULL when it is missing."""
+        """Every expected row with its stored row; the columns of a missing stored row are NULL."""
         same_key = (self.table.c[name] == expected.c[name] for name in self.key)
         return expected.outerjoin(self.table, and_(*same_key, self.join_filter(scope), *only))
 
@@ -206,7 +205,7 @@ def in_days(day: ColumnElement[Any], scope: Scope) -> ColumnElement[bool]:
 
 
 def in_scope(columns: ReadOnlyColumnCollection[str, Column[Any]], scope: Scope) -> ColumnElement[bool]:
-    """Whether a row of a half-hourly table lies in the scope's days, and in its periods and farm where it has them."""
+    """Whether a row of a half-hourly table lies in the scope's days, and in its periods and farm if it has them."""
     within = [in_days(columns.settlement_date, scope)]
     if scope.periods:
         within.append(columns.settlement_period.between(*scope.periods))
@@ -217,7 +216,7 @@ def in_scope(columns: ReadOnlyColumnCollection[str, Column[Any]], scope: Scope) 
 
 
 _KNOWN: WeakKeyDictionary[Transaction, dict[tuple[str, str], Any]] = WeakKeyDictionary()
-"""What a transaction was told about tables: within one snapshot they stay as they are."""
+"""What was read about tables, per transaction: within one snapshot they do not change."""
 
 T = TypeVar("T")
 
@@ -232,7 +231,7 @@ def _once(connection: Connection, layer: Layer, what: str, ask: Callable[[Inspec
 
 
 def is_key_unique(connection: Connection, layer: Layer) -> bool:
-    """Whether the database itself forbids two rows of one key. An adopted table may lack the key."""
+    """Whether the database itself forbids two rows of one key; an adopted table may lack that constraint."""
 
     def ask(inspector: Inspector) -> bool:
         keys: list[Sequence[str | None]] = [inspector.get_pk_constraint(layer.name)["constrained_columns"]]
@@ -244,7 +243,7 @@ def is_key_unique(connection: Connection, layer: Layer) -> bool:
 
 
 def kept_decimals(connection: Connection, layer: Layer) -> dict[str, int]:
-    """The decimals that columns keep, where they keep fewer than they are given: numeric(18,8) of an old database."""
+    """The scale of columns that round what they are given, for example numeric(18,8) of an old database."""
     if connection.dialect.name != "postgresql":
         return {}
 
@@ -260,7 +259,7 @@ def kept_decimals(connection: Connection, layer: Layer) -> dict[str, int]:
 
 
 def as_kept(value: ColumnElement[Any], decimals: int) -> ColumnElement[Any]:
-    """A number as a column with so many decimals keeps it."""
+    """A number as a column with so many decimals stores it."""
     return func.round(cast(value, Numeric), decimals)
 
 

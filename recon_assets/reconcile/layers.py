@@ -1,7 +1,6 @@
 """The layers: wind bids -> curtailment records -> calculations -> summaries; and wind generation -> summaries.
 
-Each is declared once, as a table, its key, the rows that it must hold (expected.py) and its tolerances. Nothing else
-computes or changes these tables.
+Each layer is declared once. Nothing else computes or changes these tables.
 """
 
 from functools import partial
@@ -50,8 +49,8 @@ from recon_assets.reconcile.layer import (
 from recon_assets.reconcile.scope import Scope
 
 HALF_A_SATOSHI = 5e-9 * (1 + 1e-6)
-"""BTC; the user's old system rounded to 8 decimals, and its right rows are not to be rewritten for that. The millionth
-is for values half-way between two satoshis: in floating point, one in three is further off than half of one."""
+"""BTC. The user's old system rounded to 8 decimals, and its right rows must not be rewritten for that. The extra
+millionth is for values half-way between two satoshis: in floating point, one in three of them is off by more."""
 
 
 def _bitcoin_summary(table: Table, grain: Grain) -> Layer:
@@ -132,6 +131,6 @@ MONTHLY_LAYERS = (BITCOIN_MONTHLY, ENERGY_MONTHLY)
 YEARLY_LAYERS = (BITCOIN_YEARLY, ENERGY_YEARLY)
 SUMMARIES = (BITCOIN_DAILY, ENERGY_DAILY, *MONTHLY_LAYERS, *YEARLY_LAYERS)
 ENERGY = (ENERGY_DAILY, ENERGY_MONTHLY, ENERGY_YEARLY)
-"""The summaries of energy: of the records, and of the wind generation."""
+"""The summaries of curtailed energy and wind generation."""
 LAYERS = (*DAILY_LAYERS, *MONTHLY_LAYERS, *YEARLY_LAYERS)
-"""Bottom up: a layer only depends on those before it."""
+"""From the bottom up: a layer depends only on those before it."""

@@ -12,7 +12,7 @@ from recon_assets.reconcile.state import State
 
 @dataclass(frozen=True)
 class Plan:
-    """Days to work on in `chunks` in their order, those among them to read from Elexon, and summaries not right.
+    """The work: days in `chunks`, in order; those to read from Elexon; months and years whose summaries change.
 
     `out_of_reach` are days that are not ingested and that the source cannot have; `requests` counts the bid stacks.
     """
@@ -41,8 +41,8 @@ def plan(
 ) -> Plan:
     """The exact work for a state, given which days the source can have.
 
-    Chunks are months, newest first; with `worst_first` single days, the one with most faults first. `limit` days are
-    worked on at most; with `force`, days that were read before are read again.
+    Chunks are months, newest first; with `worst_first` they are single days, the one with most faults first. At most
+    `limit` days are included. With `force`, days that were read before are read again.
     """
     to_read = list(state.days) if force else state.unready_days
     reachable = [day for day in to_read if can_have(day) and due_periods(day, now)]
@@ -70,11 +70,11 @@ def _by_month(newest_first: list[date]) -> list[list[date]]:
 
 
 def _summaries(state: State, layers: tuple[Layer, ...], days: list[date]) -> list[str]:
-    """The periods whose summaries are not right, and those that the days will change."""
+    """The periods whose summaries are not right, and those that work on the days will change."""
     stale = {key.split()[0] for layer in layers for key in state.stale_summaries.get(layer.name, ())}
     return sorted(stale | {layers[0].grain.label(day) for day in days})
 
 
 def format_days(days: list[date]) -> str:
-    """Days as the fewest spans, for people."""
+    """Days as the fewest spans, for a message."""
     return ", ".join(str(span) for span in contiguous(days))

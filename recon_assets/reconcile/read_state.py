@@ -1,7 +1,6 @@
-"""The census: the reconciled state of a long history, by value, within seconds.
+"""Reads the reconciled state of a long history, every value compared, within seconds.
 
-Belongs here: reading the whole history once, in pieces side by side, from one snapshot. Does not: what the words mean
-(state.py), the sums (summing.py), and the rules of the layers (layers.py), which are the same as for a repair.
+The whole history is read once, from one snapshot, in pieces on several connections.
 """
 
 import os
@@ -21,9 +20,9 @@ from recon_assets.database.tables import curtailment_records, proof_of_fetch
 from recon_assets.domain.settlement import Days
 from recon_assets.reconcile.difference import (
     Tally,
-    audit,
-    audit_calculations,
     compare_calculations,
+    compare_expected_calculations,
+    compare_layer,
     contradicted_days,
     count_if,
 )
@@ -34,10 +33,10 @@ from recon_assets.reconcile.state import SettlementDays, State, settlement_days_
 from recon_assets.reconcile.sums import Sums, stale_keys, sum_bitcoin, sum_rows
 
 READERS = min(4, os.cpu_count() or 1)
-"""Connections that read side by side. One query keeps one core busy, on either engine."""
+"""Connections that read in parallel. One query keeps one core busy, on either engine."""
 
 DAYS_A_PIECE = 183
-"""Days that one query speaks of: enough to be worth its start, few enough that two cores end at about the same time."""
+"""Days that one query reads: enough to be worth its start, few enough that two cores end at about the same time."""
 
 Calculations = dict[tuple[date, str], Tally]
 T = TypeVar("T")
@@ -45,7 +44,7 @@ T = TypeVar("T")
 
 @dataclass
 class _Rows:
-    """What the half-hourly tables of some days hold."""
+    """What was found in some days, by one query or another."""
 
     records: dict[date, Tally] = field(default_factory=dict)
     calculations: Calculations = field(default_factory=dict)
@@ -54,14 +53,14 @@ class _Rows:
 
 
 def reconciled_state(engine: Engine, scope: Scope, now: datetime, summaries: Sequence[Layer] = SUMMARIES) -> State:
-    """The reconciled state of the scope, from the rows as they are at this moment."""
+    """The reconciled state of the scope, from the rows as they are now."""
     whole = scope.of(_widest(summaries, scope.days))
     pieces = list(scope.days.cut(DAYS_A_PIECE))
     with _readers(engine, whole) as connections:
         sums = _sums(connections, whole)
-        # The longest first.
-        work: list[Callable[[Connection], _Rows]] = [_task(_look_at_calculations, scope.of(piece)) for piece in pieces]
-        work += [_task(_look_at_records, scope.of(piece)) for piece in pieces]
+        # The longest tasks first.
+        work: list[Callable[[Connection], _Rows]] = [_task(_read_calculations, scope.of(piece)) for piece in pieces]
+        work += [_task(_read_records, scope.of(piece)) for piece in pieces]
         work += [lambda connection: _Rows(stale=stale_keys(connection, sums, summaries, scope))]
         work += [_task(_find_contradicted, scope.of(piece)) for piece in pieces]
         rows = _side_by_side(connections, work)
@@ -97,7 +96,7 @@ def stale_summaries(
 ) -> Mapping[str, frozenset[str]]:
     """The keys of the summary rows that are not right, by layer, in whole days, months and years of the scope.
 
-    A third of the work of the whole state, because no value of a record or a calculation is compared.
+    It takes a third of the time of the whole state, because no value of a record or calculation is compared.
     """
     whole = scope.of(_widest(summaries, scope.days))
     with _readers(engine, whole) as connections:
@@ -105,7 +104,7 @@ def stale_summaries(
 
 
 def settlement_days(engine: Engine, scope: Scope, now: datetime) -> SettlementDays:
-    """The settlement days alone, without a look at the layers."""
+    """The state of the settlement days alone, without comparing the layers."""
     with _readers(engine, scope) as connections:
         found = _in_pieces(connections, scope, _find_contradicted)
         contradicted = frozenset[date]().union(*(part.contradicted for part in found))
@@ -113,35 +112,35 @@ def settlement_days(engine: Engine, scope: Scope, now: datetime) -> SettlementDa
 
 
 def compared_records(engine: Engine, scope: Scope) -> dict[date, Tally]:
-    """The records of ingested days against their bids, alone."""
+    """The records of ingested days compared with their bids, and nothing else."""
     with _readers(engine, scope) as connections:
-        found = _in_pieces(connections, scope, _look_at_records, _find_contradicted)
+        found = _in_pieces(connections, scope, _read_records, _find_contradicted)
     contradicted = frozenset[date]().union(*(part.contradicted for part in found))
     return {day: tally for part in found for day, tally in part.records.items() if day not in contradicted}
 
 
 def counted_calculations(engine: Engine, scope: Scope) -> dict[tuple[date, str], int]:
-    """How many calculations of the scope's miner models are stored, by day and model; none where there is none."""
+    """How many calculations of the scope's miner models are stored, by day and model; absent where there are none."""
     with _readers(engine, scope) as connections:
         found = _in_pieces(connections, scope, sum_bitcoin)
     return {key: count for part in found for key, (_, count) in part.items()}
 
 
 def compared_calculations(engine: Engine, scope: Scope) -> Calculations:
-    """The calculations of the scope's miner models against the records, alone, by day and model."""
+    """The calculations of the scope's miner models compared with the records, by day and model, and nothing else."""
     with _readers(engine, scope) as connections:
-        found = _in_pieces(connections, scope, _audit_calculations)
+        found = _in_pieces(connections, scope, _read_all_calculations)
     return {key: tally for part in found for key, tally in part.calculations.items()}
 
 
 def _widest(summaries: Sequence[Layer], days: Days) -> Days:
-    """The days whose rows the summaries of some days are made of."""
+    """The days whose rows the summaries of some days are made from."""
     return YEAR.whole(days) if any(layer.grain is YEAR for layer in summaries) else days
 
 
 @contextmanager
 def _readers(engine: Engine, scope: Scope) -> Iterator[list[Connection]]:
-    """Connections that share a snapshot, no more than there are pieces to read."""
+    """Connections that share a snapshot; no more than there are pieces to read."""
     with transactions.snapshots(engine, min(READERS, ceil(len(scope.days) / DAYS_A_PIECE))) as connections:
         for connection in connections:
             plan_for_sets(connection)
@@ -159,7 +158,7 @@ def _task(query: Callable[[Connection, Scope], T], scope: Scope) -> Callable[[Co
 
 
 def _side_by_side(connections: Sequence[Connection], work: Iterable[Callable[[Connection], T]]) -> list[T]:
-    """Does the work on as many threads as there are connections; the first error ends it."""
+    """Runs the work on as many threads as there are connections; the first error ends it."""
     if len(connections) == 1:
         return [task(connections[0]) for task in work]
     free: SimpleQueue[Connection] = SimpleQueue()
@@ -181,22 +180,24 @@ def _sums(connections: Sequence[Connection], whole: Scope) -> Sums:
     return Sums.of(_in_pieces(connections, whole, sum_rows))
 
 
-def _look_at_calculations(
-    connection: Connection, scope: Scope, look: Callable[[Connection, Scope], Calculations] = compare_calculations
+def _read_calculations(
+    connection: Connection,
+    scope: Scope,
+    compare: Callable[[Connection, Scope], Calculations] = compare_expected_calculations,
 ) -> _Rows:
     load_rewards(connection, scope.days)
     try:
         with plan_for_merges(connection):
-            return _Rows(calculations=look(connection, scope))
+            return _Rows(calculations=compare(connection, scope))
     finally:
         period_rewards.drop(connection)
 
 
-def _audit_calculations(connection: Connection, scope: Scope) -> _Rows:
-    return _look_at_calculations(connection, scope, audit_calculations)
+def _read_all_calculations(connection: Connection, scope: Scope) -> _Rows:
+    return _read_calculations(connection, scope, compare_calculations)
 
 
-def _look_at_records(connection: Connection, scope: Scope) -> _Rows:
+def _read_records(connection: Connection, scope: Scope) -> _Rows:
     with plan_for_merges(connection):
         return _Rows(records=_compare_records(connection, scope))
 
@@ -209,7 +210,9 @@ def _find_contradicted(connection: Connection, scope: Scope) -> _Rows:
 def _compare_records(connection: Connection, scope: Scope) -> dict[date, Tally]:
     """The records of proven periods, by day."""
     if not is_key_unique(connection, CURTAILMENT):
-        return {day: tally for (day,), tally in audit(connection, CURTAILMENT, scope, "settlement_date").items()}
+        return {
+            day: tally for (day,), tally in compare_layer(connection, CURTAILMENT, scope, "settlement_date").items()
+        }
     expected = CURTAILMENT.expected(scope).subquery("expected")
     matched = curtailment_records.c.settlement_date.is_not(None)
     compared = (
@@ -222,7 +225,7 @@ def _compare_records(connection: Connection, scope: Scope) -> dict[date, Tally]:
         .select_from(CURTAILMENT.below(expected, scope))
         .group_by(expected.c.settlement_date)
     )
-    # Counted by period, because counting the rows of proven periods one by one took as long as comparing them.
+    # Rows are counted per period first: joining each row to its proof took as long as comparing the rows.
     records, proofs = curtailment_records.c, proof_of_fetch.c
     period = (records.settlement_date, records.settlement_period)
     held = select(*period, func.count().label("rows")).where(in_scope(records, scope)).group_by(*period).subquery()

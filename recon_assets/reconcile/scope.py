@@ -1,7 +1,6 @@
-"""What a piece of reconciliation is about, and the rewards of its settlement periods.
+"""The days, rule and miner models that a query is about, and the mining rewards of their settlement periods.
 
-Belongs here: the days, rule and models that every query is asked for, and the temporary table `period_rewards` that
-carries difficulty, time-exact within a period, into the database. Does not: the layers themselves.
+The rewards are a temporary table, `period_rewards`. A difficulty that changes within a period is weighted by time.
 """
 
 from collections.abc import Iterator, Mapping
@@ -34,11 +33,11 @@ from recon_assets.domain.settlement import Days
 
 @dataclass(frozen=True)
 class Scope:
-    """Days that are audited or converged, under a rule, for some miner models.
+    """Days that are compared or converged, under a rule, for some miner models.
 
-    `excluded` are days that the layer below does not vouch for: nothing is expected of them and nothing is removed.
+    `excluded` are days that the layer below cannot be trusted for: nothing is expected of them and nothing is removed.
     `periods` (first and last) and `farm` narrow the half-hourly layers further. With `summed`, summaries are made from
-    the sums of days that were loaded (census.py) instead of from every row again.
+    the sums by day that sums.py has loaded, instead of from every row again.
     """
 
     days: Days
@@ -50,11 +49,11 @@ class Scope:
     summed: bool = False
 
     def of(self, days: Days) -> "Scope":
-        """The same definitions for other days."""
+        """The same scope for other days."""
         return replace(self, days=days)
 
     def excluding(self, days: frozenset[date]) -> "Scope":
-        """The same scope less some days."""
+        """The same scope without some days."""
         return replace(self, excluded=self.excluded | days)
 
 
@@ -68,8 +67,8 @@ period_rewards = Table(
     Column("bitcoin_per_hash", Double, nullable=False),
     prefixes=["TEMPORARY"],
 )
-"""One row per settlement period whose reward is known; lives as long as the transaction. The difficulty is in it as it
-is compared and as it is stored, so that it is converted for each period and not for each calculation."""
+"""One row per settlement period whose reward is known; it lives as long as the transaction. It has the difficulty both
+as a double, to compare, and as the stored type, so that it is converted once per period and not per calculation."""
 
 
 _reward_spans = Table(
@@ -85,14 +84,14 @@ _reward_spans = Table(
 
 
 def difficulty_history(connection: Connection) -> DifficultyHistory:
-    """The difficulty history that the database holds; ReconError when it holds none."""
+    """The difficulty history in the database; ReconError if there is none."""
     rows = connection.execute(select(network_difficulty)).mappings()
     return DifficultyHistory(Retarget(**row) for row in rows)
 
 
 @contextmanager
 def reading(engine: Engine, days: Days) -> Iterator[Connection]:
-    """A read-only snapshot with the rewards of the days at hand."""
+    """A read-only snapshot in which the rewards of the days are loaded."""
     with transactions.reading(engine) as connection:
         plan_for_sets(connection)
         load_rewards(connection, days)
@@ -101,7 +100,7 @@ def reading(engine: Engine, days: Days) -> Iterator[Connection]:
 
 @contextmanager
 def writing(engine: Engine, days: Days, timeout_seconds: float | None = None) -> Iterator[Connection]:
-    """A transaction under the days' locks with the rewards of the days at hand; it commits at the end."""
+    """A transaction under the days' locks in which the rewards of the days are loaded; it commits at the end."""
     with transactions.writing(engine, days, timeout_seconds=timeout_seconds) as connection:
         plan_for_sets(connection)
         load_rewards(connection, days)
@@ -110,24 +109,24 @@ def writing(engine: Engine, days: Days, timeout_seconds: float | None = None) ->
 
 
 def plan_for_sets(connection: Connection) -> None:
-    """Tells PostgreSQL that these transactions join whole sets."""
+    """Sets PostgreSQL's planner for joins of whole tables, for this transaction."""
     if connection.dialect.name == "postgresql":
-        # On tables that were just filled and have no statistics yet the planner believed in single rows: the nested
-        # loop that it chose took more than five minutes for a month that a hash join audits in half a second.
+        # Tables that were just filled have no statistics, and the planner expects single rows. The nested loop that it
+        # chose took more than five minutes for a month that a hash join compares in half a second.
         connection.exec_driver_sql("SET LOCAL enable_nestloop = off")
         connection.exec_driver_sql("SET LOCAL work_mem = '64MB'")
-        # The forbidden nested loops look so dear that the just-in-time compiler would start for every statement.
+        # Disabled nested loops have so high a cost that the just-in-time compiler would start for every statement.
         connection.exec_driver_sql("SET LOCAL jit = off")
 
 
 @contextmanager
 def plan_for_merges(connection: Connection) -> Iterator[None]:
-    """Tells PostgreSQL to join along the keys' indexes within."""
+    """Makes PostgreSQL join along the keys' indexes inside the `with` block."""
     if connection.dialect.name != "postgresql":
         yield
         return
-    # The planner believes in 34,000 triples where there are 500,000, and hashes: 3.1 s for what a merge does in 1.7 s.
-    # Its parallel workers would each merge all of one side, and compete with the connections beside this one.
+    # The planner expects 34,000 spots where there are 500,000, and hashes: 3.1 s, where a merge takes 1.7 s. Its
+    # parallel workers would each merge all of one side, and compete with the other connections of this process.
     choices = {"enable_hashjoin": "off", "enable_sort": "off", "max_parallel_workers_per_gather": "0"}
     before = {name: connection.exec_driver_sql(f"SHOW {name}").scalar_one() for name in choices}
     for settings in (choices, before):
@@ -138,14 +137,14 @@ def plan_for_merges(connection: Connection) -> Iterator[None]:
 
 
 def load_rewards(connection: Connection, days: Days) -> None:
-    """Fills the temporary table `period_rewards` for the days; none where the database knows no difficulty at all."""
+    """Creates `period_rewards` and fills it for the days; it stays empty if the database holds no difficulty."""
     period_rewards.create(connection, checkfirst=False)
     if connection.execute(select(network_difficulty.c.height).limit(1)).first() is None:
         return
     spans = [span._asdict() for span in difficulty_history(connection).rewards(days)]
     if not spans:
         return
-    # A row for every span goes over the wire and the database makes the half-hours: 0.05 s for three years, not 0.8 s.
+    # Only one row per span is sent, and the database makes the half-hours: 0.05 s for three years, not 0.8 s.
     _reward_spans.create(connection, checkfirst=False)
     connection.execute(insert(_reward_spans), spans)
     periods = values(column("period", Integer), name="numbers").data([(n,) for n in range(1, 51)]).cte("periods")

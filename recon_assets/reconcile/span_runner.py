@@ -1,8 +1,4 @@
-"""Converging spans of days chunk by chunk, with a work_log: what assets and commands call.
-
-Belongs here: what a chunk does, what becomes of a day that was done in parts, the work_log's figures. Does not: how
-chunks are cut and tried (chunks.py), and the repair itself (repair.py).
-"""
+"""Converges spans of days chunk by chunk and keeps the work log; assets and commands call it."""
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -26,7 +22,7 @@ from recon_assets.reconcile.scope import Scope
 
 @dataclass(frozen=True)
 class SpanResult:
-    """Days that were worked off: what was converged, and per day the reasons of what still failed."""
+    """Days that are finished: what was converged, and for each day the reasons of what still failed."""
 
     days: Days
     converged: ConvergedSpan | None
@@ -35,7 +31,7 @@ class SpanResult:
 
 @dataclass(frozen=True)
 class SpanRunner:
-    """What all chunks of one piece of work share."""
+    """Converges layers; its fields are what all chunks of one piece of work share."""
 
     engine: Engine
     layers: Sequence[Layer]
@@ -48,9 +44,9 @@ class SpanRunner:
     farm: str | None = None
 
     def run(self, spans: Sequence[Days]) -> Iterator[SpanResult]:
-        """Converges the spans in their order; yields what is finished as it is."""
+        """Converges the spans in their order; yields each result as soon as it is finished."""
         if self.layers[0].grain is not DAY:
-            # Without the work_log: its rows tell of the records and calculations of a month, which came before.
+            # Not in the work log: its rows count the records and calculations of a month, which are done by now.
             for span in spans:
                 yield self._finish(span, [attempt(chunk_of(span, {}), self._do, self.limits)[0]])
             return
@@ -62,8 +58,8 @@ class SpanRunner:
             yield from self._run_chunks(spans, sizes)
 
     def _run_chunks(self, spans: Sequence[Days], sizes: Sizes) -> Iterator[SpanResult]:
-        torn: dict[date, list[ChunkResult[ConvergedSpan]]] = {}
-        # Work on a farm is narrow too: a chunk of whole days would be about every farm.
+        split_days: dict[date, list[ChunkResult[ConvergedSpan]]] = {}
+        # Work on one farm needs chunks of periods too: a chunk of whole days would cover every farm.
         narrow = self.periods or ((1, MOST_PERIODS) if self.farm else None)
         runner = ChunkRunner(spans, sizes, self._do, self.limits, narrow, self._tried)
         for done in runner.run():
@@ -71,8 +67,8 @@ class SpanRunner:
             if done.chunk.periods is None and done.failure is None:
                 yield SpanResult(done.chunk.days, done.result, {})
             else:
-                torn.setdefault(done.chunk.days.first, []).append(done)
-        for day, parts in torn.items():
+                split_days.setdefault(done.chunk.days.first, []).append(done)
+        for day, parts in split_days.items():
             yield self._finish(Days(day, day), parts)
 
     def _do(self, chunk: Chunk) -> ConvergedSpan:
@@ -87,7 +83,7 @@ class SpanRunner:
         )
 
     def _finish(self, days: Days, parts: Sequence[ChunkResult[ConvergedSpan]]) -> SpanResult:
-        """Sums a day that was done in parts, and says what it holds; a part that failed is no reason not to sum."""
+        """Converges the summaries of a day that was done in parts, even if a part failed, and merges the results."""
         failures = [f"{part.chunk}: {part.failure.reason}" for part in parts if part.failure]
         done = [part.result for part in parts if part.result]
         if self.layers[0].grain is not DAY:
@@ -118,7 +114,7 @@ class SpanRunner:
         return SpanResult(days, found, {days.first: failures} if failures else {})
 
     def _sizes(self, spans: Iterable[Days]) -> Sizes:
-        """Rows that converging each settlement period may touch: records, and as many calculations for each model."""
+        """Rows that converging may touch, per settlement period: records, and as many calculations for each model."""
         factor = 1 + len(self.only) * (CALCULATIONS in self.layers)
         sizes: dict[date, dict[int, int]] = {}
         with transactions.reading(self.engine) as connection:

@@ -1,7 +1,4 @@
-"""One curtailed spot: a farm in one settlement period, with its calculations beside what they must be.
-
-Belongs here: looking at it. Does not: mending it (repair.py).
-"""
+"""One spot, which is a farm in one settlement period, with its calculations beside what they must be."""
 
 from dataclasses import dataclass, replace
 from datetime import date
@@ -19,7 +16,7 @@ from recon_assets.reconcile.scope import Scope, reading
 
 @dataclass(frozen=True)
 class Calculation:
-    """A model's bitcoin and difficulty: expected (None where nothing is), and every row that is stored."""
+    """A model's bitcoin and difficulty: the expected ones (None if no row is expected), and every stored row."""
 
     expected: tuple[float, float] | None
     stored: tuple[tuple[float, float | None], ...]
@@ -39,12 +36,12 @@ class Spot:
 
     @property
     def is_right(self) -> bool:
-        """Whether every model has the row that it must have, and no other."""
+        """Whether every model has exactly the row that it must have."""
         return all(calculation.is_right for calculation in self.calculations.values())
 
 
 def read_spot(engine: Engine, scope: Scope, day: date, period: int, farm: str) -> Spot:
-    """The spot as it is stored and as it must be; UsageError for a period or a farm that there is not."""
+    """The spot as it is stored and as it must be; UsageError for a period or farm that does not exist."""
     period_starts_at(day, period)
     narrow = replace(scope, days=Days(day, day), periods=(period, period), farm=farm)
     with reading(engine, narrow.days) as connection:

@@ -1,8 +1,4 @@
-"""The reconciled state: its vocabulary, and what can be read off it.
-
-Belongs here: the words that checks, sensors, commands and reports share, and the state of a settlement day. Does not:
-queries over the layers (audit.py, census.py), and words for people (report.py).
-"""
+"""The reconciled state: the terms that checks, sensors, commands and reports share, and the state of a day."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -26,7 +22,7 @@ from recon_assets.reconcile.scope import Scope
 
 
 class DayState(StrEnum):
-    """How a settlement day stands."""
+    """The state of a settlement day."""
 
     NOT_INGESTED = "not_ingested"
     INCOMPLETE = "incomplete"
@@ -37,10 +33,10 @@ class DayState(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class SettlementDays:
-    """How settlement days stand.
+    """The state of each settlement day.
 
-    `unproven` are the due settlement periods without proof of days that have some, `contradicted` the days whose bids
-    are not those that their proofs speak of.
+    `unproven` has the due settlement periods without proof of each day that has some proofs. `contradicted` are the
+    days whose bids do not match their proofs.
     """
 
     days: Mapping[date, DayState]
@@ -53,16 +49,16 @@ class SettlementDays:
 
     @property
     def latest_ingested(self) -> date | None:
-        """The newest day that is there whole, read or adopted; None without any."""
+        """The newest day that is complete, read or adopted; None if there is none."""
         unready = (DayState.NOT_INGESTED, DayState.INCOMPLETE)
         return max((day for day, state in self.days.items() if state not in unready), default=None)
 
 
 @dataclass(frozen=True, kw_only=True)
 class State(SettlementDays):
-    """The reconciled state of a span of days; see DayState and Tally for the words.
+    """The reconciled state of a span of days; see DayState and Tally for the terms.
 
-    `generated` are the days of which wind generation is stored.
+    `generated` are the days with stored wind generation.
     """
 
     scope: Scope
@@ -76,30 +72,30 @@ class State(SettlementDays):
 
     @property
     def total(self) -> Tally:
-        """All calculations."""
+        """The tally of all calculations."""
         return sum(self.calculations.values(), Tally())
 
     @property
     def records(self) -> Tally:
-        """All curtailment records of ingested days."""
+        """The tally of all curtailment records of ingested days."""
         return sum(self.curtailment.values(), Tally())
 
     def of_model(self, model: str) -> Tally:
-        """The calculations of one miner model."""
+        """The tally of the calculations of one miner model."""
         return sum((tally for (_, name), tally in self.calculations.items() if name == model), Tally())
 
     def of_day(self, day: date) -> Tally:
-        """The calculations of one day, all models."""
+        """The tally of the calculations of one day, all models."""
         return sum((tally for (found, _), tally in self.calculations.items() if found == day), Tally())
 
     @property
     def summary_faults(self) -> int:
-        """Summary rows that differ from their base rows, lack them or are lacking."""
+        """Summary rows that are wrong, are missing or have no base rows."""
         return sum(len(keys) for keys in self.stale_summaries.values())
 
     @property
     def unready_days(self) -> list[date]:
-        """Days that the source still has to give: never ingested, or in part."""
+        """Days that are still to be read from the source: never ingested, or incomplete."""
         return sorted([*self.days_in(DayState.NOT_INGESTED), *self.days_in(DayState.INCOMPLETE)])
 
     @property
@@ -112,15 +108,15 @@ class State(SettlementDays):
 
     @property
     def worst_day(self) -> date | None:
-        """The day with most faulty calculations and records, the newest of equals; None where no day is faulty."""
+        """The day with most faulty calculations and records, the newest of equals; None if no day is faulty."""
         faulty = self.faulty_days
         faults = {day: self.of_day(day).faults + self.curtailment.get(day, Tally()).faults for day in faulty}
         return max(faulty, key=lambda day: (faults[day], day), default=None)
 
     def right_periods(self, layer: Layer, model: str | None = None) -> set[str]:
-        """The periods of a layer (of one miner model) that hold what they must, above layers that do so too.
+        """The periods of a layer (of one miner model) that are right, and whose layers below are right too.
 
-        A layer is only right above right layers: without records no calculation is missing.
+        The layers below matter because without records no calculation is missing.
         """
         present = {day for day, found in self.days.items() if found is not DayState.NOT_INGESTED}
         if layer in ENERGY:
@@ -142,7 +138,7 @@ class State(SettlementDays):
 def settlement_days_of(
     connection: Connection, scope: Scope, now: datetime, contradicted: frozenset[date]
 ) -> SettlementDays:
-    """How the scope's settlement days stand, by proofs and records, given those whose bids their proofs contradict."""
+    """The states of the scope's settlement days, from proofs and records; `contradicted` are found by the caller."""
     recorded = frozenset(distinct_days(connection, curtailment_records))
     proven = proven_periods(connection, scope)
     without_proof = recorded.difference(distinct_days(connection, proof_of_fetch))
@@ -159,9 +155,9 @@ def settlement_days_of(
 
 
 def proven_periods(connection: Connection, scope: Scope) -> dict[date, frozenset[int]]:
-    """The settlement periods of every day with proof that have one, read as one bit mask for each day."""
+    """The settlement periods with proof of every day that has any, read as one bit mask per day."""
     proofs = proof_of_fetch.c
-    # Period numbers are a key of their day, so that the sum of their powers of two is the set of them.
+    # A period number occurs once per day, so that the sum of the powers of two is a bit mask.
     mask = func.sum(cast(literal(1), BigInteger).op("<<")(proofs.settlement_period))
     masks = select(proofs.settlement_date, mask).where(in_days(proofs.settlement_date, scope))
     return {
@@ -171,8 +167,8 @@ def proven_periods(connection: Connection, scope: Scope) -> dict[date, frozenset
 
 
 def distinct_days(connection: Connection, table: Table) -> list[date]:
-    """The settlement dates of a table, oldest first, one index look-up for each."""
-    # SELECT DISTINCT reads every row: 0.2 s of three years, where this takes 0.01 s.
+    """The settlement dates of a table, oldest first, with one index look-up per date."""
+    # SELECT DISTINCT reads every row: 0.2 s for three years, where this takes 0.01 s.
     day = table.c.settlement_date
     days = select(func.min(day).label("day")).cte("days", recursive=True)
     following = select(func.min(day)).where(day > days.c.day).scalar_subquery()
@@ -181,32 +177,32 @@ def distinct_days(connection: Connection, table: Table) -> list[date]:
 
 
 def generated_days(connection: Connection, scope: Scope) -> frozenset[date]:
-    """The days of the scope of which wind generation is stored."""
+    """The days of the scope with stored wind generation."""
     day = wind_generation_data.c.settlement_date
     return frozenset(connection.execute(select(day).where(in_days(day, scope)).distinct()).scalars())
 
 
 def first_day(connection: Connection) -> date | None:
-    """The first day with a proof, a record or a calculation; None when there is none."""
+    """The first day with a proof, a record or a calculation; None if there is none."""
     tables = (proof_of_fetch, curtailment_records, historical_bitcoin_calculations)
     firsts = [connection.execute(select(func.min(table.c.settlement_date))).scalar() for table in tables]
     return min((first for first in firsts if first is not None), default=None)
 
 
 def last_day(connection: Connection) -> date | None:
-    """The last day with a proof, a record or a calculation; None when there is none."""
+    """The last day with a proof, a record or a calculation; None if there is none."""
     tables = (proof_of_fetch, curtailment_records, historical_bitcoin_calculations)
     lasts = [connection.execute(select(func.max(table.c.settlement_date))).scalar() for table in tables]
     return max((last for last in lasts if last is not None), default=None)
 
 
 def last_proven_day(connection: Connection) -> date | None:
-    """The newest day of which anything was read; None when none was."""
+    """The newest day of which anything was read; None if nothing was."""
     return connection.execute(select(func.max(proof_of_fetch.c.settlement_date))).scalar()
 
 
 def summed_days(connection: Connection) -> Days | None:
-    """From the first to the last day of which anything is stored that summaries are made of; None without any."""
+    """From the first to the last day with stored rows that summaries are made from; None if there are none."""
     generated = select(
         func.min(wind_generation_data.c.settlement_date), func.max(wind_generation_data.c.settlement_date)
     )
@@ -234,7 +230,7 @@ def _day_state(
 
 
 def state_counts(states: Iterable[DayState]) -> dict[str, int]:
-    """How many days are in each state, all states named."""
+    """How many days are in each state; every state is listed."""
     counts = Counter(states)
     return {
         state.value: counts[state]

@@ -1,7 +1,6 @@
-"""Sums of base rows by day, and the summaries that are not what these add up to.
+"""Sums of base rows by day, and the summaries that differ from them.
 
-Belongs here: reading a long history's sums once for the summaries of every grain. Does not: the rules of the summaries
-(layers.py).
+The rows of a long history are read once for the summaries of every grain.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,18 +10,18 @@ from datetime import date
 from sqlalchemy import Connection, func, insert, select
 
 from recon_assets.database.tables import historical_bitcoin_calculations
-from recon_assets.reconcile.difference import audit, count_if
+from recon_assets.reconcile.difference import compare_layer, count_if
 from recon_assets.reconcile.expected import day_bitcoin, day_energy, day_generation, energy_by_day, generation_by_day
 from recon_assets.reconcile.layer import Layer, in_scope
 from recon_assets.reconcile.scope import Scope
 
 Generation = tuple[float | None, float | None, float | None]
-"""MWh in all, onshore and offshore."""
+"""MWh in total, onshore and offshore."""
 
 
 @dataclass
 class Sums:
-    """By date and miner model BTC and rows, by date MWh, GBP and rows, and the wind generation in MWh."""
+    """By date and miner model: BTC and rows. By date: MWh, GBP and rows; and the wind generation in MWh."""
 
     bitcoin: dict[tuple[date, str], tuple[float, int]] = field(default_factory=dict)
     energy: dict[date, tuple[float, float, int]] = field(default_factory=dict)
@@ -54,9 +53,9 @@ def sum_rows(connection: Connection, scope: Scope) -> Sums:
 
 
 def sum_bitcoin(connection: Connection, scope: Scope) -> dict[tuple[date, str], tuple[float, int]]:
-    """The bitcoin and the calculations of each day and model."""
+    """The bitcoin and the number of calculations of each day and model."""
     stored = historical_bitcoin_calculations.c
-    # The models beside each other: grouped by day alone, the rows come in the order of their key and none is sorted.
+    # One column per model: grouped by day alone, the rows come in key order and nothing has to be sorted.
     columns = [
         column
         for model in scope.models
@@ -77,19 +76,19 @@ def sum_bitcoin(connection: Connection, scope: Scope) -> dict[tuple[date, str], 
 def stale_keys(
     connection: Connection, sums: Sums, summaries: Sequence[Layer], scope: Scope
 ) -> Mapping[str, frozenset[str]]:
-    """The keys of the summary rows that differ from their base rows, lack them or are lacking, as text, by layer."""
+    """By layer, as text: the keys of summaries that are wrong, are missing or have no base rows."""
     _load_sums(connection, sums)
     found: dict[str, frozenset[str]] = {}
     for layer in summaries:
         wider = replace(scope.of(layer.grain.whole(scope.days)), summed=True)
-        tallies = audit(connection, layer, wider, *layer.key)
+        tallies = compare_layer(connection, layer, wider, *layer.key)
         faulty = (key for key, tally in tallies.items() if tally.faults)
         found[layer.name] = frozenset(" ".join(str(part) for part in key) for key in faulty)
     return found
 
 
 def _load_sums(connection: Connection, sums: Sums) -> None:
-    """Fills the temporary tables that summaries are made from where the scope says `summed`."""
+    """Fills the temporary tables from which summaries are made if the scope says `summed`."""
     for table in (day_bitcoin, day_energy, day_generation):
         table.create(connection, checkfirst=False)
     if sums.bitcoin:

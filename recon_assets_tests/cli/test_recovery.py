@@ -319,8 +319,9 @@ def test_an_interruption_does_not_wait_for_an_elexon_that_hangs(
 
 
 def test_two_commands_at_once_on_an_empty_database_end_right(recon: Command) -> None:
-    # when
-    both = [recon.start("date", "2025-06-06"), recon.start("range", "2025-06-06", "2025-06-07")]
+    # when both have the same period: the sums of a command's month are stale while another one fills other days of it
+    days = ("2025-06-06", "2025-06-07")
+    both = [recon.start("range", *days), recon.start("reconcile", "--from", days[0], "--to", days[1])]
     ended = [(*process.communicate(timeout=120), process.returncode) for process in both]
 
     # then

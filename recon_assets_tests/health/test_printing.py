@@ -12,9 +12,11 @@ from recon_assets.database.engine import open_engine
 from recon_assets.database.schema import SCHEMA_LOCK
 from recon_assets.database.tables import metadata
 from recon_assets.database.transactions import writing
+from recon_assets.database.work_log import WORK_LOG_LOCK
 from recon_assets.health.examination import examine
 from recon_assets.health.facts import ArchiveFolder, DayLocks, Disk, Health, ProbeStatus, Session, Sessions, Source
 from recon_assets.health.printing import print_health
+from recon_assets.ingest.reference import REFERENCE_LOCK
 from recon_assets.reports.state import open_console
 from recon_assets.settings import Settings
 from recon_assets_tests.support.steps import JUNE, JUNE_6, JUNE_7, NOW, execute
@@ -90,9 +92,14 @@ def test_a_file_has_its_size_its_mode_and_its_disk(small_days: Engine, settings:
 
 @on_postgres
 def test_a_server_has_its_connections_its_time_outs_and_its_locks(small_days: Engine, settings: Settings) -> None:
-    # given a writer of two days and somebody who migrates
+    # given a writer of two days, somebody who migrates, and writers of the work log and of the reference data
     other = open_engine(small_days.url)
-    with writing(small_days, [JUNE_6, JUNE_7]), writing(other, [SCHEMA_LOCK]):
+    with (
+        writing(small_days, [JUNE_6, JUNE_7]),
+        writing(other, [SCHEMA_LOCK]),
+        writing(other, [WORK_LOG_LOCK]),
+        writing(other, [REFERENCE_LOCK]),
+    ):
         facts = at_ease(examine(small_days, settings, NOW))
     facts["timeouts"] |= {"statement_ms": 90_000, "lock_ms": 250}
 
@@ -100,14 +107,16 @@ def test_a_server_has_its_connections_its_time_outs_and_its_locks(small_days: En
     printed_sections = sections(printed(facts))
 
     # then
-    assert printed_sections["Connections"][0].endswith("3 to this database, 3 of recon")
+    assert printed_sections["Connections"][0].endswith("5 to this database, 5 of recon")
     assert printed_sections["Pool"] == ["1 lent, 0 idle, 5 kept at most"]
     assert printed_sections["Time-outs"] == [
         "statement 90 s, lock 250 ms, idle in transaction none; recon waits 10min for a lock"
     ]
     assert sorted(line.split(") ")[1] for line in printed_sections["Sessions"]) == [
         "holds the lock of 2 days 2025-06-06..2025-06-07",
+        "holds the lock of reference data",
         "holds the lock of schema",
+        "holds the lock of work log",
     ]
 
 

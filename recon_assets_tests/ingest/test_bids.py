@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, select
+from sqlalchemy import Engine, delete, select
 
 from recon_assets.database.engine import open_engine
 from recon_assets.database.schema import migrate
@@ -25,6 +25,7 @@ from recon_assets.reconcile.scope import Scope, writing
 from recon_assets.reconcile.state import DayState
 from recon_assets.settings import Settings
 from recon_assets_tests.conftest import CLOCK_CHANGES
+from recon_assets_tests.support.locking import store_behind
 from recon_assets_tests.support.payloads import (
     TOTALS,
     published_totals,
@@ -204,6 +205,22 @@ def test_a_short_answer_is_doubted_against_what_somebody_else_stored_meanwhile(
         ingest_day(engine, slow, JUNE_6, NOW)
 
     assert ingest(engine, [JUNE_6], recordings)[0].changes.total == 0
+
+
+def test_a_day_is_stored_under_its_lock(engine: Engine) -> None:
+    # given a day that is stored
+    ingest(engine, [JUNE_6])
+
+    # when it is read again while another writer changes it
+    (again,) = store_behind(
+        engine,
+        JUNE_6,
+        lambda holder: holder.execute(delete(wind_bids).where(wind_bids.c.settlement_period == 11)),
+        lambda: ingest(engine, [JUNE_6]),
+    )
+
+    # then it waited, and the 27 bids that were removed are there again
+    assert again.changes == Changes(inserted=27, kept=83 - 27 + 48)
 
 
 def test_a_partly_published_day_has_proofs_of_its_published_periods_only(engine: Engine, recordings: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine
+from sqlalchemy import Engine, delete
 
 from recon_assets.database.tables import wind_generation_data
 from recon_assets.elexon.archive import Archive
@@ -36,6 +36,7 @@ from recon_assets_tests.support.generation import (
     row,
     without,
 )
+from recon_assets_tests.support.locking import store_behind
 from recon_assets_tests.support.steps import JUNE_6, JUNE_7, NOW, contents, execute, scalar
 
 DAY = timedelta(days=1)
@@ -272,6 +273,24 @@ def test_answers_are_kept_before_they_are_stored(
     # and it can be read from there
     elexon = Elexon(RecordingSource(tmp_path / "archive"))
     assert read_wind_generation(engine, elexon, JUNE_6, NOW).changes == Changes(kept=48)
+
+
+def test_a_day_is_stored_under_its_lock(engine: Engine, source: HttpSource, recordings: Path) -> None:
+    # given a day that is stored
+    publish(recordings, JUNE_6, body_of(JUNE_6))
+    read(engine, source)
+
+    # when it is read again while another writer changes it
+    half_hours = wind_generation_data.c
+    again = store_behind(
+        engine,
+        JUNE_6,
+        lambda holder: holder.execute(delete(wind_generation_data).where(half_hours.settlement_period == 11)),
+        lambda: read(engine, source),
+    )
+
+    # then it waited, and the half-hour that was removed is there again
+    assert (again.changes, again.half_hours) == (Changes(inserted=1, kept=47), 48)
 
 
 def test_other_days_are_left_alone(engine: Engine, source: HttpSource, recordings: Path) -> None:

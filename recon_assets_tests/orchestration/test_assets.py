@@ -3,7 +3,7 @@
 import json
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -11,12 +11,14 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine
 
+from recon_assets.domain.bm_units import packaged_bm_units
 from recon_assets.domain.difficulty import packaged_retargets
 from recon_assets.domain.mining import MODELS
 from recon_assets.elexon.stand_in import StandInElexon
 from recon_assets.elexon.stand_in_faults import Fault
+from recon_assets.ingest.reference import REFERENCE_LOCK, store_bm_units, store_retargets
 from recon_assets.orchestration.resource import ReconResource
 from recon_assets.orchestration.specs import (
     LAYER_ASSETS,
@@ -38,8 +40,9 @@ from recon_assets_tests.support.content import (
     stacks_asked,
 )
 from recon_assets_tests.support.generation import OFFSHORE_MW, ONSHORE_MW, PATH, body_of, publish, store, without
+from recon_assets_tests.support.locking import store_behind
 from recon_assets_tests.support.paths import DATA
-from recon_assets_tests.support.steps import JUNE_6, JUNE_7, SMALL_DAYS, execute, ingest, scalar
+from recon_assets_tests.support.steps import JUNE_6, JUNE_7, NOW, SMALL_DAYS, execute, ingest, scalar
 from recon_assets_tests.support.ui import DAILY_ASSETS, DAILY_LAYERS, launch, reasons
 
 TOTALS = json.loads((DATA / "totals.json").read_text())
@@ -375,6 +378,24 @@ def test_a_run_names_the_process_that_does_it(
     run = instance.get_run_by_id(result.run_id)
     assert run is not None
     assert run.tags["recon/pid"] == str(os.getpid())
+
+
+@pytest.mark.parametrize(
+    ("asset", "store"),
+    [
+        (WIND_BM_UNITS, lambda holder: store_bm_units(holder, packaged_bm_units(), NOW)),
+        (NETWORK_DIFFICULTY, store_retargets),
+    ],
+    ids=["units", "difficulty"],
+)
+def test_reference_data_that_another_writer_is_just_storing_is_not_stored_twice(
+    resource: ReconResource, instance: dg.DagsterInstance, asset: dg.AssetKey, store: Callable[[Connection], int]
+) -> None:
+    result = store_behind(resource.engine, REFERENCE_LOCK, store, lambda: launch(resource, instance, [asset]))
+
+    assert (result.success, reasons(result)) == (True, [])
+    (event,) = events(instance, asset.to_user_string())
+    assert event.metadata["changed"].value == 0
 
 
 def test_the_wind_units_are_the_packaged_ones_and_those_of_elexon(

@@ -5,9 +5,11 @@ import socket
 import subprocess
 import sys
 import threading
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib.resources import files
 from pathlib import Path
+from typing import Any, cast
 
 import dagster as dg
 import psutil
@@ -168,6 +170,33 @@ def test_a_run_whose_process_ended_unnoticed_by_its_parent_is_ended(instance: dg
     # then
     assert end_dead_runs(instance) == [run]
     process.communicate()
+
+
+class EndsMeanwhile:
+    """An instance whose listed runs succeed, and their processes end, as soon as they were listed."""
+
+    def __init__(self, instance: dg.DagsterInstance) -> None:
+        self._instance = instance
+
+    def get_runs(self, **wanted: Any) -> Sequence[dg.DagsterRun]:
+        listed = self._instance.get_runs(**wanted)
+        for run in listed:
+            event = dg.DagsterEvent(dg.DagsterEventType.RUN_SUCCESS.value, job_name=run.job_name)
+            self._instance.report_dagster_event(event, run.run_id)
+        return listed
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._instance, name)
+
+
+def test_a_run_that_succeeded_since_it_was_listed_stays_a_success(
+    instance: dg.DagsterInstance, exited: dict[str, str]
+) -> None:
+    run = started_run(instance, exited)
+
+    assert end_dead_runs(cast(dg.DagsterInstance, EndsMeanwhile(instance))) == []
+
+    assert status(instance, run) is dg.DagsterRunStatus.SUCCESS
 
 
 def test_a_run_that_nobody_can_say_is_dead_goes_on(instance: dg.DagsterInstance, exited: dict[str, str]) -> None:

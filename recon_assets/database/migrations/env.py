@@ -1,4 +1,4 @@
-"""Alembic's entry: runs the revisions on the connection that schema.py hands over, inside its transaction."""
+"""Alembic's entry point: runs the revisions on the connection of schema.py, inside its transaction."""
 
 from alembic import context
 

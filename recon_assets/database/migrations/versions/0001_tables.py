@@ -1,9 +1,8 @@
-"""The user's tables, created or adopted as they are found, and the tables of this project.
+"""Creates or adopts the user's tables, and creates the tables of this project.
 
-A table that exists is adopted: columns that are missing are added as nullable, NOT NULLs that an insert of the listed
-columns would break and keys that allow one acceptance a period are relaxed, indexes are added. No row is changed. A
-unique key is only added where the rows allow it; until then the audit counts the duplicates and the repair removes
-them.
+A table that exists is adopted: missing columns are added as nullable, NOT NULLs that an insert of the listed columns
+would break and keys that allow one acceptance per period are relaxed, and indexes are added. No row is changed. A
+unique key is only added if the rows allow it; until then duplicates are counted, and removed when a day converges.
 """
 
 import sqlalchemy as sa
@@ -98,10 +97,10 @@ INDEXES = [
 ]
 
 TOO_NARROW = {"curtailment_records": {"settlement_date", "settlement_period", "farm_id"}}
-"""Unique keys of some old databases under which a farm could have one acceptance a period. Two are the rule."""
+"""Unique keys of some old databases that allow a farm one acceptance per period. Two are common."""
 
 UNNAMED_KEY = {"uq": "uq_%(table_name)s_%(column_0_N_name)s"}
-"""What Alembic is to call a key that has no name in SQLite."""
+"""The name that Alembic gives to a key that has none in SQLite."""
 
 OWN_TABLES = {
     "wind_bm_units": [
@@ -152,7 +151,7 @@ OWN_TABLES = {
 
 
 def upgrade() -> None:
-    """Creates what is absent and adopts what is there."""
+    """Creates missing tables and adopts existing ones."""
     inspector = sa.inspect(op.get_bind())
     existing = set(inspector.get_table_names())
     for name, columns in USER_TABLES.items():
@@ -184,7 +183,7 @@ def _adopt(inspector: sa.Inspector, name: str, columns: list[sa.Column]) -> None
             if column.name not in found:
                 batch.add_column(sa.Column(column.name, column.type))
         for column_name, column in found.items():
-            # A default does not help a column that our inserts name: a bid may have no price.
+            # A default does not apply to a column that our inserts name: a bid may have no price.
             named = column_name in wanted and wanted[column_name].server_default is None
             filled = column_name in written or (column["default"] is not None and not named)
             if not column["nullable"] and not filled:
@@ -195,7 +194,7 @@ def _adopt(inspector: sa.Inspector, name: str, columns: list[sa.Column]) -> None
 
 
 def _ensure_index(table: str, columns: list[str], unique: bool) -> None:
-    """Adds an index on the columns unless there is one, or unless a unique one is forbidden by duplicate rows."""
+    """Adds an index on the columns unless there is one; it is unique unless duplicate rows forbid that."""
     bind = op.get_bind()
     inspector = sa.inspect(bind)
     uniques = [index["column_names"] for index in inspector.get_indexes(table) if index["unique"]]

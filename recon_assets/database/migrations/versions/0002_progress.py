@@ -1,7 +1,7 @@
-"""The progress of reconciliation, a row per month.
+"""Creates or adopts the table of the progress of reconciliation, with one row per month.
 
-A `reconciliation_progress` of the user's with the columns that are written is adopted; one of another shape is left
-alone, and ours is then called `recon_progress`.
+The user's `reconciliation_progress` is adopted if it has the columns that are written. Otherwise it is left alone, and
+ours is called `recon_progress`.
 """
 
 import sqlalchemy as sa
@@ -31,7 +31,7 @@ NEW = [
 
 
 def upgrade() -> None:
-    """Creates the table, or adds to the user's what it lacks."""
+    """Creates the table, or adds missing columns to the user's."""
     inspector = sa.inspect(op.get_bind())
     tables = inspector.get_table_names()
     if THEIRS not in tables:

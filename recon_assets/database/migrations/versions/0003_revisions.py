@@ -1,7 +1,7 @@
-"""What Elexon revised, and the wind generation.
+"""Creates the table of Elexon's revisions, and creates or adopts the table of wind generation.
 
-A `wind_generation_data` that exists is adopted: columns that are missing are added as nullable, other columns that an
-insert does not name are relaxed, and the unique key is added where the rows allow it. No row is changed.
+A `wind_generation_data` that exists is adopted: missing columns are added as nullable, the NOT NULL of other columns
+that an insert does not name is relaxed, and the unique key is added if the rows allow it. No row is changed.
 """
 
 import sqlalchemy as sa
@@ -17,7 +17,7 @@ HALF_HOUR = ["settlement_date", "settlement_period"]
 
 
 def upgrade() -> None:
-    """Creates both tables, or adds to the user's what it lacks."""
+    """Creates both tables, or adds missing columns to the user's."""
     op.create_table(
         "settlement_revisions",
         sa.Column("id", sa.Integer, primary_key=True),
