@@ -17,7 +17,7 @@ from recon_assets.orchestration.instance import housekeeping
 from recon_assets.orchestration.jobs import DIFFICULTY_JOB, LAYER_JOBS
 from recon_assets.orchestration.resource import RESOURCE_KEY, ReconResource
 from recon_assets.orchestration.retry_state import RetryState, read_cursor, write_cursor
-from recon_assets.orchestration.sensors.gaps import (
+from recon_assets.orchestration.sensors.shared import (
     RUNS_A_TICK,
     due_days,
     format_some_days,

@@ -16,7 +16,7 @@ from recon_assets.orchestration.instance import housekeeping
 from recon_assets.orchestration.jobs import INGEST_JOB
 from recon_assets.orchestration.resource import RESOURCE_KEY, ReconResource
 from recon_assets.orchestration.retry_state import RetryState, month_spans, write_cursor
-from recon_assets.orchestration.sensors.gaps import due_days, format_some_days, range_tags, repository_of, tick_result
+from recon_assets.orchestration.sensors.shared import due_days, format_some_days, range_tags, repository_of, tick_result
 from recon_assets.orchestration.specs import WIND_BIDS
 from recon_assets.reconcile.read_state import settlement_days
 from recon_assets.reconcile.state import DayState
