@@ -4,10 +4,10 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo ui test campaign bench lint clean
+.PHONY: help demo ui test test-system test-browser campaign bench lint clean
 
 help: ## Show the targets.
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/'
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
 
 demo: $(VENV)/.installed ## Ingest, calculate and verify June 2025 from the packaged recordings, through Dagster.
 	$(BIN)/recon demo
@@ -17,6 +17,16 @@ ui: $(VENV)/.installed ## Serve the Dagster UI on http://127.0.0.1:3000.
 
 test: $(VENV)/.installed-dev ## Run all tests, on SQLite and on PostgreSQL.
 	$(BIN)/pytest
+
+# What a machine lacks for one of these two is an error, before anything else is done, and never a skipped test.
+test-system: $(VENV)/.installed-dev ## Test with pgbouncer, and across a network made of namespaces (as root).
+	@$(BIN)/python -m recon_assets_tests.system
+	$(BIN)/pytest -n 0 recon_assets_tests/system
+
+test-browser: $(VENV)/.installed-dev ## Test the Dagster UI in the machine's Chromium.
+	@$(BIN)/python -m recon_assets_tests.browser
+	@$(MAKE) --no-print-directory $(VENV)/.installed-browser
+	$(BIN)/pytest -n 0 recon_assets_tests/browser
 
 campaign: $(VENV)/.installed-dev ## Nights without anybody on both engines; many random schedules of faults and kills (an hour).
 	$(BIN)/pytest -n 2 -m campaign
@@ -45,4 +55,8 @@ $(VENV)/.installed: $(VENV)/bin/python pyproject.toml
 
 $(VENV)/.installed-dev: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+$(VENV)/.installed-browser: $(VENV)/.installed-dev
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[browser]'
 	@touch $@

@@ -15,7 +15,7 @@ from sqlalchemy import Engine
 
 from recon_assets_tests.support.command import Command
 from recon_assets_tests.support.content import all_hold, partitions
-from recon_assets_tests.support.serving import family, free_port, wait_until
+from recon_assets_tests.support.serving import family, free_port, served_by_command, wait_until
 from recon_assets_tests.support.steps import JUNE
 
 PATIENCE_SECONDS = 90
@@ -33,9 +33,9 @@ RUN = "query($run: ID!) { runOrError(runId: $run) { ... on Run { status tags { k
 class Ui:
     """A served UI."""
 
-    def __init__(self, process: subprocess.Popen[str], port: int) -> None:
+    def __init__(self, process: subprocess.Popen[str], address: str) -> None:
         self.process = process
-        self.address = f"http://127.0.0.1:{port}"
+        self.address = address
 
     def ask(self, query: str, **variables: Any) -> dict[str, Any]:
         """What GraphQL answers."""
@@ -61,15 +61,6 @@ class Ui:
 UNDER_WAY = ("QUEUED", "NOT_STARTED", "STARTING", "STARTED")
 
 
-def is_serving(ui: Ui) -> bool:
-    """Whether the webserver answers yet."""
-    assert ui.process.poll() is None, ui.process.communicate()
-    try:
-        return requests.get(f"{ui.address}/server_info", timeout=5).ok
-    except requests.ConnectionError:
-        return False
-
-
 @pytest.fixture
 def recon(database_url: str, tmp_path: Path) -> Command:
     """The command on the test's own database, with the packaged recordings."""
@@ -79,17 +70,8 @@ def recon(database_url: str, tmp_path: Path) -> Command:
 @pytest.fixture
 def ui(recon: Command) -> Iterator[Ui]:
     """A served UI; none of its processes outlives the test."""
-    port = free_port()
-    process = recon.start("ui", "--port", str(port))
-    try:
-        served = Ui(process, port)
-        wait_until(lambda: is_serving(served))
-        yield served
-    finally:
-        for child in family(process.pid):
-            child.kill()
-        process.kill()
-        process.communicate()
+    with served_by_command(recon) as (process, address):
+        yield Ui(process, address)
 
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)  # where processes get in each other's way

@@ -26,7 +26,7 @@ FOLDERS = (
     "/Applications/Postgres.app/Contents/Versions/*/bin",
 )
 SETTINGS = """
-listen_addresses = '127.0.0.1'
+listen_addresses = '{address}'
 port = {port}
 unix_socket_directories = ''  # a path under a test folder can exceed the 103 bytes that a socket name may have
 max_connections = 60
@@ -78,10 +78,14 @@ class PostgresServer:
     """A cluster in a new folder under `directory`; stopped and removed on exit, or when the process dies.
 
     PostgreSQL refuses root, so for root it runs as `postgres` or `nobody`, and its folder is under /tmp because those
-    users cannot enter root's folders. One that `is_durable` keeps what it commits, as a server is by default.
+    users cannot enter root's folders. One that `is_durable` keeps what it commits, as a server is by default. It
+    listens at `address` and trusts everybody on the networks of this machine.
     """
 
-    def __init__(self, directory: Path, binaries: Path | None = None, *, is_durable: bool = False) -> None:
+    def __init__(
+        self, directory: Path, binaries: Path | None = None, *, is_durable: bool = False, address: str = "127.0.0.1"
+    ) -> None:
+        self._address = address
         self._directory = directory
         self._binaries = binaries or find_binaries()
         self._settings = SETTINGS if is_durable else SETTINGS + FORGETFUL
@@ -117,7 +121,7 @@ class PostgresServer:
 
     def url(self, database: str) -> str:
         """The address of a database, existing or not."""
-        return f"postgresql://postgres@127.0.0.1:{self._port}/{database}"
+        return f"postgresql://postgres@{self._address}:{self._port}/{database}"
 
     def create_database(self, name: str, template: str | None = None) -> str:
         """Create a database, empty or a copy of `template` (which nobody may be connected to), and return its url."""
@@ -138,10 +142,12 @@ class PostgresServer:
         data, log = self._home / "data", self._home / "log"
         self._run("initdb", "-D", str(data), "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync")
         with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
+            probe.bind((self._address, 0))
             self._port: int = probe.getsockname()[1]
         with (data / "postgresql.conf").open("a") as configuration:
-            configuration.write(self._settings.format(port=self._port))
+            configuration.write(self._settings.format(port=self._port, address=self._address))
+        with (data / "pg_hba.conf").open("a") as rules:
+            rules.write("host all all samenet trust\n")
         self._run("pg_ctl", "start", "-w", "-D", str(data), "-l", str(log))
 
     def _run(self, program: str, *arguments: str) -> None:

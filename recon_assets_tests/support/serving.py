@@ -115,10 +115,7 @@ class Served:
     def is_up(self) -> bool:
         """Whether the webserver answers yet."""
         assert self._webserver.poll() is None, Path(self._output.name).read_text(encoding="utf-8")
-        try:
-            return requests.get(f"{self.address}/server_info", timeout=5).ok
-        except requests.ConnectionError:
-            return False
+        return _answers(self.address)
 
     def launch(self, job: str, config: Mapping[str, Any] | None = None, **tags: str) -> dict[str, Any]:
         """Launches a job as the launchpad does and waits until it ended; the run."""
@@ -176,6 +173,33 @@ def serve(recon: Command, workspace: Path | str = WORKSPACE) -> Iterator[Served]
         yield served
     finally:
         served.end()
+
+
+@contextmanager
+def served_by_command(recon: Command) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """`recon ui` on a free port: its process and its address. Whatever happens then, nothing of it is left."""
+    port = free_port()
+    process, address = recon.start("ui", "--port", str(port)), f"http://127.0.0.1:{port}"
+
+    def answers() -> bool:
+        assert process.poll() is None, process.communicate()
+        return _answers(address)
+
+    try:
+        wait_until(answers)
+        yield process, address
+    finally:
+        for child in family(process.pid):
+            child.kill()
+        process.kill()
+        process.communicate()
+
+
+def _answers(address: str) -> bool:
+    try:
+        return requests.get(f"{address}/server_info", timeout=5).ok
+    except requests.ConnectionError:
+        return False
 
 
 def wait_until(holds: Callable[[], object], seconds: float = PATIENCE_SECONDS, every: float = 0.2) -> None:
