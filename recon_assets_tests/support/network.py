@@ -57,19 +57,19 @@ class Host:
             subprocess.run(["ip", *words], check=True, capture_output=True)
 
     def join(self, other: "Host", address: str, other_address: str) -> None:
-        """Joins another host by a virtual link; each end is called `link` and has an address with its prefix length."""
-        self.ip("link", "add", "link", "type", "veth", "peer", "name", "link", "netns", str(other.pid))
+        """Joins another host by a virtual link; each end is called `veth0` and has an address with its prefix length."""
+        self.ip("link", "add", "veth0", "type", "veth", "peer", "name", "veth0", "netns", str(other.pid))
         for host, own in ((self, address), (other, other_address)):
-            host.ip("address", "add", own, "dev", "link")
+            host.ip("address", "add", own, "dev", "veth0")
             host.bring_up()
 
     def take_down(self) -> None:
         """Takes this host's end of the link down: the other end sees no carrier, and keeps its address and route."""
-        self.ip("link", "set", "link", "down")
+        self.ip("link", "set", "veth0", "down")
 
     def bring_up(self) -> None:
         """Brings this host's end of the link up."""
-        self.ip("link", "set", "link", "up")
+        self.ip("link", "set", "veth0", "up")
 
 
 def _enter(namespace: int) -> None:
