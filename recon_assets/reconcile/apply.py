@@ -4,6 +4,7 @@ Missing rows are inserted, wrong values corrected, rows that must not be there r
 caller holds the transaction and the days' locks. Nothing else writes these tables.
 """
 
+from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, fields
 from datetime import date
@@ -77,9 +78,10 @@ def _converge(connection: Connection, layer: Layer, scope: Scope, *by: str) -> d
     removed = _remove(connection, layer, scope) if total.superfluous else 0
     # Where some rows must not be removed, another look tells of which group they are.
     left = _audit(connection, layer, scope, *by) if removed < total.superfluous else {}
+    stayed = _count_superfluous(connection, layer, scope) if removed < total.superfluous else 0
     corrected = _correct(connection, layer, scope) if total.wrong else 0
     inserted = _insert_missing(connection, layer, scope) if total.missing else 0
-    if (corrected, inserted) != (total.wrong, total.missing) or removed > total.superfluous:
+    if (corrected, inserted, stayed) != (total.wrong, total.missing, 0) or removed > total.superfluous:
         raise ReconError(
             f"{layer.name} {scope.days}: {total.missing} rows were missing, {total.wrong} wrong and "
             f"{total.superfluous} superfluous, but {inserted} were inserted, {corrected} corrected and {removed} "
@@ -113,33 +115,47 @@ def _holds_any(connection: Connection, layer: Layer, scope: Scope) -> bool:
 
 
 def _fill(connection: Connection, layer: Layer, scope: Scope, *by: str) -> dict[tuple[Any, ...], Changes]:
-    """Inserts every expected row where none is stored: there is nothing to compare, and to count only afterwards."""
+    """Inserts every expected row where none is stored: there is nothing to compare, and only to count."""
     expected = layer.expected(scope).cte("expected")
+    missing = connection.execute(select(func.count()).select_from(expected)).scalar_one()
     inserted = _insert(connection, layer, expected, select(expected))
     groups = [layer.table.c[name] for name in by]
     held = select(*groups, func.count()).where(layer.owned_rows(scope)).group_by(*groups)
     found = {tuple(group): Changes(inserted=rows) for *group, rows in connection.execute(held) if rows}
-    if (counted := sum(found.values(), Changes()).inserted) != inserted:
-        raise ReconError(f"{layer.name} {scope.days}: {inserted} rows were inserted, {counted} are there; rolled back")
+    counted = sum(found.values(), Changes()).inserted
+    if not missing == inserted == counted:
+        raise ReconError(
+            f"{layer.name} {scope.days}: {missing} rows were missing, but {inserted} were inserted and {counted} are "
+            "there; rolled back"
+        )
     return found
 
 
 def _remove(connection: Connection, layer: Layer, scope: Scope) -> int:
     """Deletes duplicates, then rows that nothing below accounts for."""
+    table, identity = layer.table, tuple_(*layer.table.primary_key.columns)
+    return sum(
+        _rows_changed(connection, delete(table).where(identity.in_(identities)))
+        for identities in _superfluous(connection, layer, scope)
+    )
+
+
+def _count_superfluous(connection: Connection, layer: Layer, scope: Scope) -> int:
+    """Rows that `_remove` would delete."""
+    counts = (select(func.count()).select_from(rows.subquery()) for rows in _superfluous(connection, layer, scope))
+    return sum(connection.execute(count).scalar_one() for count in counts)
+
+
+def _superfluous(connection: Connection, layer: Layer, scope: Scope) -> Iterator[Select[Any] | CompoundSelect[Any]]:
+    """The primary keys of duplicates where the database allows them, then of rows that nothing below accounts for."""
     identity = layer.table.primary_key.columns
     owned = select(*identity).where(layer.owned_rows(scope))
-    removed = 0
     if not is_key_unique(connection, layer):
-        removed += _delete(connection, layer, owned.where(~is_first_of_key(layer)))
+        yield owned.where(~is_first_of_key(layer))
     expected = layer.expected(scope).cte("expected")
     # EXCEPT, because an anti-join from the stored rows made SQLite scan the expected ones for each of them.
     matched = select(*identity).select_from(layer.below(expected, scope))
-    return removed + _delete(connection, layer, owned.where(layer.removable(scope)).except_(matched))
-
-
-def _delete(connection: Connection, layer: Layer, identities: Select[Any] | CompoundSelect[Any]) -> int:
-    statement = delete(layer.table).where(tuple_(*layer.table.primary_key.columns).in_(identities))
-    return _rows_changed(connection, statement)
+    yield owned.where(layer.removable(scope)).except_(matched)
 
 
 def _correct(connection: Connection, layer: Layer, scope: Scope) -> int:

@@ -8,7 +8,7 @@ from sqlalchemy import Engine, select
 
 from recon_assets.database.engine import open_engine
 from recon_assets.database.schema import migrate
-from recon_assets.database.tables import proof_of_fetch, wind_bids
+from recon_assets.database.tables import metadata, proof_of_fetch, wind_bids
 from recon_assets.database.transactions import reading
 from recon_assets.domain.bm_units import packaged_bm_units
 from recon_assets.domain.curtailment import CurtailmentRule
@@ -25,6 +25,8 @@ from recon_assets.reconcile.scope import Scope, writing
 from recon_assets.reconcile.state import DayState
 from recon_assets.settings import Settings
 from recon_assets_tests.conftest import CLOCK_CHANGES
+from recon_assets_tests.reconcile.test_roll_back import leave_out
+from recon_assets_tests.reconcile.test_scope import waits_for
 from recon_assets_tests.support.payloads import (
     TOTALS,
     published_totals,
@@ -41,6 +43,7 @@ from recon_assets_tests.support.steps import (
     contents,
     execute,
     ingest,
+    restate,
     scalar,
     state_of,
 )
@@ -77,8 +80,8 @@ def test_a_day_tells_what_was_stored(engine: Engine) -> None:
     assert (ingested.periods, ingested.pending) == (48, ())
     assert (ingested.stack_rows, ingested.wind_rows, ingested.tolerated) == (741, 83, {"null_flags": 1})
     assert (ingested.unlisted_rows, ingested.unlisted) == (0, {})
-    assert ingested.wind_mwh == pytest.approx(recorded["mwh"])
-    assert ingested.wind_gbp == pytest.approx(recorded["gbp"])
+    assert ingested.wind_mwh == pytest.approx(recorded["mwh"], rel=1e-12, abs=0)
+    assert ingested.wind_gbp == pytest.approx(recorded["gbp"], rel=1e-12, abs=0)
 
 
 def test_every_period_has_a_proof_that_speaks_of_its_bids(engine: Engine) -> None:
@@ -206,6 +209,34 @@ def test_a_short_answer_is_doubted_against_what_somebody_else_stored_meanwhile(
     assert ingest(engine, [JUNE_6], recordings)[0].changes.total == 0
 
 
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)  # SQLite's writers wait for the whole file
+def test_a_day_is_not_stored_while_another_writer_has_it(engine: Engine) -> None:
+    assert waits_for(engine, JUNE_6, lambda: ingest(engine, [JUNE_6]))
+    assert scalar(engine, "SELECT count(*) FROM wind_bids") == 83
+
+
+@pytest.mark.parametrize("table", ["wind_bids", "proof_of_fetch"])
+def test_a_bid_or_a_proof_that_the_database_leaves_out_stores_neither(engine: Engine, table: str) -> None:
+    leave_out(engine, "INSERT", table, 7)
+
+    with pytest.raises(ReconError, match=rf"^{table} 2025-06-06: .*; rolled back$"):
+        ingest(engine, [JUNE_6])
+
+    assert scalar(engine, "SELECT count(*) FROM wind_bids") == 0
+    assert scalar(engine, "SELECT count(*) FROM proof_of_fetch") == 0
+
+
+def test_a_revision_whose_proof_the_database_leaves_out_changes_nothing(small_days: Engine, recordings: Path) -> None:
+    leave_out(small_days, "UPDATE", "proof_of_fetch", 7)
+    before = contents(small_days, *metadata.tables.values())
+    change_recording(recordings, JUNE_6, restate)
+
+    with pytest.raises(ReconError, match=r"^proof_of_fetch 2025-06-06: .*1 wrong.* 0 corrected.*; rolled back$"):
+        ingest(small_days, [JUNE_6], recordings)
+
+    assert contents(small_days, *metadata.tables.values()) == before
+
+
 def test_a_partly_published_day_has_proofs_of_its_published_periods_only(engine: Engine, recordings: Path) -> None:
     def unpublish(content: dict[str, Any]) -> None:
         prices = content["system_prices"]
@@ -262,11 +293,13 @@ def test_a_curtailed_unit_in_no_list_is_counted(engine: Engine, recordings: Path
 
     assert ingested.unlisted_rows == 2
     assert list(ingested.unlisted) == ["T_BRANDNEW-1"]
-    assert ingested.unlisted["T_BRANDNEW-1"] == pytest.approx(-1.227077 - 2.450737, abs=1e-6)
+    assert ingested.unlisted["T_BRANDNEW-1"] == pytest.approx(-1.227077 - 2.450737, rel=1e-12, abs=0)
     assert ingested.wind_rows == 83 - 4
     proof = "FROM proof_of_fetch WHERE settlement_period = 4"
     assert scalar(engine, f"SELECT unlisted_rows {proof}") == 2
-    assert scalar(engine, f"SELECT unlisted_mwh {proof}") == pytest.approx(ingested.unlisted["T_BRANDNEW-1"])
+    assert scalar(engine, f"SELECT unlisted_mwh {proof}") == pytest.approx(
+        ingested.unlisted["T_BRANDNEW-1"], rel=1e-12, abs=0
+    )
     assert scalar(engine, "SELECT sum(unlisted_rows) FROM proof_of_fetch") == 2
 
 

@@ -51,8 +51,8 @@ def test_what_changed_of_a_day_is_noted_when_it_is_read_again(engine: Engine, re
     (noted,) = revisions(engine)
     assert (noted.settlement_date, noted.read_at, noted.settlement_periods) == (JUNE_6, LATER, "3, 7")
     assert (noted.rows_added, noted.rows_removed, noted.rows_changed) == (1, 1, 1)
-    assert (noted.mwh_before, noted.gbp_before) == pytest.approx(before)
-    assert (noted.mwh_after, noted.gbp_after) == pytest.approx(after)
+    assert (noted.mwh_before, noted.gbp_before) == pytest.approx(before, rel=1e-12, abs=0)
+    assert (noted.mwh_after, noted.gbp_after) == pytest.approx(after, rel=1e-12, abs=0)
     assert before[0] != after[0]
     assert noted.elexon_created_at_before == "2025-06-07T09:34:56Z"
     assert noted.elexon_created_at == "2026-01-16T08:00:00Z"

@@ -85,7 +85,7 @@ def test_days_that_were_ingested_and_converged_are_right(small_days: Engine) -> 
     assert (state.latest_ingested, state.days_behind) == (JUNE_7, 0)
     mined = scalar(small_days, f"SELECT sum(bitcoin_mined) FROM {CALCULATIONS} WHERE miner_model = 'S9'")
     assert mined > 0
-    assert state.bitcoin["S9"] == pytest.approx(mined)
+    assert state.bitcoin["S9"] == pytest.approx(mined, rel=1e-12, abs=0)
 
 
 @pytest.mark.parametrize(
@@ -348,19 +348,42 @@ def test_without_any_data_every_day_is_behind(engine: Engine) -> None:
     assert not state.is_right
 
 
+ONE_BID = f"sequence_number = (SELECT max(sequence_number) FROM wind_bids WHERE {DAY_6} AND settlement_period = 7)"
+PRICES = f"SELECT {{}}(original_price) FROM wind_bids WHERE {DAY_6} AND settlement_period = 5"
+TWO_BIDS = f"settlement_period = 5 AND original_price IN (({PRICES.format('min')}), ({PRICES.format('max')}))"
+
+
 @pytest.mark.parametrize(
     "damage",
     [
         f"DELETE FROM wind_bids WHERE {DAY_6} AND settlement_period = 3 AND volume > -0.02",
         f"UPDATE wind_bids SET volume = volume - 0.001 WHERE {DAY_6} AND settlement_period = 5",
         f"UPDATE wind_bids SET original_price = -1 WHERE {DAY_6} AND settlement_period = 5",
+        f"UPDATE wind_bids SET volume = volume + 0.004 WHERE {DAY_6} AND {ONE_BID}",
+        f"UPDATE wind_bids SET volume = volume - 0.004, original_price = original_price * volume / (volume - 0.004)"
+        f" WHERE {DAY_6} AND {ONE_BID}",
+        f"UPDATE wind_bids SET original_price = original_price - 0.01 WHERE {DAY_6} AND {ONE_BID}",
+        # The volumes of two bids of one settlement period exchanged, whose prices differ.
+        f"UPDATE wind_bids SET volume = (SELECT sum(volume) FROM wind_bids AS pair WHERE {DAY_6} AND {TWO_BIDS})"
+        f" - volume WHERE {DAY_6} AND {TWO_BIDS}",
         f"UPDATE wind_bids SET settlement_period = 48 WHERE {DAY_6} AND settlement_period = 3",
         "INSERT INTO wind_bids"
         " (settlement_date, settlement_period, sequence_number, bm_unit_id, volume, so_flag, cadl_flag)"
         " VALUES ('2025-06-06', 1, 9999, 'T_SGRWO-1', 0, true, false)",
         f"UPDATE proof_of_fetch SET wind_rows = wind_rows + 1 WHERE {DAY_6} AND settlement_period = 3",
     ],
-    ids=["deleted", "other volume", "other price", "moved", "inserted", "other proof"],
+    ids=[
+        "deleted",
+        "other volume",
+        "other price",
+        "4 kWh",
+        "4 kWh at the same payment",
+        "a penny",
+        "exchanged",
+        "moved",
+        "inserted",
+        "other proof",
+    ],
 )
 def test_bids_that_are_not_those_fetched_contradict_their_proof(small_days: Engine, damage: str) -> None:
     assert execute(small_days, damage)[0] > 0

@@ -6,7 +6,12 @@ from sqlalchemy import Double, Engine, Text, cast, literal, select, text
 from sqlalchemy.types import TypeEngine
 
 from recon_assets.database import transactions
-from recon_assets.database.tables import curtailment_records, historical_bitcoin_calculations
+from recon_assets.database.tables import (
+    bitcoin_daily_summaries,
+    curtailment_records,
+    daily_summaries,
+    historical_bitcoin_calculations,
+)
 from recon_assets.domain.curtailment import CurtailmentRule
 from recon_assets.domain.mining import MODELS, MinerModel
 from recon_assets.domain.settlement import Days
@@ -24,10 +29,19 @@ from recon_assets.reconcile.layer import (
     is_first_of_key,
     is_key_unique,
 )
-from recon_assets.reconcile.layers import CALCULATIONS, CURTAILMENT, LAYERS
+from recon_assets.reconcile.layers import CALCULATIONS, CURTAILMENT, LAYERS, MONTHLY_LAYERS, YEARLY_LAYERS
 from recon_assets.reconcile.scope import Scope, writing
 from recon_assets_tests.support.generation import store
-from recon_assets_tests.support.steps import JUNE_6, NOW, contents, converge_layers, execute, scalar, state_of
+from recon_assets_tests.support.steps import (
+    JUNE_6,
+    NOW,
+    SMALL_DAYS,
+    contents,
+    converge_layers,
+    execute,
+    scalar,
+    state_of,
+)
 
 HALVING = date(2024, 4, 20)
 RULE = CurtailmentRule.SO_FLAGGED
@@ -100,12 +114,12 @@ def test_bitcoin_in_the_period_of_the_halving_is_time_exact(engine: Engine) -> N
     hashes_per_bitcoin = 86_388_558_925_171.02 * 2**32 / subsidy
     joules = 100 * 3.6e9
     assert bitcoin_of(engine, "miner_model") == {
-        "S19J_PRO": pytest.approx(joules / 3050 * 100e12 / hashes_per_bitcoin, abs=1e-12),
-        "S9": pytest.approx(joules / 1323 * 13.5e12 / hashes_per_bitcoin, abs=1e-12),
-        "M20S": pytest.approx(joules / 3360 * 68e12 / hashes_per_bitcoin, abs=1e-12),
+        "S19J_PRO": pytest.approx(joules / 3050 * 100e12 / hashes_per_bitcoin, abs=5.1e-13),
+        "S9": pytest.approx(joules / 1323 * 13.5e12 / hashes_per_bitcoin, abs=5.1e-13),
+        "M20S": pytest.approx(joules / 3360 * 68e12 / hashes_per_bitcoin, abs=5.1e-13),
     }
     assert scalar(engine, "SELECT difficulty FROM historical_bitcoin_calculations LIMIT 1") == pytest.approx(
-        86_388_558_925_171.02, rel=1e-12
+        86_388_558_925_171.02, rel=1e-12, abs=0
     )
 
 
@@ -141,7 +155,7 @@ def test_a_new_model_adds_its_rows_and_leaves_the_others(engine: Engine) -> None
     assert converge_calculations(engine, HALVING, {"NEW": new}) == Changes(inserted=1)
 
     after = bitcoin_of(engine, "miner_model")
-    assert after == before | {"NEW": pytest.approx(2 * before["S19J_PRO"], rel=1e-9)}
+    assert after == before | {"NEW": pytest.approx(2 * before["S19J_PRO"], abs=1.6e-12)}
 
 
 def test_a_record_is_an_accepted_bid_with_its_payment_and_owner(engine: Engine) -> None:
@@ -210,8 +224,38 @@ def test_every_summary_is_the_sum_of_its_base_rows(engine: Engine) -> None:
     for table, count in (("daily", 9), ("monthly", 6), ("yearly", 3)):
         assert scalar(engine, f"SELECT count(*) FROM bitcoin_{table}_summaries") == count
         assert scalar(engine, f"SELECT sum(bitcoin_mined) FROM bitcoin_{table}_summaries") == pytest.approx(
-            float(scalar(engine, "SELECT sum(bitcoin_mined) FROM historical_bitcoin_calculations")), rel=1e-12
+            float(scalar(engine, "SELECT sum(bitcoin_mined) FROM historical_bitcoin_calculations")), rel=1e-12, abs=0
         )
+
+
+def test_months_and_years_are_made_from_the_base_rows_and_not_from_spoilt_sums(small_days: Engine) -> None:
+    # given sums of days, bitcoin and energy alike, that are not those of their rows
+    store(small_days, JUNE_6, (1000.5, 3000.25))
+    converge_layers(small_days, SMALL_DAYS)
+    longer = [layer.table for layer in (*MONTHLY_LAYERS, *YEARLY_LAYERS)]
+    right = contents(small_days, *longer)
+    spoil = (
+        "UPDATE bitcoin_{}_summaries SET bitcoin_mined = bitcoin_mined * 3 + 1",
+        "UPDATE {}_summaries SET total_curtailed_energy = 7, total_payment = 8, total_wind_generation = 9,"
+        " wind_onshore_generation = 3, wind_offshore_generation = 6",
+    )
+    execute(small_days, *(statement.format("daily") for statement in spoil))
+    days = contents(small_days, bitcoin_daily_summaries, daily_summaries)
+
+    for damage in (
+        [statement.format(grain) for statement in spoil for grain in ("monthly", "yearly")],
+        [f"DELETE FROM {table.name}" for table in longer],
+    ):
+        execute(small_days, *damage)
+
+        # when nothing but years and months is converged, the years first
+        with writing(small_days, SMALL_DAYS) as connection:
+            for layer in (*YEARLY_LAYERS, *MONTHLY_LAYERS):
+                converge(connection, layer, Scope(layer.grain.whole(SMALL_DAYS), RULE))
+
+        # then
+        assert contents(small_days, *longer) == right
+    assert contents(small_days, bitcoin_daily_summaries, daily_summaries) == days
 
 
 ENERGY = (
@@ -399,10 +443,11 @@ def test_of_several_rows_of_a_key_the_oldest_is_the_first(engine: Engine) -> Non
         assert sorted(firsts.scalars()) == [1, 2]
 
 
-@pytest.mark.parametrize("value", [0.0, 1e-12, 4.9e-13, 0.1234567890123456, 33.80157546654321, 4_503.123456789012])
+@pytest.mark.parametrize(
+    "value", [0.0, 1e-12, 4.9e-13, 5.1e-13, 0.1234567890123456, 33.80157546654321, 4_503.123456789012]
+)
 def test_an_amount_is_rounded_once_to_12_decimals(engine: Engine, value: float) -> None:
     with transactions.reading(engine) as connection:
         rounded = connection.execute(select(in_decimals(literal(value, Double), 12))).scalar_one()
 
-    assert float(rounded) == pytest.approx(round(value, 12), rel=1e-15, abs=1e-12)
-    assert round(float(rounded), 12) == float(rounded)
+    assert float(rounded) == round(value, 12)
