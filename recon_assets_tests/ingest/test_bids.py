@@ -13,6 +13,7 @@ from recon_assets.database.transactions import reading
 from recon_assets.domain.bm_units import packaged_bm_units
 from recon_assets.domain.curtailment import CurtailmentRule
 from recon_assets.domain.settlement import Days
+from recon_assets.elexon.archive import Archive
 from recon_assets.elexon.client import Elexon, SettlementStack
 from recon_assets.elexon.http import HttpSource
 from recon_assets.elexon.stand_in import StandInElexon
@@ -182,6 +183,45 @@ def test_a_period_that_fails_leaves_what_was_there(engine: Engine, server: Stand
     assert contents(engine, wind_bids, proof_of_fetch) == before
 
 
+def test_answers_are_kept_before_they_are_stored(engine: Engine, server: StandInElexon, tmp_path: Path) -> None:
+    archive = Archive(tmp_path / "archive")
+    elexon = Elexon(HttpSource(server.url, per_second=1000))
+    leave_out(engine, "INSERT", "wind_bids", 7)
+
+    with pytest.raises(ReconError, match="rolled back"):
+        ingest_day(engine, elexon, JUNE_6, NOW, archive=archive)
+
+    assert [path.name for path in archive.folder.glob("*.gz")] == ["2025-06-06.json.gz"]
+
+
+def test_answers_that_cannot_be_kept_are_not_stored(engine: Engine, server: StandInElexon, tmp_path: Path) -> None:
+    (tmp_path / "archive").write_text("no folder")
+    elexon = Elexon(HttpSource(server.url, per_second=1000))
+
+    with pytest.raises(ReconError, match="archive"):
+        ingest_day(engine, elexon, JUNE_6, NOW, archive=Archive(tmp_path / "archive"))
+
+    assert scalar(engine, "SELECT count(*) FROM wind_bids") == 0
+    assert scalar(engine, "SELECT count(*) FROM proof_of_fetch") == 0
+
+
+def test_a_proof_bears_the_newest_time_at_which_a_row_of_its_period_was_created(
+    engine: Engine, recordings: Path
+) -> None:
+    def stamp(content: dict[str, Any]) -> None:
+        rows = content["stack_bid"]["7"]["data"]
+        rows[0]["createdDateTime"] = "2025-06-05T08:00:00Z"
+        rows[1]["createdDateTime"] = "2025-07-20T08:00:00Z"
+
+    change_recording(recordings, JUNE_6, stamp)
+
+    ingest(engine, [JUNE_6], recordings)
+
+    created = "SELECT elexon_created_at FROM proof_of_fetch WHERE settlement_period ="
+    assert scalar(engine, f"{created} 7") == "2025-07-20T08:00:00Z"
+    assert scalar(engine, f"{created} 8") == "2025-06-07T09:34:55Z"
+
+
 def test_a_short_answer_is_doubted_against_what_somebody_else_stored_meanwhile(
     engine: Engine, server: StandInElexon, recordings: Path
 ) -> None:
@@ -293,7 +333,7 @@ def test_a_curtailed_unit_in_no_list_is_counted(engine: Engine, recordings: Path
 
     assert ingested.unlisted_rows == 2
     assert list(ingested.unlisted) == ["T_BRANDNEW-1"]
-    assert ingested.unlisted["T_BRANDNEW-1"] == pytest.approx(-1.227077 - 2.450737, rel=1e-12, abs=0)
+    assert ingested.unlisted["T_BRANDNEW-1"] == pytest.approx(-1.227077157297881 - 2.4507369147493243, rel=1e-12, abs=0)
     assert ingested.wind_rows == 83 - 4
     proof = "FROM proof_of_fetch WHERE settlement_period = 4"
     assert scalar(engine, f"SELECT unlisted_rows {proof}") == 2
@@ -301,6 +341,18 @@ def test_a_curtailed_unit_in_no_list_is_counted(engine: Engine, recordings: Path
         ingested.unlisted["T_BRANDNEW-1"], rel=1e-12, abs=0
     )
     assert scalar(engine, "SELECT sum(unlisted_rows) FROM proof_of_fetch") == 2
+
+
+def test_a_unit_in_no_list_that_was_not_turned_down_is_not_counted(engine: Engine, recordings: Path) -> None:
+    def idle(content: dict[str, Any]) -> None:
+        bid = wind_bids_in(content, 4)[0]
+        content["stack_bid"]["4"]["data"].append(bid | {"id": "T_BRANDNEW-1", "sequenceNumber": 900, "volume": 0.0})
+
+    change_recording(recordings, JUNE_6, idle)
+
+    (ingested,) = ingest(engine, [JUNE_6], recordings)
+
+    assert (ingested.stack_rows, ingested.unlisted_rows, ingested.unlisted) == (742, 0, {})
 
 
 def test_a_day_without_a_recording_is_an_error(engine: Engine, recordings: Path) -> None:

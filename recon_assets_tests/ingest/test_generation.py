@@ -16,10 +16,11 @@ from recon_assets.elexon.http import HttpSource
 from recon_assets.elexon.recordings import RecordingSource
 from recon_assets.elexon.stand_in import StandInElexon
 from recon_assets.elexon.stand_in_faults import Fault
-from recon_assets.errors import ElexonError, UnpublishedError
+from recon_assets.errors import ElexonError, ReconError, UnpublishedError
 from recon_assets.ingest.generation import DATA_SOURCE, GenerationDay, read_wind_generation
 from recon_assets.reconcile.apply import Changes
 from recon_assets_tests.conftest import CLOCK_CHANGES
+from recon_assets_tests.reconcile.test_roll_back import leave_out
 from recon_assets_tests.reconcile.test_scope import waits_for
 from recon_assets_tests.support.content import rows
 from recon_assets_tests.support.generation import (
@@ -270,6 +271,19 @@ def test_answers_are_kept_before_they_are_stored(
     # and it can be read from there
     elexon = Elexon(RecordingSource(tmp_path / "archive"))
     assert read_wind_generation(engine, elexon, JUNE_6, NOW).changes == Changes(kept=48)
+
+
+def test_a_half_hour_that_the_database_leaves_out_stores_none_and_what_was_received_is_kept(
+    engine: Engine, source: HttpSource, recordings: Path, tmp_path: Path
+) -> None:
+    publish(recordings, JUNE_6, body_of(JUNE_6))
+    leave_out(engine, "INSERT", "wind_generation_data", 7)
+
+    with pytest.raises(ReconError, match=r"^wind_generation_data 2025-06-06: 48 .* 47 were inserted.*; rolled back$"):
+        read(engine, source, archive=Archive(tmp_path / "archive"))
+
+    assert scalar(engine, "SELECT count(*) FROM wind_generation_data") == 0
+    assert (tmp_path / "archive" / "2025-06-06.json.gz").exists()
 
 
 @pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)  # SQLite's writers wait for the whole file

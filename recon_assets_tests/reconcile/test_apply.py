@@ -357,6 +357,17 @@ def test_a_repair_restores_records_before_it_judges_calculations(small_days: Eng
     assert rows_of(small_days) == before
 
 
+def test_one_repair_makes_every_layer_of_days_from_their_bids(small_days: Engine) -> None:
+    tables = [layer.table for layer in DAILY_LAYERS]
+    before = contents(small_days, *tables)
+    execute(small_days, *(f"DELETE FROM {table.name}" for table in tables))
+
+    made = converge_span(small_days, DAILY_LAYERS, Scope(SMALL_DAYS, RULE), NOW)
+
+    assert contents(small_days, *tables) == before
+    assert not any(made.unfit.values())
+
+
 def test_a_repair_without_a_known_difficulty_writes_nothing_of_the_day_and_names_it(small_days: Engine) -> None:
     with transactions.writing(small_days) as connection:
         table = network_difficulty
