@@ -348,7 +348,8 @@ def test_without_any_data_every_day_is_behind(engine: Engine) -> None:
     assert not state.is_right
 
 
-ONE_BID = f"sequence_number = (SELECT max(sequence_number) FROM wind_bids WHERE {DAY_6} AND settlement_period = 7)"
+LAST_BID = f"SELECT max(sequence_number) FROM wind_bids WHERE {DAY_6} AND settlement_period = 7"
+ONE_BID = f"settlement_period = 7 AND sequence_number = ({LAST_BID})"
 PRICES = f"SELECT {{}}(original_price) FROM wind_bids WHERE {DAY_6} AND settlement_period = 5"
 TWO_BIDS = f"settlement_period = 5 AND original_price IN (({PRICES.format('min')}), ({PRICES.format('max')}))"
 

@@ -171,6 +171,19 @@ def test_a_record_is_an_accepted_bid_with_its_payment_and_owner(engine: Engine) 
     }
 
 
+def test_a_record_that_is_corrected_has_all_of_its_bid_again(small_days: Engine) -> None:
+    before = contents(small_days, curtailment_records)
+    execute(
+        small_days,
+        "UPDATE curtailment_records SET volume = volume - 1, lead_party_name = 'Another', acceptance_id = 1,"
+        " bid_offer_pair_id = 9 WHERE settlement_period = 7",
+    )
+
+    converge_layers(small_days, SMALL_DAYS)
+
+    assert contents(small_days, curtailment_records) == before
+
+
 def test_a_bid_above_zero_makes_the_farm_pay_and_one_without_a_price_says_nothing(engine: Engine) -> None:
     prove(engine, 7)
     bid(engine, 7, 1, -2.0, price="50")
