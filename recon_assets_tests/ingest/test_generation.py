@@ -142,6 +142,21 @@ def test_the_same_value_published_later_is_not_superseded_by_what_came_between(
     assert stored(engine, "wind_onshore", 7) == ONSHORE_MW
 
 
+def test_of_a_half_hour_that_is_stored_twice_the_newest_publication_counts(
+    engine: Engine, source: HttpSource, recordings: Path
+) -> None:
+    # given the table of an old database, and a publication that is between two that are stored
+    execute(engine, "DROP INDEX wind_generation_data_key")
+    columns = "settlement_date, settlement_period, wind_onshore, wind_offshore, total_wind, published_at"
+    for published in ("2025-06-06 04:00:00", "2025-06-08 04:00:00"):
+        execute(
+            engine, f"INSERT INTO wind_generation_data ({columns}) VALUES ('2025-06-06', 7, 1, 2, 3, '{published}')"
+        )
+    publish(recordings, JUNE_6, body_of(JUNE_6, later=DAY))
+
+    assert read(engine, source).newer == (7,)
+
+
 def test_a_row_that_says_nothing_of_its_publication_is_replaced(
     engine: Engine, source: HttpSource, recordings: Path
 ) -> None:

@@ -70,9 +70,10 @@ def sums(engine: Engine, periods: Iterable[int]) -> tuple[float, float]:
 
 def test_the_newest_reading_comes_first(engine: Engine, recordings: Path) -> None:
     ingest(engine, SMALL_DAYS, recordings)
-    for number, day in enumerate((JUNE_7, JUNE_6, JUNE_7)):
+    # given a reading of one day, and later one of both
+    for number, (hours, day) in enumerate(((0, JUNE_7), (1, JUNE_6), (1, JUNE_7))):
         change_recording(recordings, day, partial(spoil, number))
-        ingest(engine, [day], recordings, LATER + timedelta(hours=number))
+        ingest(engine, [day], recordings, LATER + timedelta(hours=hours))
 
     assert [revision.settlement_date for revision in revisions(engine)] == [JUNE_7, JUNE_6, JUNE_7]
     assert [revision.rows_changed for revision in revisions(engine)] == [1, 1, 1]

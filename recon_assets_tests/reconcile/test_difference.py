@@ -177,6 +177,15 @@ def test_damaged_records_are_counted_by_kind(small_days: Engine) -> None:
     assert state.faulty_days == [JUNE_6, JUNE_7]
 
 
+@pytest.mark.parametrize("column", ["volume", "payment", "original_price", "final_price"])
+def test_the_amounts_of_a_record_may_differ_by_a_billionth(small_days: Engine, column: str) -> None:
+    largest = "volume = (SELECT min(volume) FROM curtailment_records)"
+
+    for factor, wrong in (("(1 + 5e-10)", 0), ("(1 + 2e-9)", 1)):
+        execute(small_days, f"UPDATE curtailment_records SET {column} = {column} * {factor} WHERE {largest}")
+        assert state_of(small_days, SMALL_DAYS).records.wrong == wrong
+
+
 DAILY, MONTHLY, YEARLY = "bitcoin_daily_summaries", "bitcoin_monthly_summaries", "bitcoin_yearly_summaries"
 
 
@@ -188,6 +197,10 @@ DAILY, MONTHLY, YEARLY = "bitcoin_daily_summaries", "bitcoin_monthly_summaries",
             {DAILY: {"2025-06-06 S19J_PRO", "2025-06-06 S9", "2025-06-06 M20S"}},
         ),
         ([f"UPDATE {DAILY} SET bitcoin_mined = bitcoin_mined * (1 + 1e-10)"], {}),
+        (
+            [f"UPDATE {DAILY} SET bitcoin_mined = bitcoin_mined * (1 + 3e-9) WHERE summary_date = '2025-06-07'"],
+            {DAILY: {"2025-06-07 S19J_PRO", "2025-06-07 S9", "2025-06-07 M20S"}},
+        ),
         ([f"DELETE FROM {MONTHLY} WHERE miner_model = 'S9'"], {MONTHLY: {"2025-06 S9"}}),
         (["UPDATE yearly_summaries SET total_payment = -total_payment"], {"yearly_summaries": {"2025"}}),
         (
@@ -211,7 +224,18 @@ DAILY, MONTHLY, YEARLY = "bitcoin_daily_summaries", "bitcoin_monthly_summaries",
             {"daily_summaries": {"2025-06-07"}, "monthly_summaries": {"2025-06"}, "yearly_summaries": {"2025"}},
         ),
     ],
-    ids=["day", "tolerance", "no month", "year", "two days", "generation", "no base", "calculation", "records"],
+    ids=[
+        "day",
+        "tolerance",
+        "beyond",
+        "no month",
+        "year",
+        "two days",
+        "generation",
+        "no base",
+        "calculation",
+        "records",
+    ],
 )
 def test_stale_summaries_are_named(small_days: Engine, damage: list[str], found: dict[str, set[str]]) -> None:
     execute(small_days, *damage)
