@@ -144,6 +144,23 @@ def test_a_restated_day_changes_what_was_restated_and_nothing_else(engine: Engin
         assert sorted(renewed) == [3, 4]
 
 
+def test_a_change_in_the_last_digits_of_a_bid_is_stored(engine: Engine, recordings: Path) -> None:
+    ingest(engine, [JUNE_6], recordings)
+    changed: dict[str, Any] = {}
+
+    def restate(content: dict[str, Any]) -> None:
+        bid = wind_bids_in(content, 7)[0]
+        bid["volume"] *= 1 + 1e-9
+        changed.update(bid)
+
+    change_recording(recordings, JUNE_6, restate)
+
+    assert ingest(engine, [JUNE_6], recordings)[0].changes == Changes(corrected=2, kept=82 + 47)
+    sequence = changed["sequenceNumber"]
+    stored = f"SELECT volume FROM wind_bids WHERE settlement_period = 7 AND sequence_number = {sequence}"
+    assert scalar(engine, stored) == changed["volume"]
+
+
 @pytest.fixture
 def server(recordings: Path) -> Iterator[StandInElexon]:
     with StandInElexon(recordings) as server:

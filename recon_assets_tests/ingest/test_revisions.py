@@ -30,9 +30,9 @@ def restate(content: dict[str, Any]) -> None:
     content["stack_bid"]["3"]["data"].remove(last)
     rows = content["stack_bid"]["7"]["data"]
     rows.append(rows[0] | {"sequenceNumber": 999, "volume": -1.0, "originalPrice": -60.0})
-    for period in ("3", "7"):
+    for period, hour in (("3", 7), ("7", 8)):
         for row in content["stack_bid"][period]["data"]:
-            row["createdDateTime"] = "2026-01-16T08:00:00Z"
+            row["createdDateTime"] = f"2026-01-16T0{hour}:00:00Z"
 
 
 def test_what_changed_of_a_day_is_noted_when_it_is_read_again(engine: Engine, recordings: Path) -> None:

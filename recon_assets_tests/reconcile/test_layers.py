@@ -7,9 +7,7 @@ from sqlalchemy.types import TypeEngine
 
 from recon_assets.database import transactions
 from recon_assets.database.tables import (
-    bitcoin_daily_summaries,
     curtailment_records,
-    daily_summaries,
     historical_bitcoin_calculations,
 )
 from recon_assets.domain.curtailment import CurtailmentRule
@@ -29,7 +27,7 @@ from recon_assets.reconcile.layer import (
     is_first_of_key,
     is_key_unique,
 )
-from recon_assets.reconcile.layers import CALCULATIONS, CURTAILMENT, LAYERS, MONTHLY_LAYERS, YEARLY_LAYERS
+from recon_assets.reconcile.layers import CALCULATIONS, CURTAILMENT, LAYERS
 from recon_assets.reconcile.scope import Scope, writing
 from recon_assets_tests.support.generation import store
 from recon_assets_tests.support.steps import (
@@ -239,36 +237,6 @@ def test_every_summary_is_the_sum_of_its_base_rows(engine: Engine) -> None:
         assert scalar(engine, f"SELECT sum(bitcoin_mined) FROM bitcoin_{table}_summaries") == pytest.approx(
             float(scalar(engine, "SELECT sum(bitcoin_mined) FROM historical_bitcoin_calculations")), rel=1e-12, abs=0
         )
-
-
-def test_months_and_years_are_made_from_the_base_rows_and_not_from_spoilt_sums(small_days: Engine) -> None:
-    # given sums of days, bitcoin and energy alike, that are not those of their rows
-    store(small_days, JUNE_6, (1000.5, 3000.25))
-    converge_layers(small_days, SMALL_DAYS)
-    longer = [layer.table for layer in (*MONTHLY_LAYERS, *YEARLY_LAYERS)]
-    right = contents(small_days, *longer)
-    spoil = (
-        "UPDATE bitcoin_{}_summaries SET bitcoin_mined = bitcoin_mined * 3 + 1",
-        "UPDATE {}_summaries SET total_curtailed_energy = 7, total_payment = 8, total_wind_generation = 9,"
-        " wind_onshore_generation = 3, wind_offshore_generation = 6",
-    )
-    execute(small_days, *(statement.format("daily") for statement in spoil))
-    days = contents(small_days, bitcoin_daily_summaries, daily_summaries)
-
-    for damage in (
-        [statement.format(grain) for statement in spoil for grain in ("monthly", "yearly")],
-        [f"DELETE FROM {table.name}" for table in longer],
-    ):
-        execute(small_days, *damage)
-
-        # when nothing but years and months is converged, the years first
-        with writing(small_days, SMALL_DAYS) as connection:
-            for layer in (*YEARLY_LAYERS, *MONTHLY_LAYERS):
-                converge(connection, layer, Scope(layer.grain.whole(SMALL_DAYS), RULE))
-
-        # then
-        assert contents(small_days, *longer) == right
-    assert contents(small_days, bitcoin_daily_summaries, daily_summaries) == days
 
 
 ENERGY = (
