@@ -29,6 +29,7 @@ from sqlalchemy import (
     inspect,
     literal_column,
     or_,
+    text,
     true,
 )
 from sqlalchemy.ext.compiler import compiles
@@ -240,6 +241,19 @@ def is_key_unique(connection: Connection, layer: Layer) -> bool:
         return any(set(key) == set(layer.key) for key in keys)
 
     return _once(connection, layer, "is_key_unique", ask)
+
+
+_TRIGGERS_OF_SQLITE = text("SELECT EXISTS (SELECT 1 FROM sqlite_master WHERE type = 'trigger')")
+_TRIGGERS_OF_POSTGRESQL = text("""
+SELECT EXISTS (SELECT FROM pg_trigger WHERE NOT tgisinternal)
+    OR EXISTS (SELECT FROM pg_rewrite r JOIN pg_class c ON c.oid = r.ev_class WHERE c.relkind IN ('r', 'p'))
+""")
+
+
+def may_skip_rows(connection: Connection) -> bool:
+    """Whether the database has a trigger or a rule, which may leave out a row of a statement without an error."""
+    is_sqlite = connection.dialect.name == "sqlite"
+    return bool(connection.execute(_TRIGGERS_OF_SQLITE if is_sqlite else _TRIGGERS_OF_POSTGRESQL).scalar_one())
 
 
 def kept_decimals(connection: Connection, layer: Layer) -> dict[str, int]:

@@ -51,20 +51,20 @@ def test_a_restated_day_is_found_repaired_and_reported(
     assert found.exit_code == 1
     assert (found.facts["finding"], found.facts["requests"]) == ("differs", 48)
     (difference,) = found.facts["differences"]
-    assert difference["right_mwh"] - difference["stored_mwh"] == pytest.approx(CHANGED_BY)
+    assert difference["right_mwh"] - difference["stored_mwh"] == pytest.approx(CHANGED_BY, rel=1e-9, abs=0)
 
     # and converged, with the day before and after
     converged = recon("repair", "2025-06-06", "--format", "json")
     assert converged.exit_code == 0
     facts = converged.facts
     assert (facts["done"], facts["verified_again"]["finding"], facts["failures"]) == ("reingested", "agrees", [])
-    assert facts["after"]["bids"]["mwh"] - facts["before"]["bids"]["mwh"] == pytest.approx(CHANGED_BY)
+    assert facts["after"]["bids"]["mwh"] - facts["before"]["bids"]["mwh"] == pytest.approx(CHANGED_BY, rel=1e-9, abs=0)
     assert facts["after"]["records"]["gbp"] > facts["before"]["records"]["gbp"]
     assert facts["after"]["bitcoin"]["S9"] > facts["before"]["bitcoin"]["S9"]
 
     # and told
     (revision,) = recon("report", "--format", "json").facts["revisions"]
-    assert revision["mwh_after"] - revision["mwh_before"] == pytest.approx(CHANGED_BY)
+    assert revision["mwh_after"] - revision["mwh_before"] == pytest.approx(CHANGED_BY, rel=1e-9, abs=0)
     assert "revised day" in recon("report").stdout
     assert [line["finding"] for line in logged(recon, "verify")] == ["agrees", "differs", "differs"]
     assert [(line["event"], line["done"]) for line in logged(recon, "repair")] == [("repaired", "reingested")]

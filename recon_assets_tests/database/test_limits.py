@@ -5,7 +5,7 @@ from recon_assets.database.limits import DEFAULT_WORK_LIMITS, SHORTEST_TIMEOUT_S
 
 @pytest.mark.parametrize(("days", "seconds"), [(31, 30), (28, 30 * 28 / 31), (16, 30 * 16 / 31), (366, 30)])
 def test_a_statement_has_its_share_of_what_a_month_has(days: int, seconds: float) -> None:
-    assert DEFAULT_WORK_LIMITS.timeout_for(days) == pytest.approx(seconds)
+    assert DEFAULT_WORK_LIMITS.timeout_for(days) == pytest.approx(seconds, rel=1e-12, abs=0)
 
 
 @pytest.mark.parametrize("days", [1, 5])

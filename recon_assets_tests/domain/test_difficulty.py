@@ -65,7 +65,7 @@ def test_the_packaged_table_is_a_chain_whose_newest_times_are_approximate() -> N
 
 
 def test_the_difficulty_of_a_historical_day_is_that_days() -> None:
-    assert HISTORY.reward(date(2025, 3, 11), 20).difficulty == pytest.approx(112_149_504_190_349, rel=1e-12)
+    assert HISTORY.reward(date(2025, 3, 11), 20).difficulty == pytest.approx(112_149_504_190_349, rel=1e-12, abs=0)
 
 
 @pytest.mark.parametrize(("period", "share_before"), [(2, 1.0), (3, 0.315), (4, 0.0)])
@@ -77,8 +77,8 @@ def test_the_period_of_the_halving_is_split_at_its_second(period: int, share_bef
     reward = HISTORY.reward(date(2024, 4, 20), period)
 
     subsidy = share_before * 6.25 + (1 - share_before) * 3.125
-    assert reward.bitcoin_per_hash == pytest.approx(subsidy / (difficulty * HASHES), rel=1e-12)
-    assert reward.difficulty == pytest.approx(difficulty, rel=1e-12)
+    assert reward.bitcoin_per_hash == pytest.approx(subsidy / (difficulty * HASHES), rel=1e-12, abs=0)
+    assert reward.difficulty == pytest.approx(difficulty, rel=1e-12, abs=0)
 
 
 def test_the_period_of_a_retarget_is_the_mean_of_both_rewards() -> None:
@@ -88,8 +88,8 @@ def test_the_period_of_a_retarget_is_the_mean_of_both_rewards() -> None:
     reward = HISTORY.reward(date(2024, 4, 24), 32)
 
     earned = share * 3.125 / before + (1 - share) * 3.125 / after
-    assert reward.bitcoin_per_hash == pytest.approx(earned / HASHES, rel=1e-12)
-    assert reward.difficulty == pytest.approx(share * before + (1 - share) * after, rel=1e-12)
+    assert reward.bitcoin_per_hash == pytest.approx(earned / HASHES, rel=1e-12, abs=0)
+    assert reward.difficulty == pytest.approx(share * before + (1 - share) * after, rel=1e-12, abs=0)
 
 
 @hypothesis_settings(deadline=None, max_examples=60)
@@ -111,8 +111,8 @@ def test_a_reward_is_the_average_over_every_second(period: int, offsets: list[in
         for second in range(1800)
     ]
     earned = [3.125 / (difficulty * HASHES) for difficulty in seconds]
-    assert reward.bitcoin_per_hash == pytest.approx(sum(earned) / 1800, rel=1e-9)
-    assert reward.difficulty == pytest.approx(sum(seconds) / 1800, rel=1e-9)
+    assert reward.bitcoin_per_hash == pytest.approx(sum(earned) / 1800, rel=1e-9, abs=0)
+    assert reward.difficulty == pytest.approx(sum(seconds) / 1800, rel=1e-9, abs=0)
     assert min(earned) * (1 - 1e-9) <= reward.bitcoin_per_hash <= max(earned) * (1 + 1e-9)
 
 
@@ -140,6 +140,19 @@ def test_the_open_epoch_is_known_up_to_its_observation_and_no_further() -> None:
     assert HISTORY.covers(date(2026, 8, 15))
     assert not HISTORY.covers(observed_on)
     assert [reward.settlement_period for reward in expanded(Days(observed_on, date(2026, 8, 20)))] == [1, 2]
+
+
+def test_a_table_of_exactly_one_day_covers_that_day_and_no_other() -> None:
+    begin, end = period_starts_at(DAY, 1), period_starts_at(DAY + timedelta(days=1), 1)
+
+    history = DifficultyHistory(epochs([begin], [1e14], end))
+
+    assert [history.covers(DAY + timedelta(days=n)) for n in (-1, 0, 1)] == [False, True, False]
+    assert [history.find(DAY, period) is not None for period in (1, 48)] == [True, True]
+    assert history.find(DAY - timedelta(days=1), 48) is history.find(DAY + timedelta(days=1), 1) is None
+    later = DifficultyHistory(epochs([begin + timedelta(seconds=1)], [1e14], end - timedelta(seconds=1)))
+    assert not later.covers(DAY)
+    assert [later.find(DAY, period) is not None for period in (1, 2, 47, 48)] == [False, True, True, False]
 
 
 def test_an_epoch_with_a_halving_whose_time_is_not_listed_is_not_covered() -> None:

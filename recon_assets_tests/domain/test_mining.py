@@ -33,9 +33,9 @@ def test_models_keep_their_ratio_on_any_row(mwh: float, difficulty: float, subsi
     assert mined["M20S"] / mined["S9"] == pytest.approx(1.9833333333, abs=5e-11)
 
 
-@pytest.mark.parametrize(("model", "joules_per_terahash"), [("S19J_PRO", 30.5), ("S9", 98), ("M20S", 49.41176)])
+@pytest.mark.parametrize(("model", "joules_per_terahash"), [("S19J_PRO", 30.5), ("S9", 98), ("M20S", 840 / 17)])
 def test_a_model_hashes_by_its_efficiency(model: str, joules_per_terahash: float) -> None:
-    assert 3.6e9 / MODELS[model].hashes_per_mwh * 1e12 == pytest.approx(joules_per_terahash, rel=1e-6)
+    assert 3.6e9 / MODELS[model].hashes_per_mwh * 1e12 == pytest.approx(joules_per_terahash, rel=1e-12, abs=0)
 
 
 def test_bitcoin_follows_energy_and_subsidy_and_not_whole_machines() -> None:
@@ -43,9 +43,9 @@ def test_bitcoin_follows_energy_and_subsidy_and_not_whole_machines() -> None:
 
     tenth_of_a_machine = bitcoin_mined(0.5, machine, 1e14, SUBSIDY_BTC)
 
-    assert tenth_of_a_machine == pytest.approx(bitcoin_mined(5, machine, 1e14, SUBSIDY_BTC) / 10)
-    assert bitcoin_mined(0.5, machine, 1e14, 2 * SUBSIDY_BTC) == pytest.approx(2 * tenth_of_a_machine)
-    assert bitcoin_mined(0.5, machine, 2e14, SUBSIDY_BTC) == pytest.approx(tenth_of_a_machine / 2)
+    assert tenth_of_a_machine == pytest.approx(bitcoin_mined(5, machine, 1e14, SUBSIDY_BTC) / 10, rel=1e-12, abs=0)
+    assert bitcoin_mined(0.5, machine, 1e14, 2 * SUBSIDY_BTC) == pytest.approx(2 * tenth_of_a_machine, rel=1e-12, abs=0)
+    assert bitcoin_mined(0.5, machine, 2e14, SUBSIDY_BTC) == pytest.approx(tenth_of_a_machine / 2, rel=1e-12, abs=0)
 
 
 def test_a_hash_at_difficulty_1_earns_a_subsidy_in_2_to_the_32() -> None:

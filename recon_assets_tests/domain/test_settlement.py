@@ -14,6 +14,7 @@ from recon_assets.domain.settlement import (
     format_periods,
     london_day,
     parse_day,
+    parse_periods,
     period_starts_at,
     periods_in,
 )
@@ -128,6 +129,17 @@ def test_a_span_cut_by_month_is_the_same_days_each_part_in_one_month(first: date
     assert len({(part.first.year, part.first.month) for part in parts}) == len(parts)
 
 
+@given(days, st.integers(0, 400), st.integers(1, 200))
+def test_a_span_cut_in_pieces_is_the_same_days_in_the_fewest_pieces(first: date, more: int, length: int) -> None:
+    span = Days(first, first + timedelta(days=more))
+
+    pieces = list(span.cut(length))
+
+    assert [day for piece in pieces for day in piece] == list(span)
+    assert [len(piece) for piece in pieces[:-1]] == [length] * (len(pieces) - 1)
+    assert len(pieces[-1]) <= length
+
+
 @given(st.lists(days, max_size=12))
 def test_contiguous_spans_are_the_same_days_apart_from_each_other(some: list[date]) -> None:
     spans = contiguous(some)
@@ -166,6 +178,17 @@ def test_an_impossible_month_is_an_error_that_repeats_it(text: str) -> None:
 def test_an_impossible_year_is_an_error_that_repeats_it(text: str) -> None:
     with pytest.raises(UsageError, match=f"^'{text}' is not a year: write YYYY"):
         Days.of_year(text)
+
+
+@pytest.mark.parametrize(("text", "periods"), [("7", (7, 7)), ("44-48", (44, 48)), ("1-50", (1, 50))])
+def test_settlement_periods_are_read_up_to_the_last_that_a_day_can_have(text: str, periods: tuple[int, int]) -> None:
+    assert parse_periods(text) == periods
+
+
+@pytest.mark.parametrize("text", ["0", "0-3", "51", "44-51", "5-4", "-3", "3-", "1-2-3", "first", " 3", ""])
+def test_impossible_settlement_periods_are_an_error_that_repeats_them(text: str) -> None:
+    with pytest.raises(UsageError, match=f"^'{text}' are no settlement periods: "):
+        parse_periods(text)
 
 
 @pytest.mark.parametrize(("periods", "words"), [([], ""), ([7], "7"), ([49, 50], "49-50"), ([4, 1, 3], "1, 3-4")])

@@ -8,11 +8,12 @@ from sqlalchemy import Engine, delete, select
 
 from recon_assets.database.engine import open_engine
 from recon_assets.database.schema import migrate
-from recon_assets.database.tables import proof_of_fetch, wind_bids
+from recon_assets.database.tables import metadata, proof_of_fetch, wind_bids
 from recon_assets.database.transactions import reading
 from recon_assets.domain.bm_units import packaged_bm_units
 from recon_assets.domain.curtailment import CurtailmentRule
 from recon_assets.domain.settlement import Days
+from recon_assets.elexon.archive import Archive
 from recon_assets.elexon.client import Elexon, SettlementStack
 from recon_assets.elexon.http import HttpSource
 from recon_assets.elexon.stand_in import StandInElexon
@@ -25,6 +26,7 @@ from recon_assets.reconcile.scope import Scope, writing
 from recon_assets.reconcile.state import DayState
 from recon_assets.settings import Settings
 from recon_assets_tests.conftest import CLOCK_CHANGES
+from recon_assets_tests.reconcile.test_roll_back import leave_out
 from recon_assets_tests.support.locking import store_behind
 from recon_assets_tests.support.payloads import (
     TOTALS,
@@ -42,6 +44,7 @@ from recon_assets_tests.support.steps import (
     contents,
     execute,
     ingest,
+    restate,
     scalar,
     state_of,
 )
@@ -78,8 +81,8 @@ def test_a_day_tells_what_was_stored(engine: Engine) -> None:
     assert (ingested.periods, ingested.pending) == (48, ())
     assert (ingested.stack_rows, ingested.wind_rows, ingested.tolerated) == (741, 83, {"null_flags": 1})
     assert (ingested.unlisted_rows, ingested.unlisted) == (0, {})
-    assert ingested.wind_mwh == pytest.approx(recorded["mwh"])
-    assert ingested.wind_gbp == pytest.approx(recorded["gbp"])
+    assert ingested.wind_mwh == pytest.approx(recorded["mwh"], rel=1e-12, abs=0)
+    assert ingested.wind_gbp == pytest.approx(recorded["gbp"], rel=1e-12, abs=0)
 
 
 def test_every_period_has_a_proof_that_speaks_of_its_bids(engine: Engine) -> None:
@@ -141,6 +144,23 @@ def test_a_restated_day_changes_what_was_restated_and_nothing_else(engine: Engin
         assert sorted(renewed) == [3, 4]
 
 
+def test_a_change_in_the_last_digits_of_a_bid_is_stored(engine: Engine, recordings: Path) -> None:
+    ingest(engine, [JUNE_6], recordings)
+    changed: dict[str, Any] = {}
+
+    def restate(content: dict[str, Any]) -> None:
+        bid = wind_bids_in(content, 7)[0]
+        bid["volume"] *= 1 + 1e-9
+        changed.update(bid)
+
+    change_recording(recordings, JUNE_6, restate)
+
+    assert ingest(engine, [JUNE_6], recordings)[0].changes == Changes(corrected=2, kept=82 + 47)
+    sequence = changed["sequenceNumber"]
+    stored = f"SELECT volume FROM wind_bids WHERE settlement_period = 7 AND sequence_number = {sequence}"
+    assert scalar(engine, stored) == changed["volume"]
+
+
 @pytest.fixture
 def server(recordings: Path) -> Iterator[StandInElexon]:
     with StandInElexon(recordings) as server:
@@ -178,6 +198,45 @@ def test_a_period_that_fails_leaves_what_was_there(engine: Engine, server: Stand
         read_over_http(engine, server)
 
     assert contents(engine, wind_bids, proof_of_fetch) == before
+
+
+def test_answers_are_kept_before_they_are_stored(engine: Engine, server: StandInElexon, tmp_path: Path) -> None:
+    archive = Archive(tmp_path / "archive")
+    elexon = Elexon(HttpSource(server.url, per_second=1000))
+    leave_out(engine, "INSERT", "wind_bids", 7)
+
+    with pytest.raises(ReconError, match="rolled back"):
+        ingest_day(engine, elexon, JUNE_6, NOW, archive=archive)
+
+    assert [path.name for path in archive.folder.glob("*.gz")] == ["2025-06-06.json.gz"]
+
+
+def test_answers_that_cannot_be_kept_are_not_stored(engine: Engine, server: StandInElexon, tmp_path: Path) -> None:
+    (tmp_path / "archive").write_text("no folder")
+    elexon = Elexon(HttpSource(server.url, per_second=1000))
+
+    with pytest.raises(ReconError, match="archive"):
+        ingest_day(engine, elexon, JUNE_6, NOW, archive=Archive(tmp_path / "archive"))
+
+    assert scalar(engine, "SELECT count(*) FROM wind_bids") == 0
+    assert scalar(engine, "SELECT count(*) FROM proof_of_fetch") == 0
+
+
+def test_a_proof_bears_the_newest_time_at_which_a_row_of_its_period_was_created(
+    engine: Engine, recordings: Path
+) -> None:
+    def stamp(content: dict[str, Any]) -> None:
+        rows = content["stack_bid"]["7"]["data"]
+        rows[0]["createdDateTime"] = "2025-06-05T08:00:00Z"
+        rows[1]["createdDateTime"] = "2025-07-20T08:00:00Z"
+
+    change_recording(recordings, JUNE_6, stamp)
+
+    ingest(engine, [JUNE_6], recordings)
+
+    created = "SELECT elexon_created_at FROM proof_of_fetch WHERE settlement_period ="
+    assert scalar(engine, f"{created} 7") == "2025-07-20T08:00:00Z"
+    assert scalar(engine, f"{created} 8") == "2025-06-07T09:34:55Z"
 
 
 def test_a_short_answer_is_doubted_against_what_somebody_else_stored_meanwhile(
@@ -221,6 +280,28 @@ def test_a_day_is_stored_under_its_lock(engine: Engine) -> None:
 
     # then it waited, and the 27 bids that were removed are there again
     assert again.changes == Changes(inserted=27, kept=83 - 27 + 48)
+
+
+@pytest.mark.parametrize("table", ["wind_bids", "proof_of_fetch"])
+def test_a_bid_or_a_proof_that_the_database_leaves_out_stores_neither(engine: Engine, table: str) -> None:
+    leave_out(engine, "INSERT", table, 7)
+
+    with pytest.raises(ReconError, match=rf"^{table} 2025-06-06: .*; rolled back$"):
+        ingest(engine, [JUNE_6])
+
+    assert scalar(engine, "SELECT count(*) FROM wind_bids") == 0
+    assert scalar(engine, "SELECT count(*) FROM proof_of_fetch") == 0
+
+
+def test_a_revision_whose_proof_the_database_leaves_out_changes_nothing(small_days: Engine, recordings: Path) -> None:
+    leave_out(small_days, "UPDATE", "proof_of_fetch", 7)
+    before = contents(small_days, *metadata.tables.values())
+    change_recording(recordings, JUNE_6, restate)
+
+    with pytest.raises(ReconError, match=r"^proof_of_fetch 2025-06-06: .*1 wrong.* 0 corrected.*; rolled back$"):
+        ingest(small_days, [JUNE_6], recordings)
+
+    assert contents(small_days, *metadata.tables.values()) == before
 
 
 def test_a_partly_published_day_has_proofs_of_its_published_periods_only(engine: Engine, recordings: Path) -> None:
@@ -279,12 +360,26 @@ def test_a_curtailed_unit_in_no_list_is_counted(engine: Engine, recordings: Path
 
     assert ingested.unlisted_rows == 2
     assert list(ingested.unlisted) == ["T_BRANDNEW-1"]
-    assert ingested.unlisted["T_BRANDNEW-1"] == pytest.approx(-1.227077 - 2.450737, abs=1e-6)
+    assert ingested.unlisted["T_BRANDNEW-1"] == pytest.approx(-1.227077157297881 - 2.4507369147493243, rel=1e-12, abs=0)
     assert ingested.wind_rows == 83 - 4
     proof = "FROM proof_of_fetch WHERE settlement_period = 4"
     assert scalar(engine, f"SELECT unlisted_rows {proof}") == 2
-    assert scalar(engine, f"SELECT unlisted_mwh {proof}") == pytest.approx(ingested.unlisted["T_BRANDNEW-1"])
+    assert scalar(engine, f"SELECT unlisted_mwh {proof}") == pytest.approx(
+        ingested.unlisted["T_BRANDNEW-1"], rel=1e-12, abs=0
+    )
     assert scalar(engine, "SELECT sum(unlisted_rows) FROM proof_of_fetch") == 2
+
+
+def test_a_unit_in_no_list_that_was_not_turned_down_is_not_counted(engine: Engine, recordings: Path) -> None:
+    def idle(content: dict[str, Any]) -> None:
+        bid = wind_bids_in(content, 4)[0]
+        content["stack_bid"]["4"]["data"].append(bid | {"id": "T_BRANDNEW-1", "sequenceNumber": 900, "volume": 0.0})
+
+    change_recording(recordings, JUNE_6, idle)
+
+    (ingested,) = ingest(engine, [JUNE_6], recordings)
+
+    assert (ingested.stack_rows, ingested.unlisted_rows, ingested.unlisted) == (742, 0, {})
 
 
 def test_a_day_without_a_recording_is_an_error(engine: Engine, recordings: Path) -> None:

@@ -19,10 +19,11 @@ from recon_assets.elexon.http import HttpSource
 from recon_assets.elexon.recordings import RecordingSource
 from recon_assets.elexon.stand_in import StandInElexon
 from recon_assets.elexon.stand_in_faults import Fault
-from recon_assets.errors import ElexonError, UnpublishedError
+from recon_assets.errors import ElexonError, ReconError, UnpublishedError
 from recon_assets.ingest.generation import DATA_SOURCE, GenerationDay, read_wind_generation
 from recon_assets.reconcile.apply import Changes
 from recon_assets_tests.conftest import CLOCK_CHANGES
+from recon_assets_tests.reconcile.test_roll_back import leave_out
 from recon_assets_tests.support.content import rows
 from recon_assets_tests.support.generation import (
     DAY_MWH,
@@ -69,7 +70,7 @@ def test_a_day_is_stored_as_published_with_one_request(
     assert len(stand_in.requests) == 1
     assert (day.settlement_date, day.changes, day.half_hours) == (JUNE_6, Changes(inserted=48), 48)
     found = {"onshore": day.onshore_mwh, "offshore": day.offshore_mwh, "total": day.total_mwh}
-    assert found == pytest.approx(DAY_MWH)
+    assert found == DAY_MWH
     assert (day.pending, day.halves, day.newer, day.is_whole) == ((), (), (), True)
     held = contents(engine, wind_generation_data)["wind_generation_data"]
     assert set(held.values()) == {1}
@@ -89,7 +90,7 @@ def test_a_clock_change_has_all_its_half_hours(engine: Engine, tmp_path: Path, d
         found = read_wind_generation(engine, elexon, changed, NOW)
 
     assert (found.half_hours, found.is_whole) == (periods, True)
-    assert found.onshore_mwh == pytest.approx(ONSHORE_MW * periods / 2)
+    assert found.onshore_mwh == ONSHORE_MW * periods / 2
 
 
 def test_reading_an_unchanged_day_again_changes_no_row(engine: Engine, source: HttpSource, recordings: Path) -> None:
@@ -130,7 +131,7 @@ def test_an_older_publication_that_is_read_later_changes_nothing(
     day = read(engine, source)
 
     assert (day.changes, day.newer) == (Changes(), tuple(range(1, 49)))
-    assert day.total_mwh == pytest.approx(DAY_MWH["total"])
+    assert day.total_mwh == DAY_MWH["total"]
     assert rows(engine) == before
 
 
@@ -142,6 +143,21 @@ def test_the_same_value_published_later_is_not_superseded_by_what_came_between(
         read(engine, source)
 
     assert stored(engine, "wind_onshore", 7) == ONSHORE_MW
+
+
+def test_of_a_half_hour_that_is_stored_twice_the_newest_publication_counts(
+    engine: Engine, source: HttpSource, recordings: Path
+) -> None:
+    # given the table of an old database, and a publication that is between two that are stored
+    execute(engine, "DROP INDEX wind_generation_data_key")
+    columns = "settlement_date, settlement_period, wind_onshore, wind_offshore, total_wind, published_at"
+    for published in ("2025-06-06 04:00:00", "2025-06-08 04:00:00"):
+        execute(
+            engine, f"INSERT INTO wind_generation_data ({columns}) VALUES ('2025-06-06', 7, 1, 2, 3, '{published}')"
+        )
+    publish(recordings, JUNE_6, body_of(JUNE_6, later=DAY))
+
+    assert read(engine, source).newer == (7,)
 
 
 def test_a_row_that_says_nothing_of_its_publication_is_replaced(
@@ -291,6 +307,19 @@ def test_a_day_is_stored_under_its_lock(engine: Engine, source: HttpSource, reco
 
     # then it waited, and the half-hour that was removed is there again
     assert (again.changes, again.half_hours) == (Changes(inserted=1, kept=47), 48)
+
+
+def test_a_half_hour_that_the_database_leaves_out_stores_none_and_what_was_received_is_kept(
+    engine: Engine, source: HttpSource, recordings: Path, tmp_path: Path
+) -> None:
+    publish(recordings, JUNE_6, body_of(JUNE_6))
+    leave_out(engine, "INSERT", "wind_generation_data", 7)
+
+    with pytest.raises(ReconError, match=r"^wind_generation_data 2025-06-06: 48 .* 47 were inserted.*; rolled back$"):
+        read(engine, source, archive=Archive(tmp_path / "archive"))
+
+    assert scalar(engine, "SELECT count(*) FROM wind_generation_data") == 0
+    assert (tmp_path / "archive" / "2025-06-06.json.gz").exists()
 
 
 def test_other_days_are_left_alone(engine: Engine, source: HttpSource, recordings: Path) -> None:

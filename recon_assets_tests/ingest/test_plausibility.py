@@ -1,9 +1,11 @@
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine
+from sqlalchemy import Engine, select
 
+from recon_assets.database.tables import wind_bids
 from recon_assets.database.transactions import reading
 from recon_assets.errors import ElexonError
 from recon_assets.ingest.plausibility import stored_rows
@@ -80,3 +82,60 @@ def test_adopted_records_are_not_given_up_for_an_answer_that_nobody_confirms(ado
 
     assert scalar(adopted, f"SELECT count(*) {RECORDS}") == 80
     assert scalar(adopted, "SELECT count(*) FROM proof_of_fetch") == 0
+
+
+@pytest.mark.parametrize(("left", "is_doubted"), [(9, False), (8, True)])
+def test_an_answer_of_less_than_half_of_the_stored_bids_is_doubted_and_one_of_half_is_not(
+    small_days: Engine, recordings: Path, left: int, is_doubted: bool
+) -> None:
+    # given 18 stored bids of period 12, and nothing that could confirm that there are fewer
+    wind = set(of_period(small_days, 12))
+
+    def shorten(content: dict[str, Any]) -> None:
+        without_volumes(content)
+        rows = content["stack_bid"]["12"]["data"]
+        gone = [row for row in rows if row["id"] in wind][left:]
+        rows[:] = [row for row in rows if row not in gone]
+
+    change_recording(recordings, JUNE_6, shorten)
+
+    if is_doubted:
+        with pytest.raises(ElexonError, match="fewer than half of the stored bids in settlement period 12"):
+            ingest(small_days, [JUNE_6], recordings)
+    else:
+        ingest(small_days, [JUNE_6], recordings)
+    assert len(of_period(small_days, 12)) == (18 if is_doubted else left)
+
+
+def of_period(engine: Engine, period: int) -> list[str]:
+    """The BM units of the bids of a period of 2025-06-06."""
+    bids = wind_bids.c
+    query = select(bids.bm_unit_id).where(bids.settlement_date == JUNE_6, bids.settlement_period == period)
+    with reading(engine) as connection:
+        return list(connection.execute(query).scalars())
+
+
+NOON, SETTLED = datetime(2025, 6, 6, 12, tzinfo=UTC), datetime(2025, 6, 7, 23, tzinfo=UTC)
+"""While the list of acceptance volumes grows, and two days after the day began, from when on it is whole."""
+
+
+@pytest.mark.parametrize(
+    ("reach", "now", "is_confirmed"),
+    [(14, NOON, True), (13, NOON, False), (13, SETTLED - timedelta(seconds=1), False), (13, SETTLED, True)],
+)
+def test_a_growing_list_of_volumes_confirms_up_to_its_last_period_and_a_settled_one_the_whole_day(
+    engine: Engine, recordings: Path, reach: int, now: datetime, is_confirmed: bool
+) -> None:
+    # given no row of a calm period, and a list that ends there or before
+    def cut(content: dict[str, Any]) -> None:
+        content["stack_bid"]["14"]["data"] = []
+        volumes = content["acceptance_volumes_bid"]["data"]
+        volumes[:] = [row for row in volumes if row["settlementPeriod"] <= reach]
+
+    change_recording(recordings, JUNE_6, cut)
+
+    if is_confirmed:
+        assert ingest(engine, [JUNE_6], recordings, now)[0].wind_rows == 83
+        return
+    with pytest.raises(ElexonError, match="the acceptance volumes do not reach to period 14"):
+        ingest(engine, [JUNE_6], recordings, now)

@@ -30,9 +30,9 @@ def restate(content: dict[str, Any]) -> None:
     content["stack_bid"]["3"]["data"].remove(last)
     rows = content["stack_bid"]["7"]["data"]
     rows.append(rows[0] | {"sequenceNumber": 999, "volume": -1.0, "originalPrice": -60.0})
-    for period in ("3", "7"):
+    for period, hour in (("3", 7), ("7", 8)):
         for row in content["stack_bid"][period]["data"]:
-            row["createdDateTime"] = "2026-01-16T08:00:00Z"
+            row["createdDateTime"] = f"2026-01-16T0{hour}:00:00Z"
 
 
 def test_what_changed_of_a_day_is_noted_when_it_is_read_again(engine: Engine, recordings: Path) -> None:
@@ -51,8 +51,8 @@ def test_what_changed_of_a_day_is_noted_when_it_is_read_again(engine: Engine, re
     (noted,) = revisions(engine)
     assert (noted.settlement_date, noted.read_at, noted.settlement_periods) == (JUNE_6, LATER, "3, 7")
     assert (noted.rows_added, noted.rows_removed, noted.rows_changed) == (1, 1, 1)
-    assert (noted.mwh_before, noted.gbp_before) == pytest.approx(before)
-    assert (noted.mwh_after, noted.gbp_after) == pytest.approx(after)
+    assert (noted.mwh_before, noted.gbp_before) == pytest.approx(before, rel=1e-12, abs=0)
+    assert (noted.mwh_after, noted.gbp_after) == pytest.approx(after, rel=1e-12, abs=0)
     assert before[0] != after[0]
     assert noted.elexon_created_at_before == "2025-06-07T09:34:56Z"
     assert noted.elexon_created_at == "2026-01-16T08:00:00Z"
@@ -70,9 +70,10 @@ def sums(engine: Engine, periods: Iterable[int]) -> tuple[float, float]:
 
 def test_the_newest_reading_comes_first(engine: Engine, recordings: Path) -> None:
     ingest(engine, SMALL_DAYS, recordings)
-    for number, day in enumerate((JUNE_7, JUNE_6, JUNE_7)):
+    # given a reading of one day, and later one of both
+    for number, (hours, day) in enumerate(((0, JUNE_7), (1, JUNE_6), (1, JUNE_7))):
         change_recording(recordings, day, partial(spoil, number))
-        ingest(engine, [day], recordings, LATER + timedelta(hours=number))
+        ingest(engine, [day], recordings, LATER + timedelta(hours=hours))
 
     assert [revision.settlement_date for revision in revisions(engine)] == [JUNE_7, JUNE_6, JUNE_7]
     assert [revision.rows_changed for revision in revisions(engine)] == [1, 1, 1]

@@ -126,7 +126,7 @@ def test_the_witness_finds_a_restated_volume_in_any_period(
     (difference,) = found.differences
     assert (difference.settlement_period, difference.farm_id, difference.what) == (period, bid["id"], "volume")
     assert difference.side is Side.BIDS
-    assert difference.right_mwh - difference.stored_mwh == pytest.approx(-99.0 - bid["volume"])
+    assert difference.right_mwh - difference.stored_mwh == pytest.approx(-99.0 - bid["volume"], rel=1e-12, abs=0)
     assert (difference.stored_gbp, difference.right_gbp) == (None, None)
     assert (found.finding, found.mended_by) == (Finding.DIFFERS, "recon reingest 2025-06-06")
     assert found.requests == found.found_within == len(server.requests) == 1
@@ -206,7 +206,7 @@ def test_a_bid_that_came_or_went_is_a_difference_of_rows(
     assert [(each.settlement_period, each.what) for each in found.differences] == [(3, "rows"), (7, "rows")]
     gone, come = found.differences
     assert gone.right_mwh > gone.stored_mwh
-    assert come.right_mwh == pytest.approx(come.stored_mwh - 2.0)
+    assert come.right_mwh == pytest.approx(come.stored_mwh - 2.0, rel=1e-12, abs=0)
 
 
 @ON_SQLITE

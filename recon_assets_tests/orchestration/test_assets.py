@@ -88,15 +88,15 @@ def test_all_daily_assets_of_a_range_in_one_run_and_their_figures(
         bids, flagged = TOTALS[day]["all_bids"], TOTALS[day]["flagged"]
         shown = figures(instance, "wind_bids", day)
         assert shown["dagster/partition_row_count"] == bids["rows"]
-        assert shown["accepted_bid_mwh"] == pytest.approx(bids["mwh"])
-        assert shown["accepted_bid_gbp"] == pytest.approx(bids["gbp"])
+        assert shown["accepted_bid_mwh"] == pytest.approx(bids["mwh"], rel=1e-9, abs=0)
+        assert shown["accepted_bid_gbp"] == pytest.approx(bids["gbp"], rel=1e-9, abs=0)
         assert shown["settlement_periods"] == 48
         assert shown["inserted"] == bids["rows"] + 48  # with a proof for each period
 
         shown = figures(instance, "curtailment_records", day)
         assert shown["dagster/partition_row_count"] == shown["inserted"] == flagged["rows"]
-        assert shown["volume_mwh"] == pytest.approx(flagged["mwh"])
-        assert shown["payment_gbp"] == pytest.approx(flagged["gbp"])
+        assert shown["volume_mwh"] == pytest.approx(flagged["mwh"], rel=1e-9, abs=0)
+        assert shown["payment_gbp"] == pytest.approx(flagged["gbp"], rel=1e-9, abs=0)
         assert (shown["corrected"], shown["removed"]) == (0, 0)
 
         for model in MODELS:
@@ -104,11 +104,11 @@ def test_all_daily_assets_of_a_range_in_one_run_and_their_figures(
             stored = f"FROM historical_bitcoin_calculations WHERE settlement_date = '{day}' AND miner_model = '{model}'"
             assert shown["dagster/partition_row_count"] == shown["inserted"] == flagged["pairs"]
             mined = float(scalar(resource.engine, f"SELECT sum(bitcoin_mined) {stored}"))
-            assert shown["bitcoin_mined"] == pytest.approx(mined)
+            assert shown["bitcoin_mined"] == pytest.approx(mined, rel=1e-9, abs=0)
 
         shown = figures(instance, "daily_summaries", day)
-        assert shown["curtailed_mwh"] == pytest.approx(-flagged["mwh"])
-        assert shown["payment_gbp"] == pytest.approx(flagged["gbp"])
+        assert shown["curtailed_mwh"] == pytest.approx(-flagged["mwh"], rel=1e-9, abs=0)
+        assert shown["payment_gbp"] == pytest.approx(flagged["gbp"], rel=1e-9, abs=0)
 
 
 def test_one_partition_of_every_asset_up_to_the_year(resource: ReconResource, instance: dg.DagsterInstance) -> None:
@@ -130,7 +130,7 @@ def test_one_partition_of_every_asset_up_to_the_year(resource: ReconResource, in
             "bitcoin_yearly_summaries",
         )
     }  # fmt: skip
-    assert max(sums) == pytest.approx(min(sums), rel=1e-9)
+    assert max(sums) == pytest.approx(min(sums), rel=1e-9, abs=0)
     assert min(sums) > 0
 
 
@@ -270,11 +270,11 @@ def test_the_wind_generation_of_a_day_has_its_figures_and_the_day_above_it_its_m
     read = ("generated_onshore_mwh", "generated_offshore_mwh", "generated_mwh")
     half_hour = {"generated_onshore_mwh": ONSHORE_MW / 2, "generated_offshore_mwh": OFFSHORE_MW / 2}
     half_hour["generated_mwh"] = sum(half_hour.values())
-    assert {name: shown[name] for name in read} == pytest.approx({name: 47 * mwh for name, mwh in half_hour.items()})
+    assert {name: shown[name] for name in read} == {name: 47 * mwh for name, mwh in half_hour.items()}
     assert (shown["dagster/partition_row_count"], shown["inserted"], shown["corrected"]) == (47, 47, 0)
     assert (shown["pending_periods"], shown["periods_of_one_kind"]) == ("48", "none")
     summed = figures(instance, "daily_summaries", "2025-06-06")
-    assert {name: summed[name] for name in read} == pytest.approx({name: shown[name] for name in read})
+    assert {name: summed[name] for name in read} == {name: shown[name] for name in read}
 
 
 @ON_SQLITE

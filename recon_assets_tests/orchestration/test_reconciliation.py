@@ -174,8 +174,12 @@ def test_another_rule_rebuilds_from_the_stored_bids_without_a_request(
             recorded = f"FROM curtailment_records WHERE settlement_date = '{day}'"
             wanted = TOTALS[day][counted]
             assert scalar(small_days, f"SELECT count(*) {recorded}") == wanted["rows"]
-            assert float(scalar(small_days, f"SELECT sum(volume) {recorded}")) == pytest.approx(wanted["mwh"])
-            assert float(scalar(small_days, f"SELECT sum(payment) {recorded}")) == pytest.approx(wanted["gbp"])
+            assert float(scalar(small_days, f"SELECT sum(volume) {recorded}")) == pytest.approx(
+                wanted["mwh"], rel=1e-9, abs=0
+            )
+            assert float(scalar(small_days, f"SELECT sum(payment) {recorded}")) == pytest.approx(
+                wanted["gbp"], rel=1e-9, abs=0
+            )
         assert partitions(instance) == all_hold(["2025-06-06", "2025-06-07"])
         assert out_of_date(instance) == set()
     assert contents(small_days, *ALL_TABLES) == flagged

@@ -25,6 +25,7 @@ from recon_assets.reconcile.scope import Scope, reading, writing
 from recon_assets.reconcile.state import DayState
 from recon_assets.settings import Settings
 from recon_assets_tests.database.test_schema import build_old_database
+from recon_assets_tests.support.generation import store
 from recon_assets_tests.support.payloads import (
     published_totals,
     published_totals_of_units,
@@ -355,6 +356,42 @@ def test_a_repair_restores_records_before_it_judges_calculations(small_days: Eng
 
     converge_span(small_days, DAILY_LAYERS, Scope(SMALL_DAYS, RULE), NOW)
     assert rows_of(small_days) == before
+
+
+def test_one_repair_makes_every_layer_of_days_from_their_bids(small_days: Engine) -> None:
+    tables = [layer.table for layer in DAILY_LAYERS]
+    before = contents(small_days, *tables)
+    execute(small_days, *(f"DELETE FROM {table.name}" for table in tables))
+
+    made = converge_span(small_days, DAILY_LAYERS, Scope(SMALL_DAYS, RULE), NOW)
+
+    assert contents(small_days, *tables) == before
+    assert not any(made.unfit.values())
+
+
+def test_calculations_of_a_day_of_contradicted_bids_are_made_from_its_records(small_days: Engine) -> None:
+    # given a bid that nobody published: of it a record is missing, which nobody is to believe
+    before = rows_of(small_days)
+    columns = "settlement_date, settlement_period, bm_unit_id, volume, so_flag, cadl_flag"
+    bid = f"INSERT INTO wind_bids ({columns}, sequence_number) SELECT {columns}, 999 FROM wind_bids"
+    execute(small_days, f"{bid} WHERE settlement_date = '2025-06-06' AND settlement_period = 4 LIMIT 1")
+    execute(small_days, f"DELETE FROM {TABLE} WHERE settlement_date = '2025-06-06'")
+
+    made = converge_span(small_days, DAILY_LAYERS, Scope(SMALL_DAYS, RULE), NOW)
+
+    assert (list(made.unfit["curtailment_records"]), made.unfit[TABLE]) == ([JUNE_6], {})
+    assert rows_of(small_days) == before
+
+
+def test_a_day_that_was_never_read_is_fit_for_the_sums_of_its_wind_generation_alone(small_days: Engine) -> None:
+    store(small_days, date(2025, 6, 5), (10, 20))
+
+    made = converge_span(small_days, DAILY_LAYERS, Scope(Days(date(2025, 6, 4), JUNE_7), RULE), NOW)
+
+    unread = [date(2025, 6, 4), date(2025, 6, 5)]
+    unfit = {name: sorted(days) for name, days in made.unfit.items()}
+    assert unfit == {layer.name: unread for layer in DAILY_LAYERS} | {"daily_summaries": unread[:1]}
+    assert made.changes_of("daily_summaries", period="2025-06-05") == Changes(inserted=1)
 
 
 def test_a_repair_without_a_known_difficulty_writes_nothing_of_the_day_and_names_it(small_days: Engine) -> None:

@@ -172,6 +172,30 @@ def test_a_day_that_is_published_as_it_goes_is_only_a_warning(engine: Engine) ->
     assert noon.counts["incomplete_days"] == 1
 
 
+@pytest.mark.parametrize(("days_later", "is_warning"), [(1, True), (2, False)])
+def test_a_day_that_is_not_whole_is_a_warning_until_the_day_after_is_over(
+    engine: Engine, days_later: int, is_warning: bool
+) -> None:
+    ingest(engine, [JUNE_6], now=day_starts_at(JUNE_6) + timedelta(hours=8))
+
+    late = day_starts_at(JUNE_6 + timedelta(days=days_later)) + timedelta(hours=12)
+    found = results(engine, Days(JUNE_6, JUNE_6), late)["wind_bids:every_period_has_proof"]
+
+    assert (found.holds, found.is_warning) == (False, is_warning)
+
+
+def test_of_days_that_are_equally_bad_the_newest_comes_first(small_days: Engine) -> None:
+    ids = f"SELECT min(id) FROM {CALCULATIONS} WHERE miner_model = 'S9' GROUP BY settlement_date"
+    execute(small_days, f"DELETE FROM {CALCULATIONS} WHERE id IN ({ids})")
+
+    found = results(small_days)[f"{S9}:every_expected_row_exists"]
+
+    assert [(worst["settlement_date"], worst["missing"]) for worst in found.worst_days] == [
+        ("2025-06-07", 1),
+        ("2025-06-06", 1),
+    ]
+
+
 def test_a_day_that_was_never_read_between_others_is_a_warning(small_days: Engine) -> None:
     result = results(small_days, Days(JUNE_6 - timedelta(days=1), JUNE_7))["wind_bids:every_period_has_proof"]
 

@@ -15,7 +15,7 @@ from recon_assets.reconcile.read_state import settlement_days, stale_summaries
 from recon_assets.reconcile.scope import Scope
 from recon_assets.reconcile.state import DayState, last_proven_day, summed_days
 from recon_assets_tests.support.generation import store
-from recon_assets_tests.support.steps import JUNE_6, JUNE_7, NOW, SMALL_DAYS, execute, state_of
+from recon_assets_tests.support.steps import JUNE_6, JUNE_7, NOW, SMALL_DAYS, execute, scalar, state_of
 
 AROUND = Days(date(2025, 6, 5), date(2025, 6, 8))
 
@@ -74,6 +74,24 @@ def test_the_state_of_days_is_that_of_the_whole_state(small_days: Engine) -> Non
         AROUND.last: DayState.NOT_INGESTED,
     }
     assert found.unproven == {JUNE_6: (3, 48)}
+
+
+def test_the_state_of_one_day_counts_nothing_of_the_days_around_it(small_days: Engine) -> None:
+    # given sums of months and years, for which the days around it are read, too
+    store(small_days, JUNE_6, (10, 20))
+    of_day = "settlement_date = '2025-06-07'"
+
+    state = state_of(small_days, Days(JUNE_7, JUNE_7))
+
+    assert {day for day, _ in state.calculations} == {JUNE_7}
+    assert state.total.faults == 0
+    records = scalar(small_days, f"SELECT count(*) FROM curtailment_records WHERE {of_day}")
+    assert state.curtailment_records == state.records.expected == records
+    for model, bitcoin in state.bitcoin.items():
+        mined = "SELECT sum(bitcoin_mined) FROM historical_bitcoin_calculations"
+        stored = scalar(small_days, f"{mined} WHERE {of_day} AND miner_model = '{model}'")
+        assert bitcoin == pytest.approx(stored, rel=1e-12, abs=0)
+    assert state.generated == frozenset()
 
 
 def test_long_histories_are_read_in_pieces_that_leave_nothing_out(small_days: Engine) -> None:

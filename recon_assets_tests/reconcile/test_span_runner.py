@@ -114,10 +114,11 @@ def changes_of(finished: Sequence[SpanResult]) -> Changes:
 
 def daily_sums_are_those_of_the_calculations(engine: Engine) -> bool:
     sums = f"SELECT settlement_date, miner_model, sum(bitcoin_mined) AS mined FROM {TABLE} GROUP BY 1, 2"
-    return not scalar(
+    of = "summary_date = settlement_date AND sums.miner_model = bitcoin_daily_summaries.miner_model"
+    summed = scalar(engine, f"SELECT count(*) FROM ({sums}) AS sums JOIN bitcoin_daily_summaries ON {of}")
+    return summed == scalar(engine, f"SELECT count(*) FROM ({sums}) AS sums") and not scalar(
         engine,
-        f"SELECT count(*) FROM bitcoin_daily_summaries LEFT JOIN ({sums}) AS sums ON summary_date = settlement_date"
-        " AND sums.miner_model = bitcoin_daily_summaries.miner_model"
+        f"SELECT count(*) FROM bitcoin_daily_summaries LEFT JOIN ({sums}) AS sums ON {of}"
         " WHERE abs(coalesce(mined, 0) - bitcoin_mined) > 1e-9 * bitcoin_mined",
     )
 

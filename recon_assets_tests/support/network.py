@@ -57,7 +57,7 @@ class Host:
             subprocess.run(["ip", *words], check=True, capture_output=True)
 
     def join(self, other: "Host", address: str, other_address: str) -> None:
-        """Joins another host by a virtual link; each end is called `veth0` and has an address with its prefix length."""
+        """Joins another host by a virtual link, `veth0` at each end; addresses have their prefix length."""
         self.ip("link", "add", "veth0", "type", "veth", "peer", "name", "veth0", "netns", str(other.pid))
         for host, own in ((self, address), (other, other_address)):
             host.ip("address", "add", own, "dev", "veth0")
