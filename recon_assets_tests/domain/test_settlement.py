@@ -3,6 +3,7 @@ from itertools import pairwise
 
 import pytest
 from hypothesis import given
+from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from recon_assets.domain.settlement import (
@@ -118,6 +119,7 @@ def test_a_span_upside_down_is_an_error() -> None:
         Days(date(2025, 6, 2), date(2025, 6, 1))
 
 
+@hypothesis_settings(deadline=None)
 @given(days, st.integers(0, 400))
 def test_a_span_cut_by_month_is_the_same_days_each_part_in_one_month(first: date, more: int) -> None:
     span = Days(first, first + timedelta(days=more))
@@ -129,6 +131,7 @@ def test_a_span_cut_by_month_is_the_same_days_each_part_in_one_month(first: date
     assert len({(part.first.year, part.first.month) for part in parts}) == len(parts)
 
 
+@hypothesis_settings(deadline=None)
 @given(days, st.integers(0, 400), st.integers(1, 200))
 def test_a_span_cut_in_pieces_is_the_same_days_in_the_fewest_pieces(first: date, more: int, length: int) -> None:
     span = Days(first, first + timedelta(days=more))
