@@ -4,10 +4,10 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo ui test campaign bench lint clean
+.PHONY: help demo ui test test-quick campaign bench lint clean
 
 help: ## Show the targets.
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/'
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/'
 
 demo: $(VENV)/.installed ## Ingest, calculate and verify June 2025 from the packaged recordings, through Dagster.
 	$(BIN)/recon demo
@@ -17,6 +17,9 @@ ui: $(VENV)/.installed ## Serve the Dagster UI on http://127.0.0.1:3000.
 
 test: $(VENV)/.installed-dev ## Run all tests, on SQLite and on PostgreSQL.
 	$(BIN)/pytest
+
+test-quick: $(VENV)/.installed-dev ## Run the tests that need one engine and no processes; at most a minute.
+	$(BIN)/pytest -n 2 -m quick
 
 campaign: $(VENV)/.installed-dev ## Nights without anybody on both engines; many random schedules of faults and kills (an hour).
 	$(BIN)/pytest -n 2 -m campaign
