@@ -1,5 +1,7 @@
-"""Which tests are quick: those on one engine, SQLite, that start no process. Seen from what a test uses, so that
-nothing has to be marked by hand."""
+"""Which tests are quick: those on one engine, SQLite, on some days and not a month, that start no process.
+
+That is seen from what a test uses, so that nothing has to be marked by hand.
+"""
 
 import inspect
 from collections.abc import Callable, Iterator
@@ -21,6 +23,8 @@ def why_not_quick(item: pytest.Item) -> str | None:
         return "use PostgreSQL"
     if item.get_closest_marker("campaign"):
         return "belong to the campaign"
+    if {"june", "june_database"} & _fixtures(item).keys():
+        return "take all of June"
     functions = [_test(item), *(definition.func for found in _fixtures(item).values() for definition in found)]
     return "start processes" if any(_starts_process(function) for function in functions) else None
 
@@ -40,18 +44,20 @@ def _starts_process(function: object) -> bool:
     waiting, seen = [function], set[object]()
     while waiting:
         used = waiting.pop()
-        if (used.__name__ if isinstance(used, ModuleType) else _module(used)).partition(".")[0] in STARTERS:
+        root = _module(used).partition(".")[0]
+        if root in STARTERS:
             return True
-        if _module(used).partition(".")[0] == TESTS and used not in seen:
+        if root == TESTS and callable(used) and used not in seen:
             seen.add(used)
             waiting += _used_by(used)
     return False
 
 
 def _module(thing: object) -> str:
-    # The module of an instance is that of its class.
-    named = isinstance(thing, type) or callable(thing)
-    return (getattr(thing, "__module__", None) or "") if named else ""
+    """The module that something is or comes from; of an instance that of its class."""
+    if isinstance(thing, ModuleType):
+        return thing.__name__
+    return str(getattr(thing if callable(thing) else type(thing), "__module__", None) or "")
 
 
 def _used_by(thing: Any) -> Iterator[object]:
