@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo ui test test-system test-browser campaign bench lint clean
+.PHONY: help demo ui test test-quick test-system test-browser campaign bench lint clean
 
 help: ## Show the targets.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
@@ -17,6 +17,9 @@ ui: $(VENV)/.installed ## Serve the Dagster UI on http://127.0.0.1:3000.
 
 test: $(VENV)/.installed-dev ## Run all tests, on SQLite and on PostgreSQL.
 	$(BIN)/pytest
+
+test-quick: $(VENV)/.installed-dev ## Run the tests on one engine, without processes and without all of June; at most a minute.
+	$(BIN)/pytest -n 2 -m quick
 
 # What a machine lacks for one of these two is an error, before anything else is done, and never a skipped test.
 test-system: $(VENV)/.installed-dev ## Test with pgbouncer, and across a network made of namespaces (as root).

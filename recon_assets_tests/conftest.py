@@ -2,9 +2,11 @@
 
 import shutil
 import uuid
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import hypothesis
@@ -24,6 +26,8 @@ from recon_assets.settings import Settings
 from recon_assets_tests.support.light_dagster import copy_home, make_home
 from recon_assets_tests.support.paths import DATA
 from recon_assets_tests.support.postgres import PostgresServer
+from recon_assets_tests.support.quick import why_not_quick
+from recon_assets_tests.support.statements import share_statements
 from recon_assets_tests.support.steps import BUSY_DAYS, JUNE, JUNE_DAYS, NOW, SMALL_DAYS, converge_layers, ingest
 
 hypothesis.settings.register_profile("campaign", max_examples=500, print_blob=True)
@@ -33,6 +37,36 @@ PATIENCE_SECONDS = 300
 
 CLOCK_CHANGES = DATA
 """Recordings of 2025-03-30 (46 periods) and 2025-10-26 (50)."""
+
+
+LEFT_OUT = pytest.StashKey[dict[str, int]]()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Marks what is quick, for `-m quick`."""
+    reasons = [why_not_quick(item) for item in items]
+    for item, reason in zip(items, reasons, strict=True):
+        if reason is None:
+            item.add_marker("quick")
+    if config.option.markexpr == "quick":
+        config.stash[LEFT_OUT] = dict(Counter(filter(None, reasons)))
+        if hasattr(config, "workeroutput"):
+            config.workeroutput["left_out"] = config.stash[LEFT_OUT]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Takes from a test process what it left out: each collects all tests."""
+    if left_out := getattr(node, "workeroutput", {}).get("left_out"):
+        node.config.stash[LEFT_OUT] = left_out
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Says what a quick run left out, and why."""
+    if left_out := config.stash.get(LEFT_OUT, None):
+        counts = ", ".join(f"{count:,} {reason}" for reason, count in left_out.items())
+        terminalreporter.write_line(f"Left out: {sum(left_out.values()):,} tests ({counts}); see `make test`.")
 
 
 @pytest.fixture(scope="session")
@@ -153,6 +187,7 @@ def settings(database_url: str, tmp_path: Path) -> Settings:
 def engine(settings: Settings) -> Iterator[Engine]:
     """An engine on a database with the schema, the packaged BM units and the packaged difficulty."""
     engine = open_engine(settings.database_url)
+    share_statements(engine)
     yield engine
     engine.dispose()
 
@@ -209,6 +244,7 @@ def resource(settings: Settings, stand_in: StandInElexon) -> Iterator[ReconResou
         elexon_attempts=1,
     )
     with open_resource(settings) as resource:
+        share_statements(resource.engine)
         yield resource
 
 

@@ -134,7 +134,7 @@ def test_analyze_names_every_fault_with_its_reason_and_the_command_that_mends_it
     words = ("analyze", "--from", "2025-06-06", "--to", "2025-06-10")
 
     # when
-    found, table = recon(*words, "--format", "json"), recon.script(*words)
+    found, table = recon(*words, "--format", "json"), recon(*words)
 
     # then
     assert (found.exit_code, table.exit_code) == (1, 1)
@@ -229,7 +229,7 @@ def test_summaries_are_summed_again_and_nothing_below_them_is_touched(recon: Com
 
     # when, as analyze names it
     assert named == ["recon summaries --month 2025-06", "recon summaries --year 2025"]
-    summed = recon.script(*named[0].split()[1:], "--format", "json")
+    summed = recon(*named[0].split()[1:], "--format", "json")
 
     # then
     assert (summed.exit_code, summed.stderr) == (0, "")
@@ -299,7 +299,7 @@ def test_only_the_named_periods_of_a_difficult_day_are_done(recon: Command, smal
     execute(small_days, f"DELETE FROM {CALCULATIONS} WHERE {ON_JUNE_6}")
 
     # when
-    tried = recon.script("critical", "2025-06-06", "--periods", "4-10", "--pause", "0")
+    tried = recon("critical", "2025-06-06", "--periods", "4-10", "--pause", "0")
 
     # then the others are still not right
     assert tried.exit_code == 1
@@ -321,7 +321,7 @@ def test_the_most_critical_date_is_the_one_with_most_faults(recon: Command, smal
     assert 0 < few < many
 
     # when
-    first = recon.script("most-critical", "--format", "json")
+    first = recon("most-critical", "--format", "json")
 
     # then
     assert (first.exit_code, first.complaint) == (0, "The most critical date is 2025-06-06.")
@@ -357,7 +357,7 @@ def test_spot_fix_makes_one_triple_right_and_no_other(recon: Command, small_days
 
     # when
     fixed = recon("spot-fix", "2025-06-06", "4", FARM, "--format", "json")
-    removed = recon.script("spot-fix", "2025-06-06", "20", FARM)
+    removed = recon("spot-fix", "2025-06-06", "20", FARM)
 
     # then
     for ended in (fixed, removed):
@@ -408,7 +408,7 @@ def test_the_daily_check_makes_an_outage_good_and_keeps_a_log(
     execute(small_days, f"DELETE FROM {CALCULATIONS} WHERE {ON_JUNE_6}")
 
     # when
-    checked = recon.script("daily-check", "--format", "json")
+    checked = recon("daily-check", "--format", "json")
 
     # then it went from the last day read to the newest, and no further back
     assert (checked.exit_code, checked.stderr) == (0, "")
@@ -501,7 +501,7 @@ def test_auto_tries_again_in_small_chunks_and_leaves_the_rest_to_the_next_time(
 
     # when
     asked = len(stand_in.requests)
-    second = recon.script("auto", *SMALL, "--format", "json")
+    second = recon("auto", *SMALL, "--format", "json")
 
     # then
     assert (second.exit_code, second.stderr) == (0, "")
@@ -657,7 +657,7 @@ def test_the_limits_are_in_the_runs_config_and_report_and_watch_show_the_work(
     ]
 
     # when it is watched after the fact
-    frame, watched = recon.script("watch", "--once"), recon("watch", "--once", "--format", "json")
+    frame, watched = recon("watch", "--once"), recon("watch", "--once", "--format", "json")
 
     # then
     assert (frame.exit_code, frame.stderr, watched.exit_code) == (0, "", 0)
@@ -669,7 +669,7 @@ def test_the_limits_are_in_the_runs_config_and_report_and_watch_show_the_work(
 
     # when there is something to report
     execute(small_days, f"DELETE FROM {CALCULATIONS} WHERE {ON_JUNE_6} AND settlement_period = 4")
-    reported = recon.script("report", *SMALL, "--format", "json")
+    reported = recon("report", *SMALL, "--format", "json")
 
     # then
     assert (reported.exit_code, reported.stderr) == (1, "")
@@ -680,7 +680,7 @@ def test_the_limits_are_in_the_runs_config_and_report_and_watch_show_the_work(
 @on_sqlite
 def test_the_doctor_finds_an_index_that_is_gone(recon: Command, small_days: Engine) -> None:
     # when
-    healthy = recon.script("doctor", "--format", "json")
+    healthy = recon("doctor", "--format", "json")
 
     # then
     assert (healthy.exit_code, healthy.stderr) == (0, "")

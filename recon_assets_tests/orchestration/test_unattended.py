@@ -28,6 +28,8 @@ from recon_assets_tests.support.steps import JUNE, JUNE_DAYS, change_recording, 
 CALCULATIONS = "historical_bitcoin_calculations"
 NINE_DATES = [f"2025-06-{day:02d}" for day in (1, 2, 3, 4, 11, 12, 21, 22, 28)]
 TICK_SECONDS = 5
+LOOK_SECONDS = 3
+"""Between two looks at all of June, each of which takes the processor half a second."""
 ON_POSTGRESQL_IN_CAMPAIGN = pytest.mark.parametrize(
     "night", ["sqlite", pytest.param("postgresql", marks=pytest.mark.campaign)], indirect=True
 )
@@ -51,7 +53,7 @@ class Night:
 
     def wait_until_right(self, seconds: float = FIVE_MINUTES) -> None:
         """Waits until every row is right, summaries too."""
-        wait_until(lambda: state_of(self.engine, JUNE_DAYS).is_right, seconds, every=1)
+        wait_until(lambda: state_of(self.engine, JUNE_DAYS).is_right, seconds, every=LOOK_SECONDS)
 
     def wait_until_checked(self, since: int) -> None:
         """Waits until the audit sensor has asked for more than `since` audits and all runs have ended."""

@@ -10,14 +10,17 @@ import sysconfig
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from importlib.util import find_spec
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
+from pkgutil import walk_packages
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import dagster as dg
 import portalocker
 
+import recon_assets
 from recon_assets.cli import main
 
 RECON = Path(sysconfig.get_path("scripts")) / "recon"
@@ -28,16 +31,16 @@ INHERITED = ("PATH", "HOME", "TMPDIR", "LANG", "SYSTEMROOT")
 ALLOCATIONS_BETWEEN_COLLECTIONS = 100_000
 IMPORTED_FIRST = (
     "recon_assets_tests.support.command",
-    "recon_assets.definitions",
-    "recon_assets.health.examination",
-    "recon_assets.health.printing",
-    "recon_assets.orchestration.routines",
-    "recon_assets.cli.progress",
-    "recon_assets.reports.progress",
-    "recon_assets.orchestration.log_observer",
-    "recon_assets.reports.work_view",
+    *(
+        module.name
+        for module in walk_packages(recon_assets.__path__, "recon_assets.")
+        if not module.name.startswith("recon_assets.database.migrations")
+    ),
+    "recon_assets_tests.support.first_use",
+    "upath",
+    "rich.status",
 )
-"""Modules that the commands import when they start."""
+"""What the commands import when they are told what to do: all of the project, and all that it uses."""
 
 
 @dataclass(frozen=True)
@@ -121,6 +124,8 @@ class Command:
 
 @cache
 def _forks() -> ForkServerContext:
+    # The server passes over what it cannot import, and every call would import the rest by itself.
+    assert [name for name in IMPORTED_FIRST if find_spec(name) is None] == []
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(list(IMPORTED_FIRST))
     return context

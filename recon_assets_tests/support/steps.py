@@ -3,14 +3,14 @@
 import gzip
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Engine, Table, select, text
+from sqlalchemy import Column, Engine, Table, select, text
 
 from recon_assets.database import transactions
 from recon_assets.database.tables import proof_of_fetch
@@ -117,9 +117,14 @@ def contents(engine: Engine, *tables: Table) -> dict[str, Counter[tuple[Any, ...
     """Every row of the tables, with how often it is there, without ids and timestamps."""
     with transactions.reading(engine) as connection:
         return {
-            table.name: Counter(
-                tuple(round(value, 9) if isinstance(value, float) else value for value in row)
-                for row in connection.execute(select(*(c for c in table.c if c.name not in INVISIBLE)))
-            )
-            for table in tables
+            table.name: Counter(map(_rounded, connection.execute(select(*_visible(table))).all())) for table in tables
         }
+
+
+def _visible(table: Table) -> list[Column[Any]]:
+    return [column for column in table.c if column.name not in INVISIBLE]
+
+
+def _rounded(row: Sequence[Any]) -> tuple[Any, ...]:
+    # A list, because a generator for each of the 250,000 rows of June takes twice as long.
+    return tuple([round(value, 9) if isinstance(value, float) else value for value in row])
