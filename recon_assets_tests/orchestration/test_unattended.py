@@ -29,7 +29,7 @@ CALCULATIONS = "historical_bitcoin_calculations"
 NINE_DATES = [f"2025-06-{day:02d}" for day in (1, 2, 3, 4, 11, 12, 21, 22, 28)]
 TICK_SECONDS = 5
 LOOK_SECONDS = 3
-"""Between two looks at all of June, each of which takes the processor half a second."""
+"""Between two looks at all of June, each of which compares every row."""
 ON_POSTGRESQL_IN_CAMPAIGN = pytest.mark.parametrize(
     "night", ["sqlite", pytest.param("postgresql", marks=pytest.mark.campaign)], indirect=True
 )

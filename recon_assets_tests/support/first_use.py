@@ -1,7 +1,7 @@
 """Reads a settlement period and makes a run, on being imported: what libraries import at their first use, they have.
 
 Commands are forked from a process that has imported this (command.py): each would import fsspec, pandera's backends
-and, where it is installed, all of hypothesis again, a second in each process.
+and, where it is installed, all of hypothesis again.
 """
 
 import dagster as dg
