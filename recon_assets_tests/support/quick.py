@@ -1,4 +1,4 @@
-"""Which tests are quick: those on one engine, SQLite, on some days and not a month, that start no process.
+"""Which tests are quick: those on SQLite, on some days and not a month, without a process and a Dagster instance.
 
 That is seen from what a test uses, so that nothing has to be marked by hand.
 """
@@ -13,6 +13,8 @@ import pytest
 
 STARTERS = {"subprocess", "multiprocessing"}
 """The modules that start processes."""
+INSTANCES = {"DagsterInstance", "execute_in_process", "materialize"}
+"""The names by which a function of the tests has or makes a Dagster instance: a run in one takes half a second."""
 TESTS = __name__.partition(".")[0]
 
 
@@ -26,7 +28,7 @@ def why_not_quick(item: pytest.Item) -> str | None:
     if {"june", "june_database"} & _fixtures(item).keys():
         return "take all of June"
     functions = [_test(item), *(definition.func for found in _fixtures(item).values() for definition in found)]
-    return "start processes" if any(_starts_process(function) for function in functions) else None
+    return next(filter(None, map(_what_takes_long, functions)), None)
 
 
 def _fixtures(item: pytest.Item) -> dict[str, Any]:
@@ -39,18 +41,20 @@ def _test(item: pytest.Item) -> Callable[..., Any]:
 
 
 @cache
-def _starts_process(function: object) -> bool:
-    """Whether a function of the tests, or what it calls among the tests, uses a module that starts processes."""
+def _what_takes_long(function: object) -> str | None:
+    """What a function of the tests, or what it calls among the tests, does that takes long."""
     waiting, seen = [function], set[object]()
     while waiting:
         used = waiting.pop()
         root = _module(used).partition(".")[0]
         if root in STARTERS:
-            return True
+            return "start processes"
         if root == TESTS and callable(used) and used not in seen:
             seen.add(used)
+            if isinstance(plain := inspect.unwrap(used), FunctionType) and INSTANCES & set(_names(plain.__code__)):
+                return "use a Dagster instance"
             waiting += _used_by(used)
-    return False
+    return None
 
 
 def _module(thing: object) -> str:
