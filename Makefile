@@ -18,7 +18,7 @@ ui: $(VENV)/.installed ## Serve the Dagster UI on http://127.0.0.1:3000.
 test: $(VENV)/.installed-dev ## Run all tests, on SQLite and on PostgreSQL.
 	$(BIN)/pytest
 
-test-quick: $(VENV)/.installed-dev ## Run the tests on one engine, without processes and without all of June; at most a minute.
+test-quick: $(VENV)/.installed-dev ## Run the tests on SQLite without processes, servers, Dagster runs and random examples; a minute.
 	$(BIN)/pytest -n 2 -m quick
 
 # What a machine lacks for one of these two is an error, before anything else is done, and never a skipped test.

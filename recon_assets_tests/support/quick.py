@@ -1,4 +1,4 @@
-"""Which tests are quick: those on SQLite, on some days and not a month, without a process and a Dagster instance.
+"""Which tests are quick: those on SQLite and some days, without processes, servers, Dagster runs and random examples.
 
 That is seen from what a test uses, so that nothing has to be marked by hand.
 """
@@ -13,8 +13,11 @@ import pytest
 
 STARTERS = {"subprocess", "multiprocessing"}
 """The modules that start processes."""
-INSTANCES = {"DagsterInstance", "execute_in_process", "materialize"}
-"""The names by which a function of the tests has or makes a Dagster instance: a run in one takes half a second."""
+NAMES = {
+    "use a Dagster instance": {"DagsterInstance", "execute_in_process", "materialize"},
+    "ask a server": {"StandInElexon", "HTTPServer", "ThreadingHTTPServer"},
+}
+"""The names by which a function of the tests does what takes long: half a second, for a run or a day over HTTP."""
 TESTS = __name__.partition(".")[0]
 
 
@@ -27,6 +30,8 @@ def why_not_quick(item: pytest.Item) -> str | None:
         return "belong to the campaign"
     if {"june", "june_database"} & _fixtures(item).keys():
         return "take all of June"
+    if hasattr(getattr(item, "function", None), "hypothesis"):
+        return "try random examples"
     functions = [_test(item), *(definition.func for found in _fixtures(item).values() for definition in found)]
     return next(filter(None, map(_what_takes_long, functions)), None)
 
@@ -36,8 +41,8 @@ def _fixtures(item: pytest.Item) -> dict[str, Any]:
 
 
 def _test(item: pytest.Item) -> Callable[..., Any]:
-    function = getattr(item, "function", why_not_quick)
-    return function.hypothesis.inner_test if hasattr(function, "hypothesis") else function
+    function: Callable[..., Any] = getattr(item, "function", why_not_quick)
+    return function
 
 
 @cache
@@ -51,8 +56,11 @@ def _what_takes_long(function: object) -> str | None:
             return "start processes"
         if root == TESTS and callable(used) and used not in seen:
             seen.add(used)
-            if isinstance(plain := inspect.unwrap(used), FunctionType) and INSTANCES & set(_names(plain.__code__)):
-                return "use a Dagster instance"
+            if isinstance(plain := inspect.unwrap(used), FunctionType):
+                named = set(_names(plain.__code__))
+                for reason, names in NAMES.items():
+                    if names & named:
+                        return reason
             waiting += _used_by(used)
     return None
 
