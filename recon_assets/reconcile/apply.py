@@ -115,7 +115,7 @@ def _holds_any(connection: Connection, layer: Layer, scope: Scope) -> bool:
 
 
 def _fill(connection: Connection, layer: Layer, scope: Scope, *by: str) -> dict[tuple[Any, ...], Changes]:
-    """Inserts every expected row into a layer that has none: there is nothing to compare, and counts check the insert."""
+    """Inserts every expected row into a layer that has none: there is nothing to compare, and counts check it."""
     expected = layer.expected(scope).cte("expected")
     missing = None
     # Counting the expected rows computes them a second time. Only a trigger or a rule can leave one of them out.
