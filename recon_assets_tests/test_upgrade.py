@@ -340,8 +340,9 @@ def test_what_dagster_was_told_can_be_read(recon: Command) -> None:
     assert results == CHECK_RESULTS
 
 
-def test_a_sensor_goes_on_from_its_cursor(recon: Command, resource: ReconResource) -> None:
+def test_a_sensor_goes_on_from_its_cursor(recon: Command, request: pytest.FixtureRequest) -> None:
     migrated(recon)
+    resource: ReconResource = request.getfixturevalue("resource")
     with recon.dagster() as instance:
         # given a gap that no run could fill
         states = {state.instigator_name: state.instigator_data for state in instance.all_instigator_state()}

@@ -163,7 +163,37 @@ other_bm_units = Table(
     Column("bm_unit_id", Text, primary_key=True),
     Column("fuel_type", Text),
 )
-"""Units that are known not to be wind, as opposed to units in no list."""
+"""Units that Elexon lists without calling them wind. A fuel type of NULL says nothing: the unit may be wind."""
+
+bm_unit_declarations = Table(
+    "bm_unit_declarations",
+    metadata,
+    Column("bm_unit_id", Text, primary_key=True),
+    Column("is_wind", Boolean, nullable=False),
+    Column("declared_by", Text, nullable=False),
+    Column("declared_at", UtcDateTime, nullable=False),
+    Column("note", Text),
+)
+"""A person's word on whether a BM unit is wind. It is stronger than any list."""
+
+uncounted_bids = Table(
+    "uncounted_bids",
+    metadata,
+    Column("settlement_date", Date, primary_key=True),
+    Column("bm_unit_id", Text, primary_key=True),
+    Column("bids", Integer, nullable=False),
+    Column("mwh", Double, nullable=False),
+)
+"""Accepted bids of units that nobody knows to be wind or not, by day: their number and MWh (negative). The rows of a
+unit that becomes wind later name the days to read again."""
+
+recon_settings = Table(
+    "recon_settings",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("value", Text, nullable=False),
+)
+"""Settings that belong to the database, because two processes must not differ in them."""
 
 network_difficulty = Table(
     "network_difficulty",
@@ -194,13 +224,17 @@ wind_bids = Table(
 )
 """Every accepted bid of a wind unit as published: volume in MWh (negative), prices in GBP/MWh."""
 
+STACK, ACCEPTANCE_VOLUMES = "stack", "acceptance_volumes"
+"""The sources of a proof of fetch: the bid stack of the period, or the acceptance volumes of a day without any wind."""
+
 proof_of_fetch = Table(
     "proof_of_fetch",
     metadata,
     Column("settlement_date", Date, primary_key=True),
     Column("settlement_period", Integer, primary_key=True),
     Column("fetched_at", UtcDateTime, nullable=False),
-    Column("stack_rows", Integer, nullable=False),
+    Column("source", Text, nullable=False, server_default=STACK),
+    Column("stack_rows", Integer),
     Column("wind_rows", Integer, nullable=False),
     Column("wind_mwh", Double, nullable=False),
     Column("wind_gbp", Double, nullable=False),
@@ -209,7 +243,21 @@ proof_of_fetch = Table(
     Column("elexon_created_at", Text),
     Column("fingerprint", Text, nullable=False),
 )
-"""One row per settlement period that was read whole. Row count and sums show whether its bids are still the same."""
+"""One row per settlement period that was read whole, or that acceptance volumes prove to be without wind bids; their
+`stack_rows` are not known. Row count and sums show whether the bids are still the same."""
+
+recovered_days = Table(
+    "recovered_days",
+    metadata,
+    Column("settlement_date", Date, primary_key=True),
+    Column("proven_at", UtcDateTime, nullable=False),
+    Column("proven_by", Text),
+    Column("records", Integer, nullable=False),
+    Column("curtailed_mwh", Double, nullable=False),
+    Column("payment_gbp", Double, nullable=False),
+    Column("bitcoin", Text, nullable=False),
+)
+"""An adopted day as it was before its first proof: records, MWh, GBP, and BTC by miner model as a JSON object."""
 
 settlement_revisions = Table(
     "settlement_revisions",
@@ -275,3 +323,34 @@ def progress_table(name: str) -> Table:
         Column("worker", Text),
         Column("started_at", DateTime),
     )
+
+
+def _superseded(table: Table) -> Table:
+    kept = Table(
+        f"superseded_{table.name}",
+        metadata,
+        *(Column(column.name, column.type) for column in table.columns),
+        Column("superseded_at", UtcDateTime, nullable=False),
+        Column("superseded_by", Text),
+    )
+    Index(f"{kept.name}_period", next(column for column in kept.columns if column.name in PERIOD_COLUMNS))
+    return kept
+
+
+PERIOD_COLUMNS = ("settlement_date", "summary_date", "year_month", "year")
+
+superseded_tables = {
+    table.name: _superseded(table)
+    for table in (
+        curtailment_records,
+        historical_bitcoin_calculations,
+        bitcoin_daily_summaries,
+        bitcoin_monthly_summaries,
+        bitcoin_yearly_summaries,
+        daily_summaries,
+        monthly_summaries,
+        yearly_summaries,
+    )
+}
+"""By the name of a table: rows of it as they were before a proof of their day replaced them, with the time and the
+Dagster run. In an adopted database they also have the columns that only its own tables have."""
