@@ -140,3 +140,21 @@ def limit_options(command: Callable[..., Any]) -> Callable[..., Any]:
         return command(*args, run_config={name: value for name, value in given.items() if value is not None}, **rest)
 
     return with_limits
+
+
+STRICT = "recon.strict"
+
+
+def strict_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The option --strict, which exit_code_of (shared.py) reads from the context."""
+
+    def note(ctx: click.Context, _: click.Parameter, value: bool) -> None:
+        ctx.meta[STRICT] = value
+
+    return click.option(
+        "--strict",
+        is_flag=True,
+        expose_value=False,
+        callback=note,
+        help="Exit with 1 also while days of an old database are not proven.",
+    )(command)

@@ -5,12 +5,13 @@ from datetime import UTC, datetime
 
 import click
 
-from recon_assets.cli.options import Period, format_option, period_options
-from recon_assets.cli.shared import RIGHT, echo_json, exit_code, read_settings, read_state, reading_engine
+from recon_assets.cli.options import Period, format_option, period_options, strict_option
+from recon_assets.cli.shared import RIGHT, echo_json, exit_code, exit_code_of, read_settings, read_state, reading_engine
 
 
 @click.command()
 @period_options
+@strict_option
 @format_option
 def status(period: Period, style: str) -> int:
     """Show the reconciled state, computed from the rows at this moment."""
@@ -23,11 +24,12 @@ def status(period: Period, style: str) -> int:
         echo_json(report.state_facts(state))
     else:
         report.print_state(report.open_console(), state)
-    return exit_code(state.is_right)
+    return exit_code_of(state)
 
 
 @click.command()
 @period_options
+@strict_option
 @format_option
 def analyze(period: Period, style: str) -> int:
     """Show every date that is not right, why, and the command that mends it."""
@@ -42,11 +44,12 @@ def analyze(period: Period, style: str) -> int:
         echo_json(facts)
     else:
         analysis.print_analysis(report.open_console(), facts)
-    return exit_code(state.is_right)
+    return exit_code_of(state)
 
 
 @click.command()
 @period_options
+@strict_option
 @format_option
 def report(period: Period, style: str) -> int:
     """Report the progress: by month and model, the worst dates, what Elexon revised, the work that is under way."""
@@ -68,7 +71,7 @@ def report(period: Period, style: str) -> int:
         echo_json(facts)
     else:
         print_report(open_console(), facts)
-    return exit_code(state.is_right)
+    return exit_code_of(state)
 
 
 @click.command()

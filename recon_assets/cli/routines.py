@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from recon_assets.cli.options import Period, format_option, period_options
+from recon_assets.cli.options import Period, format_option, period_options, strict_option
 from recon_assets.cli.shared import first_day_of, read_settings
 from recon_assets.cli.through_dagster import reconcile_through_dagster, run_routine
 from recon_assets.domain.settlement import Days
@@ -25,6 +25,7 @@ right); the split into acceptances, the flags and the non-wind rows are made up.
 @click.command("daily-check")
 @click.option("--days", type=click.IntRange(1, 30), default=2, show_default=True, help="Check at least so many days.")
 @click.option("--force", is_flag=True, help="Read the days from Elexon again, those that are right too.")
+@strict_option
 @format_option
 def daily_check(days: int, force: bool, style: str) -> int:
     """Check and mend the newest days, unattended.
@@ -38,6 +39,7 @@ def daily_check(days: int, force: bool, style: str) -> int:
 @click.command()
 @period_options
 @click.option("--no-ingest", is_flag=True, help="Do not read from Elexon; converge from what is stored.")
+@strict_option
 @format_option
 def auto(period: Period, no_ingest: bool, style: str) -> int:
     """Bring everything to right, unattended: newest month first, then days that failed in small chunks.

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from recon_assets.cli.options import STRICT
 from recon_assets.settings import Settings
 
 if TYPE_CHECKING:
@@ -72,6 +73,15 @@ def read_state(engine: "Engine", settings: Settings, period: "Period") -> "State
 def exit_code(right: bool) -> int:
     """0 if everything is right, else 1."""
     return RIGHT if right else NOT_RIGHT
+
+
+def exit_code_of(state: "State") -> int:
+    """0 if nothing is known to be wrong, and with --strict only if all is proven, too; else 1."""
+    from recon_assets.reconcile.state import Conclusion
+
+    strict = click.get_current_context().meta.get(STRICT, False)
+    enough = state.is_right or (state.conclusion is Conclusion.RIGHT_AS_FAR_AS_KNOWN and not strict)
+    return exit_code(enough)
 
 
 def echo_json(facts: Any) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from recon_assets.cli.shared import echo_json, exit_code, read_settings
+from recon_assets.cli.shared import NOT_RIGHT, echo_json, exit_code, exit_code_of, read_settings
 from recon_assets.domain.settlement import FIRST_DAY, Days, london_day
 from recon_assets.errors import ReconError, UsageError
 from recon_assets.settings import Settings
@@ -37,6 +37,7 @@ def reconcile_through_dagster(
     from recon_assets.cli.progress import TerminalObserver
     from recon_assets.orchestration.outcome import Options
     from recon_assets.reports import state as report
+    from recon_assets.reports.plan import plan_facts, print_plan
 
     chosen = Options(**(options or {}))
     observer = TerminalObserver()
@@ -44,14 +45,14 @@ def reconcile_through_dagster(
         if dry_run:
             planned = work.plan(work.state(days), chosen)
             if style == "json":
-                echo_json(report.plan_facts(planned))
+                echo_json(plan_facts(planned))
             else:
-                report.print_plan(report.open_console(), planned)
+                print_plan(report.open_console(), planned)
             return exit_code(planned.is_empty and not planned.out_of_reach)
         with observer:
             outcome = work.summarise(days) if only_summaries else work.reconcile(days, chosen)
-    right = not outcome.after.summary_faults if only_summaries else outcome.after.is_right
-    return _show(outcome, observer, style, right)
+    code = exit_code(not outcome.after.summary_faults) if only_summaries else exit_code_of(outcome.after)
+    return _show(outcome, observer, style, code)
 
 
 def spot_fix_through_dagster(day: date, period: int, farm: str, style: str) -> int:
@@ -59,8 +60,8 @@ def spot_fix_through_dagster(day: date, period: int, farm: str, style: str) -> i
     settings = read_settings()
     kept_days(Days(day, day))
     from recon_assets.cli.progress import TerminalObserver
+    from recon_assets.reconcile.settlement_days import DayState
     from recon_assets.reconcile.spot import read_spot
-    from recon_assets.reconcile.state import DayState
     from recon_assets.reports import state as report
 
     observer = TerminalObserver()
@@ -134,7 +135,7 @@ def run_routine(
             if span is None:
                 report_day(work, settings, outcome, observer, datetime.now(UTC))
         log_end(log, outcome, observer)
-    return _show(outcome, observer, style, outcome.after.is_right)
+    return _show(outcome, observer, style, exit_code_of(outcome.after))
 
 
 def reingest_through_dagster(day: date, periods: tuple[int, int] | None, *, bitcoin: bool, style: str) -> int:
@@ -153,14 +154,14 @@ def reingest_through_dagster(day: date, periods: tuple[int, int] | None, *, bitc
             outcome = work.reingest(day, periods, bitcoin=bitcoin)
         after = read_day_totals(work.engine, day)
     state = outcome.after
-    right = state.is_right if bitcoin else not (state.records.faults or state.unready_days)
+    code = exit_code_of(state) if bitcoin else exit_code(not (state.records.faults or state.unready_days))
     if style == "json":
-        return _show(outcome, observer, style, right, before=asdict(before), after=asdict(after))
+        return _show(outcome, observer, style, code, before=asdict(before), after=asdict(after))
     if observer.read.total or observer.converged_rows.total or observer.reasons:
         print_day_totals(report.open_console(), before, after)
     else:
         click.echo(f"{day} is as it was.")
-    return _show(outcome, observer, style, right)
+    return _show(outcome, observer, style, code)
 
 
 def repair_through_dagster(settings: Settings, day: date, method: str | None, seed: int | None, style: str) -> int:
@@ -241,16 +242,23 @@ def _reconciliation(settings: Settings, observer: Any, *, reads: bool) -> Iterat
         yield Reconciliation(resource, instance, command, raise_if_interrupted)
 
 
-def _show(outcome: "Outcome", observer: "TerminalObserver", style: str, right: bool, **more: Any) -> int:
+def _show(outcome: "Outcome", observer: "TerminalObserver", style: str, code: int, **more: Any) -> int:
+    """Shows what was done and the state afterwards; the exit code is `code`, or 1 if anything failed."""
+    from recon_assets.reconcile.plan import format_days
+    from recon_assets.reports import recovery
     from recon_assets.reports import state as report
 
     for reason in observer.reasons:
         click.echo(f"Failed: {reason}", err=True)
     done = report.done_facts(outcome.runs, outcome.reported, observer)
     if style == "json":
-        echo_json(report.state_facts(outcome.after) | {"done": done} | more)
+        recovered = recovery.recovery_facts(outcome.recovered)
+        echo_json(report.state_facts(outcome.after) | {"done": done, "recovered": recovered} | more)
     else:
         console = report.open_console()
         report.print_done(console, done, outcome.before, outcome.plan)
+        recovery.print_recovery(console, outcome.recovered)
+        if outcome.unproven:
+            console.print(f"[red]Not proven, though the source has them[/]: {format_days(outcome.unproven)}")
         report.print_state(console, outcome.after)
-    return exit_code(right and not observer.reasons)
+    return NOT_RIGHT if observer.reasons or outcome.unproven else code

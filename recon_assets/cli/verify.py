@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from recon_assets.cli.options import DAY, PERIODS, format_option, newest_day
+from recon_assets.cli.options import DAY, PERIODS, format_option, newest_day, strict_option
 from recon_assets.cli.shared import echo_json, exit_code, read_settings, reading_engine
 from recon_assets.cli.through_dagster import kept_days, reingest_through_dagster, repair_through_dagster
 from recon_assets.domain.settlement import Days, periods_in
@@ -86,6 +86,7 @@ def repair(day: date | None, method: str, seed: int | None, style: str, force: b
 @click.argument("day", type=DAY, metavar="D")
 @click.option("--periods", type=PERIODS, metavar="A-B", help="Only these settlement periods.")
 @click.option("--no-bitcoin", is_flag=True, help="Leave the calculations and their sums as they are.")
+@strict_option
 @format_option
 def reingest(day: date, periods: tuple[int, int] | None, no_bitcoin: bool, style: str) -> int:
     """Read day D (YYYY-MM-DD) again from Elexon, and make everything that follows from it right."""

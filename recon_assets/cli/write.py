@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from recon_assets.cli.options import DAY, PERIODS, Period, format_option, limit_options, period_options
+from recon_assets.cli.options import DAY, PERIODS, Period, format_option, limit_options, period_options, strict_option
 from recon_assets.cli.shared import RIGHT, echo_json, exit_code, first_day_of, read_settings, read_state, reading_engine
 from recon_assets.cli.through_dagster import (
     read_generation_through_dagster,
@@ -48,20 +48,35 @@ def migrate(dry_run: bool) -> int:
     help="Newest month first, or the date with most faults first.",
 )
 @click.option("--no-ingest", is_flag=True, help="Do not read from Elexon; converge from what is stored.")
+@click.option("--prove", is_flag=True, help="Read the days of an old database again, until every day is proven.")
 @click.option("--dry-run", is_flag=True, help="Only print the exact work and the number of requests.")
 @limit_options
+@strict_option
 @format_option
 def reconcile(
     period: Period,
     limit: int | None,
     order: str,
     no_ingest: bool,
+    prove: bool,
     dry_run: bool,
     run_config: dict[str, Any],
     style: str,
 ) -> int:
-    """Bring everything in the period to right: read what the source can have, converge every layer."""
-    options = {"ingest": not no_ingest, "limit": limit, "worst_first": order == "worst", "run_config": run_config}
+    """Bring everything in the period to right: read what the source can have, converge every layer.
+
+    Days of an old database that look right are left alone. With --prove they are read too, first those that seem to
+    have lost records: only Elexon can tell that an old day is complete. What a day held before is kept.
+    """
+    if prove and no_ingest:
+        raise UsageError("--prove reads from Elexon, and --no-ingest does not: name one of them")
+    options = {
+        "ingest": not no_ingest,
+        "limit": limit,
+        "worst_first": order == "worst",
+        "prove": prove,
+        "run_config": run_config,
+    }
     return reconcile_through_dagster(
         lambda settings: period.resolve(settings, first_day_of(settings)), options, style, dry_run=dry_run
     )
@@ -69,6 +84,7 @@ def reconcile(
 
 @click.command("date")
 @click.argument("day", type=DAY, metavar="D")
+@strict_option
 @format_option
 def date_(day: date, style: str) -> int:
     """Bring one day D (YYYY-MM-DD) to right."""
@@ -79,6 +95,7 @@ def date_(day: date, style: str) -> int:
 @click.argument("first", type=DAY, metavar="A")
 @click.argument("last", type=DAY, metavar="B")
 @limit_options
+@strict_option
 @format_option
 def range_(first: date, last: date, run_config: dict[str, Any], style: str) -> int:
     """Bring the days from A to B (YYYY-MM-DD) to right."""
@@ -90,6 +107,7 @@ def range_(first: date, last: date, run_config: dict[str, Any], style: str) -> i
 @click.argument("day", type=DAY, metavar="D")
 @click.option("--periods", type=PERIODS, metavar="A-B", help="Only these settlement periods.")
 @limit_options
+@strict_option
 @format_option
 def critical(day: date, periods: tuple[int, int] | None, run_config: dict[str, Any], style: str) -> int:
     """Bring a difficult day D (YYYY-MM-DD) to right in ever smaller chunks.
@@ -104,6 +122,7 @@ def critical(day: date, periods: tuple[int, int] | None, run_config: dict[str, A
 
 @click.command("most-critical")
 @period_options
+@strict_option
 @limit_options
 @format_option
 def most_critical(period: Period, run_config: dict[str, Any], style: str) -> int:
@@ -146,6 +165,7 @@ def spot_fix(day: date, period: int, farm: str, style: str) -> int:
 
 @click.command()
 @period_options
+@strict_option
 @format_option
 def summaries(period: Period, style: str) -> int:
     """Sum days, months and years of the period again, from the rows below them."""

@@ -16,6 +16,9 @@ TOLERANCE_MWH = 0.001
 """Elexon publishes volumes rounded to a kilowatt-hour; a sum of a few may be off in the last digit."""
 
 
+UNITS_NAMED = 3
+"""BM units that a reason names."""
+
 SETTLED_AFTER = timedelta(days=2)
 """From the start of the day. Elexon runs the settlement again the next working day, and its lists are whole then."""
 
@@ -49,3 +52,21 @@ def volume_gaps(volumes: pd.DataFrame, bids: pd.DataFrame, units: Collection[str
     both = pd.concat({"accepted": accepted, "held": held}, axis=1).fillna(0.0).sort_index()
     apart = both[(both["accepted"] - both["held"]).abs() > TOLERANCE_MWH].reset_index()
     return [VolumeGap(int(period), str(unit), float(mwh), float(held)) for period, unit, mwh, held in apart.to_numpy()]
+
+
+def why_not_empty(volumes: pd.DataFrame, other: Collection[str], day: date, now: datetime) -> str | None:
+    """Why the volumes do not prove that no wind unit had an accepted bid on the day; None if they do.
+
+    `other` are the units that are known not to be wind. A list proves nothing while it may still grow, if it is empty,
+    or if it has a volume of any unit that is wind or that may be.
+    """
+    if now < day_starts_at(day) + SETTLED_AFTER:
+        return "the acceptance volumes of the day are not settled yet"
+    if volumes.empty:
+        return "the list of acceptance volumes is empty, and confirms nothing"
+    units = volumes.loc[volumes["volume"] != 0, "bm_unit_id"]
+    unknown = sorted(set(units) - set(other))
+    if not unknown:
+        return None
+    named = ", ".join(map(str, unknown[:UNITS_NAMED])) + (", ..." if len(unknown) > UNITS_NAMED else "")
+    return f"there are accepted volumes of {len(unknown):,} BM units that are wind or may be: {named}"

@@ -13,18 +13,20 @@ import pandas as pd
 from sqlalchemy import Connection, Engine
 
 from recon_assets.database import transactions
-from recon_assets.database.tables import proof_of_fetch, wind_bids
+from recon_assets.database.tables import STACK, proof_of_fetch, wind_bids
 from recon_assets.domain.bm_units import is_bm_unit
-from recon_assets.domain.curtailment import fingerprint
-from recon_assets.domain.settlement import due_periods, period_starts_at
+from recon_assets.domain.curtailment import CurtailmentRule, fingerprint
+from recon_assets.domain.settlement import Days, due_periods, period_starts_at
 from recon_assets.elexon.archive import Archive, Kept
 from recon_assets.elexon.client import Elexon, SettlementStack
 from recon_assets.errors import ReconError
 from recon_assets.ingest.plausibility import require_plausible, stored_rows
+from recon_assets.ingest.recovery import keep_as_it_was, require_known_farms
 from recon_assets.ingest.reference import known_bm_units
 from recon_assets.ingest.revisions import Revision, note_revision, stored_proofs
 from recon_assets.ingest.sync import sync_rows
 from recon_assets.reconcile.apply import Changes
+from recon_assets.reconcile.scope import Scope
 
 NUMBERS = ("volume", "original_price", "final_price", "transmission_loss_multiplier")
 BID_COLUMNS = (
@@ -39,18 +41,23 @@ BID_COLUMNS = (
 )
 """The columns in a fingerprint: a bid's content, without the time of the settlement run that published it."""
 
+HALF_HOUR = ("settlement_date", "settlement_period")
+BID_KEY = (*HALF_HOUR, "sequence_number")
+
 
 @dataclass(frozen=True)
 class IngestedDay:
     """What was stored of a day. Volumes in MWh (negative), payments in GBP; `unlisted` are MWh per unknown BM unit;
-    `revision` is what Elexon has changed since the last reading; `kept` is the recording in the archive.
+    `revision` is what Elexon has changed since the last reading; `kept` is the recording in the archive. `source` is
+    that of the proof (tables.py): if acceptance volumes prove the day empty, the stack was not read, and its rows are
+    unknown. `is_recovered` says that the day was adopted, and that what it held was kept.
     """
 
     settlement_date: date
     changes: Changes
     periods: int
     pending: tuple[int, ...]
-    stack_rows: int
+    stack_rows: int | None
     wind_rows: int
     wind_mwh: float
     wind_gbp: float
@@ -59,6 +66,8 @@ class IngestedDay:
     unlisted: Mapping[str, float] = field(default_factory=dict)
     revision: Revision | None = None
     kept: Kept | None = None
+    source: str = STACK
+    is_recovered: bool = False
 
 
 def ingest_day(
@@ -68,11 +77,13 @@ def ingest_day(
     now: datetime,
     periods: Iterable[int] | None = None,
     archive: Archive | None = None,
+    scope: Scope | None = None,
 ) -> IngestedDay:
     """Fetches a day (or some of its periods) whole, archives the answers, then stores it in one transaction.
 
     ElexonError when a due period could not be read, or when the answers are not plausible (plausibility.py); the stored
-    day then stays as it was. ReconError when the source has nothing of the day yet.
+    day then stays as it was. ReconError when the source has nothing of the day yet, or when an adopted day has records
+    of a farm that is in no list of wind units. `scope` is the day's; it names the first kept day and the Dagster run.
     """
     with transactions.reading(engine) as connection:
         wind, other = known_bm_units(connection)
@@ -92,12 +103,13 @@ def ingest_day(
         raise ReconError(f"{day}: Elexon has not published {what} yet")
     received = {**stack.received, **require_plausible(elexon, stack, wind, stored, now)}
     with transactions.writing(engine, [day]) as connection:
+        require_known_farms(connection, day, wind, stack.published)
         present = stored_rows(connection, day)
         if present != stored:
             # Another process has stored the day meanwhile, so that the answers must be compared with the new rows.
             received |= require_plausible(elexon, stack, wind, present, now)
         kept = archive.keep(day, received, now) if archive and received else None
-        return store_day(connection, stack, wind, other, now, kept)
+        return store_day(connection, stack, wind, other, now, kept, scope)
 
 
 def _wanted(day: date, periods: Iterable[int], due: range) -> list[int]:
@@ -118,6 +130,7 @@ def store_day(
     other: frozenset[str],
     now: datetime,
     kept: Kept | None = None,
+    scope: Scope | None = None,
 ) -> IngestedDay:
     """Makes `wind_bids` and `proof_of_fetch` equal to what was fetched, in the published periods."""
     day, rows = stack.settlement_date, stack.rows
@@ -128,10 +141,12 @@ def store_day(
     wanted = _plain_rows(bids, ("settlement_date", *BID_COLUMNS))
     proofs = _proofs(stack, wanted, bids, unlisted, now)
     before = stored_proofs(connection, day)
-    half_hour = ("settlement_date", "settlement_period")
-    bid_changes = sync_rows(connection, wind_bids, wanted, day, stack.published, key=(*half_hour, "sequence_number"))
+    is_recovered = not before and keep_as_it_was(
+        connection, scope or Scope(Days(day, day), CurtailmentRule.SO_FLAGGED), now
+    )
+    bid_changes = sync_rows(connection, wind_bids, wanted, day, stack.published, key=BID_KEY)
     proof_changes = sync_rows(
-        connection, proof_of_fetch, proofs, day, stack.published, key=half_hour, carried=("fetched_at",)
+        connection, proof_of_fetch, proofs, day, stack.published, key=HALF_HOUR, carried=("fetched_at",)
     )
     by_unit = unlisted.groupby("bm_unit_id")["volume"].sum()
     return IngestedDay(
@@ -148,6 +163,7 @@ def store_day(
         unlisted={str(unit): float(mwh) for unit, mwh in by_unit.items()},
         revision=note_revision(connection, day, before, proofs, bid_changes, now),
         kept=kept,
+        is_recovered=is_recovered,
     )
 
 
@@ -168,6 +184,7 @@ def _proofs(
             "settlement_date": stack.settlement_date,
             "settlement_period": period,
             "fetched_at": now,
+            "source": STACK,
             "stack_rows": int(rows.get(period, 0)),
             "wind_rows": len(held),
             "wind_mwh": float(mwh.get(period, 0.0)),

@@ -11,7 +11,7 @@ from typing import Any
 
 from sqlalchemy import Connection, insert, select
 
-from recon_assets.database.tables import proof_of_fetch, settlement_revisions
+from recon_assets.database.tables import STACK, proof_of_fetch, settlement_revisions
 from recon_assets.domain.settlement import Days
 from recon_assets.reconcile.apply import Changes
 
@@ -58,9 +58,10 @@ def note_revision(
     changes: Mapping[int, Changes],
     now: datetime,
 ) -> Revision | None:
-    """Stores what changed in periods that had been read before; None when nothing did."""
+    """Stores what changed in periods whose bid stack had been read before; None when nothing did."""
     renewed = [(before[proof["settlement_period"]], proof) for proof in after if proof["settlement_period"] in before]
-    revised = [(old, new) for old, new in renewed if old["fingerprint"] != new["fingerprint"]]
+    read = [(old, new) for old, new in renewed if old["source"] == STACK]
+    revised = [(old, new) for old, new in read if old["fingerprint"] != new["fingerprint"]]
     if not revised:
         return None
     periods = [new["settlement_period"] for _, new in revised]

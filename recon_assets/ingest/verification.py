@@ -7,7 +7,7 @@ from enum import StrEnum
 
 from recon_assets.ingest.acceptance_volumes import TOLERANCE_MWH
 from recon_assets.ingest.comparison import TOLERANCE_GBP, TOLERANCE_RELATIVE, Difference, Side
-from recon_assets.reconcile.state import DayState
+from recon_assets.reconcile.settlement_days import DayState
 
 
 class Method(StrEnum):

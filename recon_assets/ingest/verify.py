@@ -27,7 +27,7 @@ from recon_assets.ingest.verification import Method, Verification
 from recon_assets.reconcile.difference import compare_layer, contradicted_days
 from recon_assets.reconcile.layers import CURTAILMENT
 from recon_assets.reconcile.scope import Scope
-from recon_assets.reconcile.state import DayState, proven_periods, settlement_days_of
+from recon_assets.reconcile.settlement_days import DayState, proven_periods, settlement_days_of
 
 FIXED_PERIODS = (1, 12, 24, 36)
 """Also the last period of the day, which is 46, 48 or 50."""

@@ -94,7 +94,8 @@ def wind_bids(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResul
         if not context.selected_asset_keys:
             yield from evaluate(resource, context.selected_asset_check_keys, context.run)
             return
-        logged, failures = read_days(context, resource, [date.fromisoformat(key) for key in context.partition_keys])
+        days = [date.fromisoformat(key) for key in context.partition_keys]
+        logged, failures = read_days(context, resource, days, by_volumes=True)
         yield from evaluate(resource, _checks_now(context))
         fail_for(failures, len(context.partition_keys))
         if set(context.op_execution_context.job_def.graph.node_dict) != {WIND_BIDS.to_user_string()}:

@@ -32,7 +32,8 @@ from recon_assets.orchestration.specs import (
 )
 from recon_assets.reconcile.content import read_contents
 from recon_assets.reconcile.layer import DAY
-from recon_assets.reconcile.state import DayState, State
+from recon_assets.reconcile.settlement_days import DayState
+from recon_assets.reconcile.state import State
 
 REFERENCE = {WIND_BM_UNITS: events.bm_units_version, NETWORK_DIFFICULTY: events.difficulty_version}
 LOCK_TIMEOUT_SECONDS = 60

@@ -14,6 +14,9 @@ from recon_assets.reconcile.plan import Plan, format_days
 class Observer:
     """Called as work is done. This base class does nothing; the command's observer draws a progress bar."""
 
+    def surveyed(self, number: int, days: int) -> None:
+        """The acceptance volumes of one adopted day of so many are asked for."""
+
     def planned(self, work: Plan) -> None:
         """The work was planned."""
 
@@ -88,6 +91,12 @@ class LogObserver(Observer):
     def __init__(self, log: logging.Logger, other: Observer) -> None:
         self._log = log
         self._other = other
+
+    def surveyed(self, number: int, days: int) -> None:
+        """See Observer."""
+        if number == 1:
+            self._log.info("asking for acceptance volumes", extra={"days": days})
+        self._other.surveyed(number, days)
 
     def planned(self, work: Plan) -> None:
         """See Observer."""

@@ -28,16 +28,18 @@ from recon_assets.orchestration.jobs import (
     REINGEST_JOB,
 )
 from recon_assets.orchestration.outcome import Options, Outcome
+from recon_assets.orchestration.proving import beginning_small, is_other_rule, recovered_since, survey
 from recon_assets.orchestration.resource import ReconResource
 from recon_assets.orchestration.runnable import runnable_defs
 from recon_assets.orchestration.specs import layer_assets
 from recon_assets.orchestration.steps import process_tags
 from recon_assets.reconcile.layer import DAY, MONTH, YEAR, Grain, Layer
 from recon_assets.reconcile.layers import BITCOIN_DAILY, ENERGY, ENERGY_DAILY, SUMMARIES
-from recon_assets.reconcile.plan import Plan, plan
+from recon_assets.reconcile.plan import Order, Plan, plan
 from recon_assets.reconcile.read_state import reconciled_state
 from recon_assets.reconcile.scope import Scope
-from recon_assets.reconcile.state import DayState, State
+from recon_assets.reconcile.settlement_days import DayState
+from recon_assets.reconcile.state import State
 
 DAILY_SUMMARIES = (BITCOIN_DAILY, ENERGY_DAILY)
 
@@ -87,22 +89,20 @@ class Reconciliation:
         """The reconciled state of the days now."""
         return read_state(self._resource, days, summaries)
 
-    def plan(self, state: State, options: Options) -> Plan:
-        """The work that makes a state right."""
+    def plan(self, state: State, options: Options, suspicion: Mapping[date, float] | None = None) -> Plan:
+        """The work that makes a state right; for `suspicion` see plan.py."""
         can_have = self._resource.elexon.source.can_have if options.ingest else (lambda day: False)
-        return plan(
-            state,
-            can_have,
-            self._resource.now(),
-            limit=options.limit,
-            worst_first=options.worst_first,
-            force=options.force,
-        )
+        order = Order(options.limit, options.worst_first, suspicion or {})
+        return plan(state, can_have, self._resource.now(), order, force=options.force, prove=options.prove)
 
     def reconcile(self, days: Days, options: Options) -> Outcome:
         """Reads the days that the source can have, then converges every layer; works only on what is not right."""
+        started = self._resource.now()
         before = self.state(days)
-        work = self.plan(before, options)
+        if options.prove:
+            self._run(BM_UNITS_JOB.name)
+        suspicion = survey(self._resource, before, self._raise_if_interrupted) if options.prove else None
+        work = self.plan(before, options, suspicion)
         self._resource.observer.planned(work)
         # Report before the runs too: a later report would count as newer than the summaries that the runs make of it.
         reported = report_right_partitions(self._instance, self._resource, before)
@@ -110,13 +110,17 @@ class Reconciliation:
             if options.always_check:
                 self._run(AUDIT_JOB.name)
             return Outcome(before, work, before, self.runs, reported)
-        if work.ingest:
+        if work.ingest and not options.prove:
             self._run(BM_UNITS_JOB.name)
         self._know_difficulty([day for chunk in work.chunks for day in chunk])
-        for chunk in work.chunks:
+        for chunk in beginning_small(work.chunks) if options.prove else work.chunks:
             self._reconcile_days(chunk, set(work.ingest), options.run_config)
-        summaries = self.plan(self.state(days), replace(options, ingest=False, force=False, limit=None))
-        return self._sum_up(days, before, work, reported, summaries.months, summaries.years)
+            if options.prove and is_other_rule(self._resource, days, started):
+                break
+        summaries = self.plan(self.state(days), replace(options, ingest=False, force=False, prove=False, limit=None))
+        outcome = self._sum_up(days, before, work, reported, summaries.months, summaries.years)
+        unproven = set(outcome.after.unproven_days).intersection(work.ingest if options.prove else ())
+        return replace(outcome, recovered=recovered_since(self._resource, started), unproven=sorted(unproven))
 
     def summarise(self, days: Days) -> Outcome:
         """Converges the summaries of the days, their months and their years, from the rows below them."""

@@ -43,7 +43,7 @@ def span_runner_of(
     return SpanRunner(
         engine=resource.engine,
         layers=list(dict.fromkeys(asset.layer for asset in assets)),
-        scope=resource.scope,
+        scope=lambda days: replace(resource.scope(days), run_id=run.run_id),
         now=resource.now,
         work_log=work_log_of(resource, run),
         limits=config.limits(resource.settings.limits),

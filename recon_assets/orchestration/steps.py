@@ -4,6 +4,7 @@ import os
 import socket
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import date
 
 import dagster as dg
@@ -14,7 +15,8 @@ from recon_assets.database.failures import failure_of
 from recon_assets.database.work_log import Phase
 from recon_assets.domain.settlement import Days, due_periods
 from recon_assets.errors import ReconError, UnpublishedError
-from recon_assets.ingest.bids import ingest_day
+from recon_assets.ingest.bids import IngestedDay, ingest_day
+from recon_assets.ingest.empty_days import prove_empty
 from recon_assets.ingest.generation import read_wind_generation
 from recon_assets.orchestration import events
 from recon_assets.orchestration.resource import RESOURCE_KEY, ReconResource
@@ -22,6 +24,9 @@ from recon_assets.orchestration.run_config import ConvergeConfig, span_runner_of
 from recon_assets.orchestration.specs import WIND_BM_UNITS, LayerAsset
 from recon_assets.reconcile.converge_span import ConvergedSpan
 from recon_assets.reconcile.layer import MONTH
+from recon_assets.reconcile.read_state import settlement_days
+from recon_assets.reconcile.scope import Scope
+from recon_assets.reconcile.settlement_days import DayState
 
 
 def process_tags() -> dict[str, str]:
@@ -46,9 +51,17 @@ def at_work(context: events.Context) -> Iterator[ReconResource]:
 
 
 def read_days(
-    context: events.Context, resource: ReconResource, days: Sequence[date], periods: range | None = None
+    context: events.Context,
+    resource: ReconResource,
+    days: Sequence[date],
+    periods: range | None = None,
+    *,
+    by_volumes: bool = False,
 ) -> tuple[list[dg.AssetMaterialization], dict[date, str]]:
     """Reads days (or some settlement periods of them) from Elexon; a day that fails does not stop the others.
+
+    With `by_volumes`, days without a record or proof in an adopted database are first asked for by their acceptance
+    volumes, which may prove them empty in one request. Days with evidence of lost records are read at once.
 
     Returns the events that were logged, one for each day that was read, and the reasons of the days that failed.
     """
@@ -59,11 +72,13 @@ def read_days(
     months = dict.fromkeys((MONTH.label(day) for day in days), 0)
     for day, count in due.items():
         months[MONTH.label(day)] += count
+    may_be_empty = _days_without_records(resource, days) if by_volumes else frozenset()
     with work_log.working(Phase.READING, months):
         for day in days:
             provenance = events.Provenance(context.instance, {WIND_BM_UNITS: events.event_pointer(context.instance)})
+            scope = replace(resource.scope(Days(day, day)), run_id=context.run.run_id)
             try:
-                ingested = ingest_day(resource.engine, resource.elexon, day, resource.now(), periods, resource.archive)
+                ingested = _read_day(context, resource, scope, periods, may_be_empty=day in may_be_empty)
             except (ReconError, DBAPIError) as error:
                 reason = _reason_of(day, error)
                 failures[day] = reason
@@ -88,6 +103,28 @@ def read_days(
             work_log.advance(MONTH.label(day), due[day])
             resource.observer.ingested(ingested)
     return logged, failures
+
+
+def _days_without_records(resource: ReconResource, days: Sequence[date]) -> frozenset[date]:
+    """The days of an adopted database that hold nothing, and no evidence of lost records."""
+    if not days:
+        return frozenset()
+    found = settlement_days(resource.engine, resource.scope(Days(min(days), max(days))), resource.now())
+    return frozenset(found.days_in(DayState.ADOPTED_EMPTY)) - found.lost.keys()
+
+
+def _read_day(
+    context: events.Context, resource: ReconResource, scope: Scope, periods: range | None, *, may_be_empty: bool
+) -> IngestedDay:
+    """Proves the only day of the scope empty if that is possible, else reads it."""
+    engine, elexon, now, archive = resource.engine, resource.elexon, resource.now(), resource.archive
+    day = scope.days.first
+    if may_be_empty:
+        proven = prove_empty(engine, elexon, scope, now, archive)
+        if isinstance(proven, IngestedDay):
+            return proven
+        context.log.info(f"{day} is read whole: {proven}")
+    return ingest_day(engine, elexon, day, now, periods, archive, scope)
 
 
 def read_generation(
@@ -168,7 +205,7 @@ def converged_events(
     asset: LayerAsset, done: ConvergedSpan, provenance: events.Provenance
 ) -> Iterator[dg.AssetMaterialization]:
     """An event for each partition of an asset that is right now."""
-    unfit = {day.isoformat() for day in done.unfit[asset.layer.name]}
+    unfit = {asset.layer.grain.label(day) for day in done.unfit[asset.layer.name]}
     for (layer, model, partition), contents in done.contents.items():
         if layer == asset.layer.name and model == asset.model and partition not in unfit:
             changes = done.changes_of(layer, model, partition)

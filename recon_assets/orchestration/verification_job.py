@@ -20,7 +20,7 @@ from recon_assets.orchestration.reingestion import reingest_whole_day
 from recon_assets.orchestration.resource import RESOURCE_KEY, ReconResource
 from recon_assets.orchestration.specs import WIND_BIDS
 from recon_assets.orchestration.steps import at_work, fail_for
-from recon_assets.reconcile.state import distinct_days
+from recon_assets.reconcile.settlement_days import distinct_days
 from recon_assets.reports.verification import verification_facts
 
 

@@ -98,6 +98,19 @@ def _converge(connection: Connection, layer: Layer, scope: Scope, *by: str) -> d
     }
 
 
+def fill_missing(connection: Connection, layer: Layer, scope: Scope, *by: str) -> dict[tuple[Any, ...], Changes]:
+    """Inserts what is missing and leaves every stored row as it is; raises and counts as converge_by does."""
+    with plan_for_merges(connection) if layer is CALCULATIONS else nullcontext():
+        tallies = _compare(connection, layer, scope, *by)
+        missing = sum(tally.missing for tally in tallies.values())
+        inserted = _insert_missing(connection, layer, scope) if missing else 0
+    if inserted != missing:
+        raise ReconError(
+            f"{layer.name} {scope.days}: {missing} rows were missing, but {inserted} were inserted; rolled back"
+        )
+    return {group: Changes(inserted=tally.missing, kept=tally.actual) for group, tally in tallies.items()}
+
+
 def _compare(connection: Connection, layer: Layer, scope: Scope, *by: str) -> dict[tuple[Any, ...], Tally]:
     if layer is not CALCULATIONS:
         return compare_layer(connection, layer, scope, *by)

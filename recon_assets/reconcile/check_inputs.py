@@ -22,7 +22,8 @@ from recon_assets.reconcile.read_state import (
     stale_summaries,
 )
 from recon_assets.reconcile.scope import Scope
-from recon_assets.reconcile.state import SettlementDays, State
+from recon_assets.reconcile.settlement_days import SettlementDays
+from recon_assets.reconcile.state import State
 
 Periods = frozenset[int]
 

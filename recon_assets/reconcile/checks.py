@@ -13,7 +13,7 @@ from recon_assets.domain.settlement import periods_in
 from recon_assets.reconcile.check_inputs import CheckInputs
 from recon_assets.reconcile.difference import Tally
 from recon_assets.reconcile.layer import Layer
-from recon_assets.reconcile.state import DayState
+from recon_assets.reconcile.settlement_days import DayState
 
 WORST_DAYS_SHOWN = 20
 """Worst dates that a result lists; `counts` has the number of all."""

@@ -10,14 +10,17 @@ from datetime import date, datetime
 from sqlalchemy import Connection, Engine, select
 
 from recon_assets.domain.mining import MODELS
-from recon_assets.reconcile.apply import Changes, converge_by, damaged_days
+from recon_assets.domain.settlement import Days
+from recon_assets.reconcile.apply import Changes, converge_by, damaged_days, fill_missing
 from recon_assets.reconcile.content import Content, contents_of
 from recon_assets.reconcile.difference import compare_layer, contradicted_days
 from recon_assets.reconcile.expected import curtailed_energy
 from recon_assets.reconcile.layer import DAY, Layer
 from recon_assets.reconcile.layers import CALCULATIONS, CURTAILMENT, ENERGY_DAILY
 from recon_assets.reconcile.scope import Scope, difficulty_history, period_rewards, writing
-from recon_assets.reconcile.state import DayState, generated_days, settlement_days_of
+from recon_assets.reconcile.settlement_days import DayState, SettlementDays, days_with_evidence
+from recon_assets.reconcile.state import generated_days
+from recon_assets.reconcile.sums import Sums, sum_rows
 
 
 @dataclass(frozen=True)
@@ -54,17 +57,20 @@ def converge_span(
 ) -> ConvergedSpan:
     """Makes the layers right from the bottom up, under the days' locks; of calculations, only the models `only`.
 
-    Days that cannot be made right stay as they are and are listed in `unfit`, per layer, with the reason. With
-    `converging`, the other layers are only compared: their days that are not right are unfit.
+    Days that cannot be made right stay as they are and are listed in `unfit`, per layer, with the reason (a month or
+    year under its first day). With `converging`, the other layers are only compared: their days that are not right are
+    unfit.
     """
     with writing(engine, scope.days, timeout_seconds) as connection:
-        contradicted = contradicted_days(connection, scope)
-        states = settlement_days_of(connection, scope, now, contradicted).days
+        days = _settlement_days(connection, scope, now)
         unfit: dict[str, dict[date, str]] = {}
         changes: dict[tuple[str, str | None, str], Changes] = {}
         for layer in layers:
-            unfit[layer.name] = _unfit_days(connection, layer, scope, states, contradicted)
-            left_out = frozenset(unfit[layer.name]) if layer in (CURTAILMENT, CALCULATIONS) else frozenset()
+            kept = _kept_days(layer, days)
+            unfit[layer.name] = kept | _unfit_days(connection, layer, scope, days)
+            if layer.grain is not DAY and kept:
+                continue
+            left_out = frozenset(unfit[layer.name] if layer in (CURTAILMENT, CALCULATIONS) else kept)
             fit = _for_layer(layer, scope, only).excluding(left_out)
             if converging is not None and layer not in converging:
                 for (day,), tally in compare_layer(connection, layer, fit, layer.period).items():
@@ -72,14 +78,56 @@ def converge_span(
                         unfit[layer.name][day] = f"{day}: not all settlement periods of {layer.name} are right"
                 continue
             by = (layer.period, "miner_model") if "miner_model" in layer.key else (layer.period,)
-            for (period, *model), made in converge_by(connection, layer, fit, *by).items():
+            made_by = converge_by(connection, layer, fit, *by)
+            lost = [day for day in days.lost if unfit[layer.name].get(day) == kept.get(day)]
+            if layer is CALCULATIONS and lost:
+                # What is missing is no evidence; it only has to be there.
+                others = frozenset(scope.days).difference(lost)
+                made_by |= fill_missing(connection, layer, fit.only_excluding(others), *by)
+            for (period, *model), made in made_by.items():
                 changes[layer.name, model[0] if model else None, str(period)] = made
         contents = {
             key: found
             for layer in (layers if with_contents else ())
             for key, found in contents_of(connection, layer, _for_layer(layer, scope, only))
         }
-    return ConvergedSpan(states, unfit, changes, contents)
+    return ConvergedSpan(days.days, unfit, changes, contents)
+
+
+def _settlement_days(connection: Connection, scope: Scope, now: datetime) -> SettlementDays:
+    """The states of the scope's days, with evidence of lost records where a day is not proven."""
+    whole_days = replace(scope, periods=None, farm=None)
+    contradicted = contradicted_days(connection, scope)
+
+    def sum_up(days: Days) -> Sums:
+        return sum_rows(connection, whole_days.of(days))
+
+    return days_with_evidence(connection, whole_days, now, contradicted, sum_up, around=scope.days)
+
+
+def _kept_days(layer: Layer, days: SettlementDays) -> dict[date, str]:
+    """The days of which a layer stays as it is until they are proven, with the reason; of a month or year, its first.
+
+    Of a day with evidence of lost records that is everything that was made from records; of a day without any record,
+    its summaries too.
+    """
+    if layer is CURTAILMENT:
+        return {}
+    if layer.grain is not DAY:
+        first = min(days.days)
+        label = layer.grain.label(first)
+        if label not in days.kept_periods:
+            return {}
+        evidence = days.lost_periods.get(label) or next(iter(days.lost.values()))
+        return {first: f"{label}: records seem to be lost ({evidence}): run 'recon reconcile --from ... --prove'"}
+    kept = {
+        day: f"{day} has no record and no proof: run 'recon date {day}', which asks whether there was any curtailment"
+        for day in days.days_in(DayState.ADOPTED_EMPTY)
+    }
+    return kept | {
+        day: f"{day}: records seem to be lost ({evidence}): run 'recon date {day}' to read it"
+        for day, evidence in days.lost.items()
+    }
 
 
 def _for_layer(layer: Layer, scope: Scope, only: Collection[str]) -> Scope:
@@ -87,20 +135,13 @@ def _for_layer(layer: Layer, scope: Scope, only: Collection[str]) -> Scope:
     return replace(scope, models=chosen) if layer is CALCULATIONS else scope
 
 
-def _unfit_days(
-    connection: Connection,
-    layer: Layer,
-    scope: Scope,
-    states: Mapping[date, DayState],
-    contradicted: frozenset[date],
-) -> dict[date, str]:
+def _unfit_days(connection: Connection, layer: Layer, scope: Scope, days: SettlementDays) -> dict[date, str]:
     """The days for which a layer cannot be made right, with the reason."""
     if layer.grain is not DAY:
         return {}
     unfit = {
         day: f"{day} has never been ingested: materialize wind_bids, or run 'recon date {day}'"
-        for day, state in states.items()
-        if state is DayState.NOT_INGESTED
+        for day in days.days_in(DayState.NOT_INGESTED)
     }
     if layer is ENERGY_DAILY:
         for day in generated_days(connection, scope):
@@ -108,12 +149,12 @@ def _unfit_days(
     if layer is CURTAILMENT:
         unfit |= {
             day: f"{day}: the stored wind bids are not those fetched: run 'recon date {day}' to read them again"
-            for day in contradicted
+            for day in days.contradicted
         }
     if layer is CALCULATIONS:
         unfit |= {
             day: f"{day}: curtailment records are missing; calculations wait until curtailment_records is right"
-            for day in damaged_days(connection, scope.excluding(contradicted))
+            for day in damaged_days(connection, scope.excluding(days.contradicted))
         }
         unfit |= _days_of_unknown_difficulty(connection, scope)
     return unfit

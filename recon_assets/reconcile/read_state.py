@@ -26,10 +26,12 @@ from recon_assets.reconcile.difference import (
     contradicted_days,
     count_if,
 )
+from recon_assets.reconcile.evidence import is_within
 from recon_assets.reconcile.layer import YEAR, Layer, in_days, in_scope, is_key_unique
 from recon_assets.reconcile.layers import CURTAILMENT, SUMMARIES
 from recon_assets.reconcile.scope import Scope, load_rewards, period_rewards, plan_for_merges, plan_for_sets
-from recon_assets.reconcile.state import SettlementDays, State, settlement_days_of
+from recon_assets.reconcile.settlement_days import SettlementDays, days_with_evidence
+from recon_assets.reconcile.state import State
 from recon_assets.reconcile.sums import Sums, stale_keys, sum_bitcoin, sum_rows
 
 READERS = min(4, os.cpu_count() or 1)
@@ -65,12 +67,17 @@ def reconciled_state(engine: Engine, scope: Scope, now: datetime, summaries: Seq
         work += [_task(_find_contradicted, scope.of(piece)) for piece in pieces]
         rows = _side_by_side(connections, work)
         contradicted = frozenset[date]().union(*(part.contradicted for part in rows))
-        days = settlement_days_of(connections[0], scope, now, contradicted)
+        calculations = {key: tally for part in rows for key, tally in part.calculations.items()}
+        for key, (_, count) in sums.bitcoin.items():
+            if key[0] in scope.days:
+                calculations[key] = calculations.get(key, Tally()) + Tally(surplus=count)
+        suspects = {day for (day, _), tally in calculations.items() if tally.surplus}
+
+        def sum_up(days: Days) -> Sums:
+            return sums if is_within(days, whole.days) else _sums(connections, scope.of(days))
+
+        days = days_with_evidence(connections[0], scope, now, contradicted, sum_up, suspects=suspects)
     latest = days.latest_ingested
-    calculations = {key: tally for part in rows for key, tally in part.calculations.items()}
-    for key, (_, count) in sums.bitcoin.items():
-        if key[0] in scope.days:
-            calculations[key] = calculations.get(key, Tally()) + Tally(surplus=count)
     return State(
         scope=scope,
         days=days.days,
@@ -87,6 +94,8 @@ def reconciled_state(engine: Engine, scope: Scope, now: datetime, summaries: Seq
         days_behind=(scope.days.last - latest).days if latest else len(scope.days),
         contradicted=contradicted,
         unproven=days.unproven,
+        lost=days.lost,
+        lost_periods=days.lost_periods,
         generated=frozenset(day for day in sums.generation if day in scope.days),
     )
 
@@ -108,7 +117,9 @@ def settlement_days(engine: Engine, scope: Scope, now: datetime) -> SettlementDa
     with _readers(engine, scope) as connections:
         found = _in_pieces(connections, scope, _find_contradicted)
         contradicted = frozenset[date]().union(*(part.contradicted for part in found))
-        return settlement_days_of(connections[0], scope, now, contradicted)
+        return days_with_evidence(
+            connections[0], scope, now, contradicted, lambda days: _sums(connections, scope.of(days))
+        )
 
 
 def compared_records(engine: Engine, scope: Scope) -> dict[date, Tally]:

@@ -1,12 +1,11 @@
-"""The reconciled state: the terms that checks, sensors, commands and reports share, and the state of a day."""
+"""The reconciled state: the terms that checks, sensors, commands and reports share."""
 
-from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import date, datetime
+from datetime import date
 from enum import StrEnum
 
-from sqlalchemy import BigInteger, Connection, Table, cast, func, literal, select
+from sqlalchemy import Connection, func, select
 
 from recon_assets.database.tables import (
     curtailment_records,
@@ -14,44 +13,20 @@ from recon_assets.database.tables import (
     proof_of_fetch,
     wind_generation_data,
 )
-from recon_assets.domain.settlement import Days, due_periods
+from recon_assets.domain.settlement import Days
 from recon_assets.reconcile.difference import Tally
 from recon_assets.reconcile.layer import Layer, in_days
 from recon_assets.reconcile.layers import BITCOIN_DAILY, ENERGY, ENERGY_DAILY
 from recon_assets.reconcile.scope import Scope
+from recon_assets.reconcile.settlement_days import DayState, SettlementDays
 
 
-class DayState(StrEnum):
-    """The state of a settlement day."""
+class Conclusion(StrEnum):
+    """What can be said of a state as a whole."""
 
-    NOT_INGESTED = "not_ingested"
-    INCOMPLETE = "incomplete"
-    INGESTED = "ingested"
-    ADOPTED = "adopted"
-    ADOPTED_EMPTY = "adopted_empty"
-
-
-@dataclass(frozen=True, kw_only=True)
-class SettlementDays:
-    """The state of each settlement day.
-
-    `unproven` has the due settlement periods without proof of each day that has some proofs. `contradicted` are the
-    days whose bids do not match their proofs.
-    """
-
-    days: Mapping[date, DayState]
-    unproven: Mapping[date, tuple[int, ...]] = field(default_factory=dict)
-    contradicted: frozenset[date] = field(default_factory=frozenset)
-
-    def days_in(self, state: DayState) -> list[date]:
-        """The days in one state, oldest first."""
-        return sorted(day for day, found in self.days.items() if found is state)
-
-    @property
-    def latest_ingested(self) -> date | None:
-        """The newest day that is complete, read or adopted; None if there is none."""
-        unready = (DayState.NOT_INGESTED, DayState.INCOMPLETE)
-        return max((day for day, state in self.days.items() if state not in unready), default=None)
+    RIGHT = "right"
+    RIGHT_AS_FAR_AS_KNOWN = "right_as_far_as_known"
+    NOT_RIGHT = "not_right"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,11 +69,6 @@ class State(SettlementDays):
         return sum(len(keys) for keys in self.stale_summaries.values())
 
     @property
-    def unready_days(self) -> list[date]:
-        """Days that are still to be read from the source: never ingested, or incomplete."""
-        return sorted([*self.days_in(DayState.NOT_INGESTED), *self.days_in(DayState.INCOMPLETE)])
-
-    @property
     def faulty_days(self) -> list[date]:
         """Days whose records, calculations or daily summaries are not right."""
         faulty = {day for day, tally in self.curtailment.items() if tally.faults}
@@ -118,62 +88,30 @@ class State(SettlementDays):
 
         The layers below matter because without records no calculation is missing.
         """
-        present = {day for day, found in self.days.items() if found is not DayState.NOT_INGESTED}
+        unknown = (DayState.NOT_INGESTED, DayState.ADOPTED_EMPTY)
+        present = {day for day, found in self.days.items() if found not in unknown} - self.lost.keys()
         if layer in ENERGY:
-            present |= self.generated
+            present |= self.generated - self.lost.keys()
         unfit = {day for day, tally in self.curtailment.items() if tally.faults} | self.contradicted
         if "miner_model" in layer.key:
             faulty = {key for key, tally in self.calculations.items() if tally.faults}
             unfit |= {day for day, of_model in faulty if model in (None, of_model)}
         stale = {key.split()[0] for key in self.stale_summaries.get(layer.name, ())}
-        return {layer.grain.label(day) for day in present} - {layer.grain.label(day) for day in unfit} - stale
+        labels = {layer.grain.label(day) for day in present} - {layer.grain.label(day) for day in unfit}
+        return labels - stale - self.kept_periods
+
+    @property
+    def conclusion(self) -> Conclusion:
+        """Not right if anything is missing, wrong, stale, behind, lost or unread; right only if all days are proven."""
+        faults = self.total.faults + self.records.faults + self.summary_faults
+        if faults or self.days_to_read or self.days_behind or self.lost_periods:
+            return Conclusion.NOT_RIGHT
+        return Conclusion.RIGHT_AS_FAR_AS_KNOWN if self.unproven_days else Conclusion.RIGHT
 
     @property
     def is_right(self) -> bool:
-        """Whether nothing is missing, wrong, stale or behind."""
-        faults = self.total.faults + self.records.faults + self.summary_faults
-        return not faults and not self.unready_days and not self.days_behind
-
-
-def settlement_days_of(
-    connection: Connection, scope: Scope, now: datetime, contradicted: frozenset[date]
-) -> SettlementDays:
-    """The states of the scope's settlement days, from proofs and records; `contradicted` are found by the caller."""
-    recorded = frozenset(distinct_days(connection, curtailment_records))
-    proven = proven_periods(connection, scope)
-    without_proof = recorded.difference(distinct_days(connection, proof_of_fetch))
-    adopted = (min(without_proof), max(without_proof)) if without_proof else None
-    missing = {day: sorted(set(due_periods(day, now)) - periods) for day, periods in proven.items()}
-    return SettlementDays(
-        days={
-            day: _day_state(day, proven.get(day, frozenset()), day in recorded, day in contradicted, adopted, now)
-            for day in scope.days
-        },
-        unproven={day: tuple(periods) for day, periods in missing.items() if periods},
-        contradicted=contradicted,
-    )
-
-
-def proven_periods(connection: Connection, scope: Scope) -> dict[date, frozenset[int]]:
-    """The settlement periods with proof of every day that has any, read as one bit mask per day."""
-    proofs = proof_of_fetch.c
-    # A period number occurs once per day, so that the sum of the powers of two is a bit mask.
-    mask = func.sum(cast(literal(1), BigInteger).op("<<")(proofs.settlement_period))
-    masks = select(proofs.settlement_date, mask).where(in_days(proofs.settlement_date, scope))
-    return {
-        day: frozenset(period for period in range(1, int(bits).bit_length()) if int(bits) >> period & 1)
-        for day, bits in connection.execute(masks.group_by(proofs.settlement_date))
-    }
-
-
-def distinct_days(connection: Connection, table: Table) -> list[date]:
-    """The settlement dates of a table, oldest first, with one index look-up per date."""
-    # SELECT DISTINCT reads every row: 0.2 s for three years, where this takes 0.01 s.
-    day = table.c.settlement_date
-    days = select(func.min(day).label("day")).cte("days", recursive=True)
-    following = select(func.min(day)).where(day > days.c.day).scalar_subquery()
-    days = days.union_all(select(following).where(days.c.day.is_not(None)))
-    return list(connection.execute(select(days.c.day).where(days.c.day.is_not(None))).scalars())
+        """Whether everything is right, and proven."""
+        return self.conclusion is Conclusion.RIGHT
 
 
 def generated_days(connection: Connection, scope: Scope) -> frozenset[date]:
@@ -209,36 +147,3 @@ def summed_days(connection: Connection) -> Days | None:
     first, last = connection.execute(generated).one()
     known = [day for day in (first_day(connection), last_day(connection), first, last) if day is not None]
     return Days(min(known), max(known)) if known else None
-
-
-def _day_state(
-    day: date,
-    proven: frozenset[int],
-    recorded: bool,
-    contradicted: bool,
-    adopted: tuple[date, date] | None,
-    now: datetime,
-) -> DayState:
-    if proven:
-        due = frozenset(due_periods(day, now))
-        return DayState.INCOMPLETE if contradicted or due - proven else DayState.INGESTED
-    if recorded:
-        return DayState.ADOPTED
-    if adopted and adopted[0] < day < adopted[1]:
-        return DayState.ADOPTED_EMPTY
-    return DayState.NOT_INGESTED
-
-
-def state_counts(states: Iterable[DayState]) -> dict[str, int]:
-    """How many days are in each state; every state is listed."""
-    counts = Counter(states)
-    return {
-        state.value: counts[state]
-        for state in (
-            DayState.INGESTED,
-            DayState.INCOMPLETE,
-            DayState.NOT_INGESTED,
-            DayState.ADOPTED,
-            DayState.ADOPTED_EMPTY,
-        )
-    }

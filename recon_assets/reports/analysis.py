@@ -9,7 +9,8 @@ from rich.table import Table
 
 from recon_assets.domain.settlement import Days, contiguous, format_periods
 from recon_assets.reconcile.layers import BITCOIN_DAILY, ENERGY_DAILY, MONTHLY_LAYERS, YEARLY_LAYERS
-from recon_assets.reconcile.state import DayState, State
+from recon_assets.reconcile.settlement_days import DayState
+from recon_assets.reconcile.state import State
 
 
 def analysis_facts(state: State) -> dict[str, Any]:

@@ -16,7 +16,8 @@ from recon_assets.domain.settlement import Days, due_periods
 from recon_assets.ingest.revisions import Revision
 from recon_assets.reconcile.difference import Tally
 from recon_assets.reconcile.layer import MONTH, YEAR
-from recon_assets.reconcile.state import State, state_counts
+from recon_assets.reconcile.settlement_days import state_counts
+from recon_assets.reconcile.state import State
 from recon_assets.reports.revisions import print_revisions, revision_facts
 from recon_assets.reports.state import state_facts
 from recon_assets.reports.work_view import format_seconds, format_work, style_of, work_facts

@@ -1,4 +1,4 @@
-"""The reconciled state, a plan, and what a command did, each as tables and as JSON."""
+"""The reconciled state and what a command did, each as tables and as JSON."""
 
 from collections.abc import Mapping, Sequence
 from datetime import date
@@ -13,8 +13,11 @@ from recon_assets.reconcile.apply import Changes
 from recon_assets.reconcile.difference import Tally
 from recon_assets.reconcile.layers import ENERGY
 from recon_assets.reconcile.plan import Plan, format_days
+from recon_assets.reconcile.settlement_days import state_counts
 from recon_assets.reconcile.spot import Spot
-from recon_assets.reconcile.state import State, state_counts
+from recon_assets.reconcile.state import State
+from recon_assets.reports.conclusion import conclusion_facts, print_conclusion
+from recon_assets.reports.words import plural
 
 if TYPE_CHECKING:
     from recon_assets.ingest.generation import GenerationDay
@@ -38,6 +41,7 @@ def state_facts(state: State) -> dict[str, Any]:
     """The keys of `recon status --format json`."""
     records = state.records
     return {
+        **conclusion_facts(state),
         **_calculation_facts(state.total),
         "curtailment_records": state.curtailment_records,
         "curtailment": {"missing": records.missing, "surplus": records.surplus, "wrong": records.wrong},
@@ -55,7 +59,7 @@ def state_facts(state: State) -> dict[str, Any]:
 
 def brief_facts(state: State) -> dict[str, Any]:
     """A state in a few numbers, for logs."""
-    names = ("settlement_days", "stale_summaries", "days_behind")
+    names = ("conclusion", "settlement_days", "stale_summaries", "days_behind")
     facts = state_facts(state)
     return {"days": str(state.scope.days), **_calculation_facts(state.total), **{name: facts[name] for name in names}}
 
@@ -85,7 +89,7 @@ def spot_facts(before: Spot, after: Spot) -> dict[str, Any]:
 def print_spot(console: Console, facts: Mapping[str, Any]) -> None:
     """The calculations of one farm in one settlement period, as a table."""
     where = f"{facts['settlement_date']} period {facts['settlement_period']} {facts['farm_id']}"
-    records = _plural(facts["curtailment_records"], "record")
+    records = plural(facts["curtailment_records"], "record")
     console.print(f"[bold]{where}[/]: {facts['curtailed_mwh']:,.3f} MWh curtailed in {records}")
     table = Table("model", "expected BTC", "before", "after", "", box=None, header_style="bold underline")
     for name, model in facts["models"].items():
@@ -149,7 +153,7 @@ def print_state(console: Console, state: State) -> None:
     records = ", ".join(f"{count:,} {name}" for name, count in curtailment.items())
     summary.add_row("Curtailment records", f"{facts['curtailment_records']:,} ({records})")
     summary.add_row("Stale summaries", f"{facts['stale_summaries']:,}")
-    behind = f"{_plural(facts['days_behind'], 'day')} behind" if facts["days_behind"] else "up to date"
+    behind = f"{plural(facts['days_behind'], 'day')} behind" if facts["days_behind"] else "up to date"
     summary.add_row("Latest ingested day", f"{facts['latest_ingested'] or 'none'} ({behind})")
     console.print(summary)
     if facts["worst_dates"]:
@@ -161,7 +165,7 @@ def print_state(console: Console, state: State) -> None:
             day, *counts, share = found.values()
             worst.add_row(day, *(f"{count:,}" for count in counts), f"{share:.2f}")
         console.print(worst)
-    console.print("[green]Everything is right.[/]" if state.is_right else "[red]Not everything is right.[/]")
+    print_conclusion(console, state)
 
 
 def _numbers(facts: Mapping[str, Any]) -> list[str]:
@@ -182,10 +186,6 @@ def done_facts(runs: int, reported: int, work: Work) -> dict[str, Any]:
     }
 
 
-def _plural(count: int, noun: str) -> str:
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
-
-
 def _change_facts(changes: Changes) -> dict[str, int]:
     return {"inserted": changes.inserted, "corrected": changes.corrected, "removed": changes.removed}
 
@@ -195,18 +195,18 @@ def print_done(console: Console, done: Mapping[str, Any], before: State, work: P
     was = before.total
     console.print(
         f"[bold]Before[/]: {was.missing:,} calculations missing, {was.wrong:,} wrong, {was.surplus:,} orphaned, "
-        f"{was.duplicated:,} duplicated; {_plural(len(work.ingest), 'day')} to read"
+        f"{was.duplicated:,} duplicated; {plural(len(work.ingest), 'day')} to read"
     )
     counts = done["converged"]
     console.print(
-        f"[bold]Done[/]: {_plural(done['days_read'], 'day')} read; {_plural(counts['inserted'], 'row')} inserted, "
-        f"{counts['corrected']:,} corrected, {counts['removed']:,} removed; {_plural(done['runs'], 'Dagster run')}"
+        f"[bold]Done[/]: {plural(done['days_read'], 'day')} read; {plural(counts['inserted'], 'row')} inserted, "
+        f"{counts['corrected']:,} corrected, {counts['removed']:,} removed; {plural(done['runs'], 'Dagster run')}"
     )
     if done["partitions_told"]:
-        reported = _plural(done["partitions_told"], "partition")
+        reported = plural(done["partitions_told"], "partition")
         console.print(f"Dagster was told of {reported} that the database proves right")
     if work.out_of_reach:
-        out = _plural(len(work.out_of_reach), "day")
+        out = plural(len(work.out_of_reach), "day")
         console.print(f"[yellow]{out} that the source does not have (yet)[/]: {format_days(work.out_of_reach)}")
     for unit, mwh in done["unlisted_bm_units"].items():
         console.print(f"[yellow]BM unit {unit} is in no list[/]: {-mwh:,.3f} MWh of accepted bids are not counted")
@@ -243,7 +243,7 @@ def generation_facts(
 def print_generation(console: Console, facts: Mapping[str, Any]) -> None:
     """The facts of `recon wind` as lines."""
     half_hours, mwh, summed = facts["half_hours"], facts["mwh"], facts["summaries"]
-    console.print(f"[bold]Wind generation[/] {facts['days']}: {_plural(facts['days_read'], 'day')} read")
+    console.print(f"[bold]Wind generation[/] {facts['days']}: {plural(facts['days_read'], 'day')} read")
     table = Table.grid(padding=(0, 2))
     counts = f"{half_hours['inserted']:,} inserted, {half_hours['corrected']:,} corrected"
     table.add_row("Half-hours", f"{half_hours['stored']:,} stored ({counts})")
@@ -259,30 +259,5 @@ def print_generation(console: Console, facts: Mapping[str, Any]) -> None:
                 console.print(f"[yellow]{day}[/]: {what}: settlement period {', '.join(map(str, found))}")
     if facts["failed_days"]:
         days = [date.fromisoformat(day) for day in facts["failed_days"]]
-        console.print(f"[yellow]{_plural(len(days), 'day')} could not be read[/]: {format_days(days)}")
+        console.print(f"[yellow]{plural(len(days), 'day')} could not be read[/]: {format_days(days)}")
     console.print("[green]Everything is right.[/]" if facts["is_right"] else "[red]Not everything is right.[/]")
-
-
-def plan_facts(work: Plan) -> dict[str, Any]:
-    """The exact work of a plan, for `--dry-run --format json`."""
-    return {
-        "ingest": [day.isoformat() for day in work.ingest],
-        "converge": sorted(day.isoformat() for chunk in work.chunks for day in chunk),
-        "months": work.months,
-        "years": work.years,
-        "out_of_reach": [day.isoformat() for day in work.out_of_reach],
-        "requests": work.requests,
-    }
-
-
-def print_plan(console: Console, work: Plan) -> None:
-    """The exact work of a plan as a table."""
-    days = [day for chunk in work.chunks for day in chunk]
-    table = Table.grid(padding=(0, 2))
-    table.add_row("Read from Elexon", f"{len(work.ingest):,} days", format_days(work.ingest))
-    table.add_row("Bid stack requests", f"{work.requests:,}", "")
-    table.add_row("Converge", f"{len(days):,} days", format_days(days))
-    table.add_row("Monthly summaries", f"{len(work.months):,}", ", ".join(work.months))
-    table.add_row("Yearly summaries", f"{len(work.years):,}", ", ".join(work.years))
-    table.add_row("Out of reach", f"{len(work.out_of_reach):,} days", format_days(work.out_of_reach))
-    console.print(table)

@@ -23,7 +23,7 @@ from recon_assets.ingest.bids import IngestedDay, ingest_day
 from recon_assets.reconcile.apply import Changes, converge
 from recon_assets.reconcile.layers import CURTAILMENT
 from recon_assets.reconcile.scope import Scope, writing
-from recon_assets.reconcile.state import DayState
+from recon_assets.reconcile.settlement_days import DayState
 from recon_assets.settings import Settings
 from recon_assets_tests.conftest import CLOCK_CHANGES
 from recon_assets_tests.reconcile.test_roll_back import leave_out

@@ -24,7 +24,7 @@ from recon_assets.ingest.reference import store_bm_units
 from recon_assets.ingest.verification import Finding, Method, Verification
 from recon_assets.ingest.verify import FIXED_PERIODS, verify_day
 from recon_assets.reconcile.scope import Scope
-from recon_assets.reconcile.state import DayState
+from recon_assets.reconcile.settlement_days import DayState
 from recon_assets_tests.conftest import CLOCK_CHANGES
 from recon_assets_tests.support.steps import (
     JUNE_6,

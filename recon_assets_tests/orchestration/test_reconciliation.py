@@ -20,7 +20,7 @@ from recon_assets.orchestration.outcome import Options, Outcome
 from recon_assets.orchestration.reconciliation import Reconciliation
 from recon_assets.orchestration.resource import ReconResource
 from recon_assets.reconcile.layers import LAYERS
-from recon_assets.reconcile.state import DayState
+from recon_assets.reconcile.settlement_days import DayState
 from recon_assets.settings import Settings
 from recon_assets_tests.conftest import CLOCK_CHANGES
 from recon_assets_tests.support.content import (

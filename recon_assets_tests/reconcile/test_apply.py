@@ -22,7 +22,7 @@ from recon_assets.reconcile.difference import Tally
 from recon_assets.reconcile.layer import Layer
 from recon_assets.reconcile.layers import CALCULATIONS, CURTAILMENT, DAILY_LAYERS, LAYERS, SUMMARIES
 from recon_assets.reconcile.scope import Scope, reading, writing
-from recon_assets.reconcile.state import DayState
+from recon_assets.reconcile.settlement_days import DayState
 from recon_assets.settings import Settings
 from recon_assets_tests.database.test_schema import build_old_database
 from recon_assets_tests.support.generation import store

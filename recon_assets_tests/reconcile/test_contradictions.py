@@ -3,7 +3,7 @@
 import pytest
 from sqlalchemy import Engine
 
-from recon_assets.reconcile.state import DayState
+from recon_assets.reconcile.settlement_days import DayState
 from recon_assets_tests.support.steps import JUNE_6, JUNE_7, SMALL_DAYS, execute, state_of
 
 DAY_6 = "settlement_date = '2025-06-06'"

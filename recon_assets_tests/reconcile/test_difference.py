@@ -10,7 +10,8 @@ from recon_assets.database.transactions import writing
 from recon_assets.domain.bm_units import packaged_bm_units
 from recon_assets.domain.settlement import Days
 from recon_assets.reconcile.difference import Tally
-from recon_assets.reconcile.state import DayState, State, state_counts
+from recon_assets.reconcile.settlement_days import DayState, state_counts
+from recon_assets.reconcile.state import State
 from recon_assets_tests.support.generation import store
 from recon_assets_tests.support.steps import (
     JUNE_6,

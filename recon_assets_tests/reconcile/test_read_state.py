@@ -13,7 +13,8 @@ from recon_assets.domain.curtailment import CurtailmentRule
 from recon_assets.domain.settlement import Days
 from recon_assets.reconcile.read_state import settlement_days, stale_summaries
 from recon_assets.reconcile.scope import Scope
-from recon_assets.reconcile.state import DayState, last_proven_day, summed_days
+from recon_assets.reconcile.settlement_days import DayState
+from recon_assets.reconcile.state import last_proven_day, summed_days
 from recon_assets_tests.support.generation import store
 from recon_assets_tests.support.steps import JUNE_6, JUNE_7, NOW, SMALL_DAYS, execute, scalar, state_of
 

@@ -10,7 +10,8 @@ from recon_assets.domain.curtailment import CurtailmentRule
 from recon_assets.domain.settlement import Days
 from recon_assets.reconcile.difference import Tally
 from recon_assets.reconcile.scope import Scope
-from recon_assets.reconcile.state import DayState, State
+from recon_assets.reconcile.settlement_days import DayState
+from recon_assets.reconcile.state import State
 from recon_assets.reports.analysis import analysis_facts, print_analysis
 
 FIRST, SECOND, THIRD = (date(2025, 6, day) for day in (1, 2, 3))

@@ -13,7 +13,8 @@ from recon_assets.domain.curtailment import CurtailmentRule
 from recon_assets.domain.settlement import Days
 from recon_assets.ingest.revisions import Revision
 from recon_assets.reconcile.difference import Tally
-from recon_assets.reconcile.state import DayState, State
+from recon_assets.reconcile.settlement_days import DayState
+from recon_assets.reconcile.state import State
 from recon_assets.reports.progress import print_report, report_facts
 from recon_assets_tests.support.steps import JUNE_6, NOW, SMALL_DAYS, execute, scalar, state_of
 

@@ -19,7 +19,7 @@ from recon_assets.orchestration.retry_state import RetryState, month_spans, writ
 from recon_assets.orchestration.sensors.shared import due_days, format_some_days, range_tags, repository_of, tick_result
 from recon_assets.orchestration.specs import WIND_BIDS
 from recon_assets.reconcile.read_state import settlement_days
-from recon_assets.reconcile.state import DayState
+from recon_assets.reconcile.settlement_days import DayState
 
 PATIENT_PAUSES = (timedelta(), timedelta(minutes=10), timedelta(hours=1))
 """The pause before each attempt to read a day. Within an attempt, the client tries every request five times: a source

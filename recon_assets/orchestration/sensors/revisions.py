@@ -19,7 +19,7 @@ from recon_assets.orchestration.retry_state import RetryState, write_cursor
 from recon_assets.orchestration.specs import WIND_BIDS
 from recon_assets.orchestration.verification_job import VerifyDays, verify_days, verify_settlement_days
 from recon_assets.reconcile.layer import MONTH
-from recon_assets.reconcile.state import distinct_days
+from recon_assets.reconcile.settlement_days import distinct_days
 
 REVISIONS = "revision_sensor"
 RECENT_DAYS = 7

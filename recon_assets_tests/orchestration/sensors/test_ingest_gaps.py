@@ -12,7 +12,7 @@ from recon_assets.elexon.stand_in_faults import Fault
 from recon_assets.orchestration.active_runs import ASKED_BY, RANGE_TAGS
 from recon_assets.orchestration.resource import ReconResource
 from recon_assets.orchestration.specs import WIND_BIDS
-from recon_assets.reconcile.state import DayState
+from recon_assets.reconcile.settlement_days import DayState
 from recon_assets_tests.support.steps import JUNE_6, SMALL_DAYS, execute, state_of
 from recon_assets_tests.support.ticks import Sensor, WorkbenchAt, at_noon, spell
 from recon_assets_tests.support.ui import note_backfill

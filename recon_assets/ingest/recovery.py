@@ -1,0 +1,231 @@
+"""Keeps what an old database holds of a day before a proof replaces it, and says afterwards what the proof recovered.
+
+The rows go to the `superseded_*` tables, in the transaction of the first proof: records, calculations and totals of the
+day, and the totals of its month and year if no earlier day of them was proven. A recovery is no revision by Elexon.
+"""
+
+import json
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from math import fsum
+from typing import Any
+
+from sqlalchemy import (
+    ColumnClause,
+    Connection,
+    Table,
+    Text,
+    and_,
+    bindparam,
+    column,
+    exists,
+    func,
+    insert,
+    inspect,
+    or_,
+    select,
+    table,
+    true,
+)
+
+from recon_assets.database.tables import (
+    UtcDateTime,
+    bitcoin_daily_summaries,
+    bm_unit_declarations,
+    curtailment_records,
+    daily_summaries,
+    historical_bitcoin_calculations,
+    proof_of_fetch,
+    recovered_days,
+    superseded_tables,
+    wind_bids,
+)
+from recon_assets.domain.curtailment import CurtailmentRule
+from recon_assets.domain.settlement import Days
+from recon_assets.errors import ReconError
+from recon_assets.ingest.day_totals import day_totals
+from recon_assets.reconcile.layer import DAY, MONTH, Layer
+from recon_assets.reconcile.layers import LAYERS
+from recon_assets.reconcile.scope import Scope
+from recon_assets.reconcile.settlement_days import UNPROVEN, settlement_days_of
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What some days hold: records, MWh (positive), GBP, and BTC by miner model."""
+
+    records: int = 0
+    curtailed_mwh: float = 0.0
+    payment_gbp: float = 0.0
+    bitcoin: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Recovery:
+    """A month in which days were proven: how many, how many of them changed, and their figures before and after."""
+
+    month: str
+    days: int
+    changed_days: int
+    before: Figures
+    after: Figures
+
+
+def keep_as_it_was(connection: Connection, scope: Scope, now: datetime) -> bool:
+    """Copies what is stored of the only day of the scope, which has no proof yet; returns whether anything was kept.
+
+    A day that has nothing to do with an old database is left out.
+    """
+    day = scope.days.first
+    already = select(recovered_days.c.settlement_date).where(recovered_days.c.settlement_date == day)
+    if connection.execute(already).first() is not None:
+        return False
+    state = settlement_days_of(connection, scope, now, frozenset()).days[day]
+    if state not in UNPROVEN and not _has_old_rows(connection, day):
+        return False
+    was = day_totals(connection, day)
+    connection.execute(
+        insert(recovered_days),
+        {
+            "settlement_date": day,
+            "proven_at": now,
+            "proven_by": scope.run_id,
+            "records": was.records.rows,
+            "curtailed_mwh": -was.records.mwh,
+            "payment_gbp": was.records.gbp,
+            "bitcoin": json.dumps(was.bitcoin, sort_keys=True),
+        },
+    )
+    for layer in LAYERS:
+        _copy(connection, layer, layer.grain.label(day), now, scope.run_id)
+    return True
+
+
+def _has_old_rows(connection: Connection, day: date) -> bool:
+    """Whether calculations or totals of the day exist, though it has no record and no proof."""
+    calculations, totals, bitcoin = historical_bitcoin_calculations.c, daily_summaries.c, bitcoin_daily_summaries.c
+    held = or_(
+        exists().where(calculations.settlement_date == day),
+        exists().where(totals.summary_date == day, totals.total_curtailed_energy.is_not(None)),
+        exists().where(bitcoin.summary_date == day),
+    )
+    return bool(connection.execute(select(held)).scalar_one())
+
+
+def _copy(connection: Connection, layer: Layer, period: str, now: datetime, run_id: str | None) -> None:
+    """Copies a layer's rows of a period, with every column that the user's table has."""
+    copies, inspector = superseded_tables[layer.name], inspect(connection)
+    kept = {found["name"] for found in inspector.get_columns(copies.name)}
+    names = [found["name"] for found in inspector.get_columns(layer.name) if found["name"] in kept]
+    stored = table(layer.name, *(_column(layer.table, name) for name in names))
+    of_period = stored.c[layer.period] == (date.fromisoformat(period) if layer.grain is DAY else period)
+    known = exists().where(and_(*(copies.c[key.name] == stored.c[key.name] for key in layer.table.primary_key.columns)))
+    stamps = {"superseded_at": bindparam(None, now, UtcDateTime()), "superseded_by": bindparam(None, run_id, Text())}
+    target = table(copies.name, *map(column, (*names, *stamps)))
+    rows = select(*stored.c, *stamps.values()).where(of_period, ~known)
+    connection.execute(insert(target).from_select([*names, *stamps], rows))
+
+
+def _column(known: Table, name: str) -> ColumnClause[Any]:
+    """A column of the user's table; of those that only the user's table has, the type is not needed."""
+    return column(name, known.c[name].type) if name in known.c else column(name)
+
+
+def require_known_farms(connection: Connection, day: date, wind: Collection[str], periods: Collection[int]) -> None:
+    """ReconError if adopted records of the periods are of farms that are in no list of wind units.
+
+    Such a farm is retired or spelt differently. A proof would remove its records, so a person must say what it is.
+    """
+    records, proofs, words = curtailment_records.c, proof_of_fetch.c, bm_unit_declarations.c
+    proven = exists().where(
+        proofs.settlement_date == records.settlement_date, proofs.settlement_period == records.settlement_period
+    )
+    declared = exists().where(words.bm_unit_id == records.farm_id, words.is_wind.is_(False))
+    farms = select(records.farm_id, func.count(), func.sum(func.abs(records.volume))).where(
+        records.settlement_date == day, records.settlement_period.in_(sorted(periods)), ~proven, ~declared
+    )
+    unknown = {
+        str(farm): (rows, float(mwh))
+        for farm, rows, mwh in connection.execute(farms.group_by(records.farm_id))
+        if farm not in wind
+    }
+    if unknown:
+        named = ", ".join(f"{farm} ({rows:,} records, {mwh:,.3f} MWh)" for farm, (rows, mwh) in sorted(unknown.items()))
+        first = min(unknown)
+        raise ReconError(
+            f"{day}: stays adopted, because it has records of farms that are in no list of wind units: {named}; say "
+            f"what each is, for example with 'recon units declare {first} --wind' (or --not-wind)"
+        )
+
+
+def recoveries(connection: Connection, since: datetime) -> list[Recovery]:
+    """What was recovered by the proofs since a moment, by month, the newest first."""
+    proven = recovered_days.c
+    rows = connection.execute(select(recovered_days).where(proven.proven_at >= since)).mappings().all()
+    months: dict[str, dict[date, tuple[Figures, Figures]]] = {}
+    for row in rows:
+        before = Figures(row["records"], row["curtailed_mwh"], row["payment_gbp"], dict(json.loads(row["bitcoin"])))
+        day = row["settlement_date"]
+        was = day_totals(connection, day)
+        after = Figures(was.records.rows, -was.records.mwh, was.records.gbp, was.bitcoin)
+        months.setdefault(MONTH.label(day), {})[day] = (before, after)
+    return [
+        Recovery(
+            month,
+            days=len(of_days),
+            changed_days=sum(_differ(before, after) for before, after in of_days.values()),
+            before=_sum([before for before, _ in of_days.values()]),
+            after=_sum([after for _, after in of_days.values()]),
+        )
+        for month, of_days in sorted(months.items(), reverse=True)
+    ]
+
+
+def _differ(before: Figures, after: Figures) -> bool:
+    """Whether a day holds another energy or payment than before, by more than a kilowatt-hour or a penny."""
+    return abs(before.curtailed_mwh - after.curtailed_mwh) > 0.001 or abs(before.payment_gbp - after.payment_gbp) > 0.01
+
+
+def _sum(figures: Sequence[Figures]) -> Figures:
+    models = sorted({model for of_day in figures for model in of_day.bitcoin})
+    return Figures(
+        records=sum(of_day.records for of_day in figures),
+        curtailed_mwh=fsum(of_day.curtailed_mwh for of_day in figures),
+        payment_gbp=fsum(of_day.payment_gbp for of_day in figures),
+        bitcoin={model: fsum(of_day.bitcoin.get(model, 0.0) for of_day in figures) for model in models},
+    )
+
+
+def uncounted_records(connection: Connection, days: Days, rule: CurtailmentRule, since: datetime) -> tuple[int, int]:
+    """Of the old records of days that were proven since a moment: their number, and that of bids the rule leaves out.
+
+    If most are not counted, CURTAILMENT_RULE may be the other one.
+    """
+    old, bids = superseded_tables[curtailment_records.name].c, wind_bids.c
+    flagged = true() if rule is CurtailmentRule.ALL_BIDS else or_(bids.so_flag, bids.cadl_flag)
+    same = and_(
+        bids.settlement_date == old.settlement_date,
+        bids.settlement_period == old.settlement_period,
+        bids.bm_unit_id == old.farm_id,
+    )
+    is_bid, is_counted = exists().where(same, bids.volume < 0), exists().where(same, bids.volume < 0, flagged)
+    spots = (
+        select(is_bid.label("is_bid"), is_counted.label("is_counted"))
+        .select_from(superseded_tables[curtailment_records.name])
+        .where(old.settlement_date.between(days.first, days.last), old.superseded_at >= since)
+        .subquery("spots")
+    )
+    uncounted = func.count().filter(spots.c.is_bid, ~spots.c.is_counted)
+    records, found = connection.execute(select(func.count(), uncounted).select_from(spots)).one()
+    return int(records), int(found)
+
+
+def figures_facts(figures: Figures) -> dict[str, Any]:
+    """Figures for programs."""
+    return {
+        "records": figures.records,
+        "curtailed_mwh": figures.curtailed_mwh,
+        "payment_gbp": figures.payment_gbp,
+        "bitcoin": dict(figures.bitcoin),
+    }

@@ -1,0 +1,206 @@
+"""The state of each settlement day: read and proven, adopted from an old database, or not there.
+
+A day is proven when every due period was read, or when acceptance volumes show that no wind unit was curtailed. What an
+old database holds can be right without that; that it is complete cannot be known.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import date, datetime
+from enum import StrEnum
+
+from sqlalchemy import BigInteger, Connection, Table, cast, func, literal, select
+
+from recon_assets.database.tables import curtailment_records, proof_of_fetch, recovered_days
+from recon_assets.domain.settlement import Days, due_periods, london_day
+from recon_assets.reconcile.evidence import Lost, lost_days, lost_periods
+from recon_assets.reconcile.layer import MONTH, YEAR, in_days
+from recon_assets.reconcile.scope import Scope
+from recon_assets.reconcile.sums import Sums
+
+
+class DayState(StrEnum):
+    """The state of a settlement day."""
+
+    NOT_INGESTED = "not_ingested"
+    INCOMPLETE = "incomplete"
+    INGESTED = "ingested"
+    ADOPTED = "adopted"
+    ADOPTED_EMPTY = "adopted_empty"
+
+
+PROVEN = (DayState.INGESTED, DayState.INCOMPLETE)
+"""The states of days with proofs, an incomplete one not of every period."""
+UNPROVEN = (DayState.ADOPTED, DayState.ADOPTED_EMPTY)
+"""The states of the days of an old database that nobody has proven."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SettlementDays:
+    """The state of each settlement day.
+
+    `unproven` has the due settlement periods without proof of each day that has some proofs. `contradicted` are the
+    days whose bids do not match their proofs. `lost` are unproven days with evidence of lost records (evidence.py), and
+    `lost_periods` the months and years, by label.
+    """
+
+    days: Mapping[date, DayState]
+    unproven: Mapping[date, tuple[int, ...]] = field(default_factory=dict)
+    contradicted: frozenset[date] = field(default_factory=frozenset)
+    lost: Mapping[date, Lost] = field(default_factory=dict)
+    lost_periods: Mapping[str, Lost] = field(default_factory=dict)
+
+    def days_in(self, state: DayState) -> list[date]:
+        """The days in one state, oldest first."""
+        return sorted(day for day, found in self.days.items() if found is state)
+
+    @property
+    def unproven_days(self) -> list[date]:
+        """Days of an old database without any proof, oldest first."""
+        return sorted(day for day, found in self.days.items() if found in UNPROVEN)
+
+    @property
+    def unready_days(self) -> list[date]:
+        """Days that were never ingested or are incomplete."""
+        return sorted([*self.days_in(DayState.NOT_INGESTED), *self.days_in(DayState.INCOMPLETE)])
+
+    @property
+    def suspicious_days(self) -> list[date]:
+        """Days with evidence of lost records, and the unproven days of such a month."""
+        of_months = {day for day in self.unproven_days if MONTH.label(day) in self.lost_periods}
+        return sorted(of_months.union(self.lost))
+
+    @property
+    def days_to_read(self) -> list[date]:
+        """Days that only the source can make right."""
+        empty = self.days_in(DayState.ADOPTED_EMPTY)
+        return sorted({*self.unready_days, *empty, *self.suspicious_days})
+
+    @property
+    def kept_periods(self) -> frozenset[str]:
+        """The months and years whose totals stay as they are, because they are evidence of lost records."""
+        of_days = {grain.label(day) for day in self.lost for grain in (MONTH, YEAR)}
+        return frozenset(of_days.union(self.lost_periods))
+
+    @property
+    def latest_ingested(self) -> date | None:
+        """The newest day that is complete, read or adopted; None if there is none."""
+        unready = (DayState.NOT_INGESTED, DayState.INCOMPLETE)
+        return max((day for day, state in self.days.items() if state not in unready), default=None)
+
+
+def settlement_days_of(
+    connection: Connection, scope: Scope, now: datetime, contradicted: frozenset[date]
+) -> SettlementDays:
+    """The states of the scope's settlement days, from proofs and records; `contradicted` are found by the caller."""
+    recorded = frozenset(distinct_days(connection, curtailment_records))
+    proven = proven_periods(connection, scope)
+    without_proof = recorded.difference(distinct_days(connection, proof_of_fetch))
+    # Rows outside the kept days make no gap of the years between.
+    kept = Days(scope.first_day, max(scope.first_day, london_day(now)))
+    newest = max((day for day in without_proof if day in kept), default=None)
+    adopted = Days(kept.first, newest) if newest else None
+    missing = {day: sorted(set(due_periods(day, now)) - periods) for day, periods in proven.items()}
+    return SettlementDays(
+        days={
+            day: _day_state(day, proven.get(day, frozenset()), day in recorded, day in contradicted, adopted, now)
+            for day in scope.days
+        },
+        unproven={day: tuple(periods) for day, periods in missing.items() if periods},
+        contradicted=contradicted,
+    )
+
+
+def days_with_evidence(
+    connection: Connection,
+    scope: Scope,
+    now: datetime,
+    contradicted: frozenset[date],
+    sum_up: Callable[[Days], Sums],
+    *,
+    around: Days | None = None,
+    suspects: Collection[date] | None = None,
+) -> SettlementDays:
+    """The states of the scope's settlement days, with the evidence of lost records.
+
+    `sum_up` gives the sums of the stored rows of some days; it is only called if there are unproven days. Months and
+    years are examined that lie within the days `around`, by default the scope's years. For `suspects` see lost_days.
+    """
+    found = settlement_days_of(connection, scope, now, contradicted)
+    partly = recovered_days_of(connection, scope) & found.unproven.keys()
+    unproven = {day for day, state in found.days.items() if state not in PROVEN} | partly
+    if not unproven:
+        return found
+    if not found.unproven_days:
+        sums = sum_up(Days(min(unproven), max(unproven)))
+        return replace(found, lost=lost_days(connection, scope, unproven, sums, suspects))
+    wider = around or YEAR.whole(scope.days)
+    sums, of_wider = sum_up(wider), settlement_days_of(connection, scope.of(wider), now, contradicted)
+    proven = {day for day, state in of_wider.days.items() if state in PROVEN}
+    return replace(
+        found,
+        lost=lost_days(connection, scope, unproven, sums, suspects),
+        lost_periods=lost_periods(connection, wider, sums, of_wider.unproven_days, proven),
+    )
+
+
+def recovered_days_of(connection: Connection, scope: Scope) -> frozenset[date]:
+    """The scope's days that were adopted before their first proof."""
+    day = recovered_days.c.settlement_date
+    return frozenset(connection.execute(select(day).where(in_days(day, scope))).scalars())
+
+
+def proven_periods(connection: Connection, scope: Scope) -> dict[date, frozenset[int]]:
+    """The settlement periods with proof of every day that has any, read as one bit mask per day."""
+    proofs = proof_of_fetch.c
+    # A period number occurs once per day, so that the sum of the powers of two is a bit mask.
+    mask = func.sum(cast(literal(1), BigInteger).op("<<")(proofs.settlement_period))
+    masks = select(proofs.settlement_date, mask).where(in_days(proofs.settlement_date, scope))
+    return {
+        day: frozenset(period for period in range(1, int(bits).bit_length()) if int(bits) >> period & 1)
+        for day, bits in connection.execute(masks.group_by(proofs.settlement_date))
+    }
+
+
+def distinct_days(connection: Connection, table: Table) -> list[date]:
+    """The settlement dates of a table, oldest first, with one index look-up per date."""
+    # SELECT DISTINCT reads every row: 0.2 s for three years, where this takes 0.01 s.
+    day = table.c.settlement_date
+    days = select(func.min(day).label("day")).cte("days", recursive=True)
+    following = select(func.min(day)).where(day > days.c.day).scalar_subquery()
+    days = days.union_all(select(following).where(days.c.day.is_not(None)))
+    return list(connection.execute(select(days.c.day).where(days.c.day.is_not(None))).scalars())
+
+
+def _day_state(
+    day: date,
+    proven: frozenset[int],
+    recorded: bool,
+    contradicted: bool,
+    adopted: Days | None,
+    now: datetime,
+) -> DayState:
+    if proven:
+        due = frozenset(due_periods(day, now))
+        return DayState.INCOMPLETE if contradicted or due - proven else DayState.INGESTED
+    if recorded:
+        return DayState.ADOPTED
+    if adopted and day in adopted:
+        return DayState.ADOPTED_EMPTY
+    return DayState.NOT_INGESTED
+
+
+def state_counts(states: Iterable[DayState]) -> dict[str, int]:
+    """How many days are in each state; every state is listed."""
+    counts = Counter(states)
+    return {
+        state.value: counts[state]
+        for state in (
+            DayState.INGESTED,
+            DayState.INCOMPLETE,
+            DayState.NOT_INGESTED,
+            DayState.ADOPTED,
+            DayState.ADOPTED_EMPTY,
+        )
+    }

@@ -1,0 +1,40 @@
+"""A plan, as a table and as JSON: the exact work, the requests and an estimate of time."""
+
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from recon_assets.reconcile.plan import Plan, format_days
+from recon_assets.reports.recovery import REQUESTS_A_SECOND
+from recon_assets.reports.words import duration
+
+
+def plan_facts(work: Plan) -> dict[str, Any]:
+    """The exact work of a plan, for `--dry-run --format json`."""
+    return {
+        "ingest": [day.isoformat() for day in work.ingest],
+        "converge": sorted(day.isoformat() for chunk in work.chunks for day in chunk),
+        "months": work.months,
+        "years": work.years,
+        "out_of_reach": [day.isoformat() for day in work.out_of_reach],
+        "requests": work.requests,
+        "seconds": round(work.requests / REQUESTS_A_SECOND),
+        "by_volumes": [day.isoformat() for day in work.by_volumes],
+    }
+
+
+def print_plan(console: Console, work: Plan) -> None:
+    """The exact work of a plan as a table."""
+    days = [day for chunk in work.chunks for day in chunk]
+    table = Table.grid(padding=(0, 2))
+    table.add_row("Read from Elexon", f"{len(work.ingest):,} days", format_days(work.ingest))
+    if work.by_volumes:
+        what = "ask first whether there was any wind; each day that is not empty is read whole"
+        table.add_row("of these by volumes", f"{len(work.by_volumes):,} days", what)
+    table.add_row("Requests", f"{work.requests:,}", f"about {duration(work.requests / REQUESTS_A_SECOND)}")
+    table.add_row("Converge", f"{len(days):,} days", format_days(days))
+    table.add_row("Monthly summaries", f"{len(work.months):,}", ", ".join(work.months))
+    table.add_row("Yearly summaries", f"{len(work.years):,}", ", ".join(work.years))
+    table.add_row("Out of reach", f"{len(work.out_of_reach):,} days", format_days(work.out_of_reach))
+    console.print(table)
