@@ -67,6 +67,12 @@ class TerminalObserver(CountingObserver):
         self._progress.stop()
         self._terminal.close()
 
+    def surveyed(self, number: int, days: int) -> None:
+        """See Observer."""
+        if "Asking" not in self._bars:
+            self._bars["Asking"] = self._progress.add_task("Asking", total=days, failed=0)
+        self._progress.update(self._bars["Asking"], completed=number)
+
     def planned(self, work: Plan) -> None:
         """See Observer."""
         super().planned(work)

@@ -72,7 +72,7 @@ class Verification:
         match self.finding:
             case Finding.AGREES:
                 return None
-            case Finding.NOT_COMPARABLE if self.state is DayState.INCOMPLETE:
+            case Finding.NOT_COMPARABLE if self.state in (DayState.INCOMPLETE, DayState.ADOPTED_EMPTY):
                 return f"recon date {day}"
             case Finding.NOT_COMPARABLE:
                 return f"recon verify {day} --method {Method.FULL if self.not_comparable else self.method}"

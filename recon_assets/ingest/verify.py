@@ -20,7 +20,7 @@ from recon_assets.domain.curtailment import is_curtailment
 from recon_assets.domain.settlement import due_periods, periods_in
 from recon_assets.elexon.client import Elexon
 from recon_assets.errors import ElexonError, ReconError
-from recon_assets.ingest.acceptance_volumes import last_accepted_period, volume_gaps
+from recon_assets.ingest.acceptance_volumes import last_accepted_period, volume_gaps, why_not_empty
 from recon_assets.ingest.comparison import Difference, Side, bids_apart, of_periods, sums_apart, sums_of
 from recon_assets.ingest.reference import known_bm_units
 from recon_assets.ingest.verification import Method, Verification
@@ -81,6 +81,7 @@ class _Stored:
     state: DayState
     is_contradicted: bool
     wind: frozenset[str]
+    other: frozenset[str]
     proven: frozenset[int]
     bids: pd.DataFrame
     records: pd.DataFrame
@@ -90,9 +91,12 @@ class _Stored:
 def _read_stored(engine: Engine, scope: Scope, now: datetime) -> _Stored:
     day = scope.days.first
     with transactions.reading(engine) as connection:
-        wind, _ = known_bm_units(connection)
-        # A database that was just adopted has no list of units yet.
-        wind = wind or frozenset(unit.bm_unit_id for unit in packaged_bm_units() if unit.is_wind)
+        wind, other = known_bm_units(connection)
+        if not wind:
+            # A database that was just adopted has no list of units yet.
+            packaged = packaged_bm_units()
+            wind = frozenset(unit.bm_unit_id for unit in packaged if unit.is_wind)
+            other = frozenset(unit.bm_unit_id for unit in packaged if unit.fuel_type and not unit.is_wind)
         contradicted = contradicted_days(connection, scope)
         state = settlement_days_of(connection, scope, now, contradicted).days[day]
         proven = proven_periods(connection, scope).get(day, frozenset())
@@ -108,7 +112,7 @@ def _read_stored(engine: Engine, scope: Scope, now: datetime) -> _Stored:
         if tally.faults
     }
     damaged = sums_of(Side.RECORDS, of_proven, expected, faults)
-    return _Stored(scope, state, day in contradicted, wind, proven, _with_gbp(bids), records, damaged)
+    return _Stored(scope, state, day in contradicted, wind, other, proven, _with_gbp(bids), records, damaged)
 
 
 def _records(day: date) -> Select[Any]:
@@ -164,8 +168,7 @@ class _Comparison:
             raise ElexonError(f"{self._day}: the list of acceptance volumes of this day is empty, and confirms nothing")
         due = due_periods(self._day, self._now)
         if stored.state is DayState.ADOPTED_EMPTY:
-            if volumes["bm_unit_id"].isin(stored.wind).any():
-                self.not_comparable = "the day was adopted without a record; Elexon lists wind bids, perhaps unflagged"
+            self.not_comparable = why_not_empty(volumes, stored.other, self._day, self._now)
             self.periods = {period for period in due if period <= reach}
             return []
         self.periods = {period for period in stored.proven if period <= reach}

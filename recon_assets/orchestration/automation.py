@@ -23,7 +23,8 @@ from recon_assets.orchestration.retry_state import SensorState, sensor_state
 from recon_assets.orchestration.sensors.calculation_gaps import find_gaps
 from recon_assets.reconcile.layer import YEAR, Layer
 from recon_assets.reconcile.layers import ENERGY, SUMMARIES
-from recon_assets.reconcile.read_state import stale_summaries
+from recon_assets.reconcile.read_state import settlement_days, stale_summaries
+from recon_assets.reconcile.settlement_days import DayState
 from recon_assets.reconcile.state import summed_days
 
 SUMMARY_AUTOMATION = "summary_automation"
@@ -81,6 +82,8 @@ class SummaryReader:
 def periods_to_refresh(resource: ReconResource, state: SensorState) -> Periods:
     """The periods of each summary that differ from their rows and that no gap sensor is about to change again.
 
+    Totals that are evidence of lost records stay as they are until their days are proven.
+
     If several years have such periods, the years take turns, one a tick, so that a tick stays short.
     """
     now = resource.now()
@@ -98,10 +101,12 @@ def periods_to_refresh(resource: ReconResource, state: SensorState) -> Periods:
     changing = _changing_days(resource, span, now, state)
     # A run may have ended between the readings, so refresh only what is stale before and after.
     after = _stale(resource, span)
+    found = settlement_days(resource.engine, resource.scope(span), now)
+    kept = {*found.kept_periods, *(day.isoformat() for day in (*found.lost, *found.days_in(DayState.ADOPTED_EMPTY)))}
     return {
         layer.name: frozenset(
             period
-            for period in before[layer] & after[layer]
+            for period in (before[layer] & after[layer]) - kept
             if not changing[layer in ENERGY].intersection(days_of(layer.grain, period))
         )
         for layer in SUMMARIES

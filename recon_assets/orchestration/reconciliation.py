@@ -204,6 +204,8 @@ class Reconciliation:
         """
         if found is None or found.must_be_read:
             return self.reingest(day)
+        if found.state is DayState.ADOPTED_EMPTY:
+            return self.reconcile(Days(day, day), Options())
         return self.reconcile(Days(day, day), Options(ingest=False)) if found.differences else None
 
     def _sum_days(self, days: Sequence[date], layers: Sequence[Layer]) -> None:

@@ -12,6 +12,7 @@ from recon_assets.ingest.revisions import read_revisions
 from recon_assets.orchestration.observers import CountingObserver
 from recon_assets.orchestration.outcome import Options, Outcome
 from recon_assets.orchestration.reconciliation import Reconciliation
+from recon_assets.reconcile.state import Conclusion
 from recon_assets.reports.daily import REPORTS_KEPT, write_report
 from recon_assets.reports.progress import report_facts
 from recon_assets.reports.state import brief_facts, done_facts
@@ -52,7 +53,9 @@ def auto(work: Reconciliation, days: Days, ingest: bool) -> Outcome:
 
 def log_end(log: logging.Logger, outcome: Outcome, counts: CountingObserver) -> None:
     """Writes the last line of a routine's log: the state before and after, what was done, what failed."""
-    level = logging.INFO if outcome.after.is_right and not counts.reasons else logging.ERROR
+    level = (
+        logging.INFO if outcome.after.conclusion is not Conclusion.NOT_RIGHT and not counts.reasons else logging.ERROR
+    )
     done = done_facts(outcome.runs, outcome.reported, counts)
     before, after = brief_facts(outcome.before), brief_facts(outcome.after)
     log.log(level, "finished", extra={"before": before, "after": after, "done": done, "failures": counts.reasons})

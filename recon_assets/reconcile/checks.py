@@ -53,7 +53,10 @@ Check = Callable[[CheckInputs], CheckResult]
 
 
 def every_period_has_proof(inputs: CheckInputs) -> CheckResult:
-    """Every due period of every ingested day has a proof of fetch, which its bids do not contradict."""
+    """Every due period of every day has a proof of fetch, which its bids do not contradict.
+
+    It is a warning if nothing is known to be wrong: days of an old database that look right but are not proven.
+    """
     days = inputs.days
     found: dict[date, dict[str, int]] = {
         day: {"periods_without_proof": len(periods), "contradicted": 0} for day, periods in days.unproven.items()
@@ -63,15 +66,20 @@ def every_period_has_proof(inputs: CheckInputs) -> CheckResult:
     gaps = [day for day in days.days_in(DayState.NOT_INGESTED) if day < (days.latest_ingested or day)]
     for day in gaps:
         found[day] = {"periods_without_proof": periods_in(day), "contradicted": 0}
+    for day in (*days.days_in(DayState.ADOPTED_EMPTY), *days.lost):
+        found.setdefault(day, {"periods_without_proof": periods_in(day), "contradicted": 0})
     # The running day is published period by period, and the day before it may be read later.
     late = [day for day in found if day < inputs.today - timedelta(days=1) and day not in gaps]
+    adopted = days.days_in(DayState.ADOPTED)
     return CheckResult(
-        holds=not found,
+        holds=not found and not adopted,
         counts={
             "incomplete_days": len(days.unproven),
             "contradicted_days": len(days.contradicted),
             "not_ingested_days": len(gaps),
-            "adopted_days_without_proof": len(days.days_in(DayState.ADOPTED)),
+            "adopted_days_without_proof": len(adopted),
+            "adopted_days_without_records": len(days.days_in(DayState.ADOPTED_EMPTY)),
+            "days_with_lost_records": len(days.lost),
         },
         thresholds={"periods_without_proof": "0", "bids against proof": "other rows, or 1e-5 MWh or GBP"},
         worst_days=_worst(found, "periods_without_proof"),

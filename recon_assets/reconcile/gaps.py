@@ -34,7 +34,8 @@ class GapRange:
 def calculation_gaps(state: State, constraints: str = "") -> dict[date, Gap]:
     """The gaps that can be filled from the stored bids, by day; `constraints` is the fingerprint of constraints.py.
 
-    Days whose bids contradict their proof of fetch are left out: only reading them again helps.
+    Days whose bids contradict their proof of fetch are left out: only reading them again helps. So are days with
+    evidence of lost records, unless calculations are missing: nothing else of them is changed before they are read.
     """
     gaps: dict[date, Gap] = {}
     of_models: dict[date, dict[str, Tally]] = {}
@@ -42,7 +43,8 @@ def calculation_gaps(state: State, constraints: str = "") -> dict[date, Gap]:
         if tally.faults:
             of_models.setdefault(day, {})[model] = tally
     damaged = {day: tally for day, tally in state.curtailment.items() if tally.faults}
-    for day in sorted({*of_models, *damaged} - state.contradicted):
+    frozen = {day for day in state.lost if not state.of_day(day).missing}
+    for day in sorted({*of_models, *damaged} - state.contradicted - frozen):
         models, records = of_models.get(day, {}), damaged.get(day, Tally())
         counts = [["records", *_counts(records)], *([model, *_counts(models[model])] for model in sorted(models))]
         # Calculations follow from records: if the records are damaged, no calculation is known to be right.

@@ -10,7 +10,10 @@ from rich.table import Table
 from recon_assets.domain.settlement import Days, contiguous, format_periods
 from recon_assets.reconcile.layers import BITCOIN_DAILY, ENERGY_DAILY, MONTHLY_LAYERS, YEARLY_LAYERS
 from recon_assets.reconcile.settlement_days import DayState
-from recon_assets.reconcile.state import State
+from recon_assets.reconcile.state import Conclusion, State
+from recon_assets.reports.conclusion import CONCLUSIONS, conclusion_facts, print_proof
+
+NOTHING_OLD = "the old database holds no record, and nothing proves that there was none"
 
 
 def analysis_facts(state: State) -> dict[str, Any]:
@@ -19,17 +22,16 @@ def analysis_facts(state: State) -> dict[str, Any]:
     findings.sort(key=lambda finding: str(finding["from"]), reverse=True)
     summaries = [*_summaries(state, MONTHLY_LAYERS, "month"), *_summaries(state, YEARLY_LAYERS, "year")]
     return {
-        "days": str(state.scope.days),
+        **conclusion_facts(state),
         "faulty_dates": len({day for finding in findings for day in _span(finding)}),
         "findings": findings,
         "stale_periods": summaries,
-        "is_right": state.is_right,
     }
 
 
 def _days(state: State) -> Iterator[dict[str, Any]]:
     """A finding for every day with stored rows that are not right."""
-    days = {*state.faulty_days, *state.days_in(DayState.INCOMPLETE)}
+    days = {*state.faulty_days, *state.days_in(DayState.INCOMPLETE), *state.lost}
     for day in sorted(days):
         reasons = list(_reasons(state, day))
         if reasons:
@@ -37,11 +39,11 @@ def _days(state: State) -> Iterator[dict[str, Any]]:
 
 
 def _never_read(state: State) -> Iterator[dict[str, Any]]:
-    stale = {day for day in state.faulty_days if state.days[day] is DayState.NOT_INGESTED}
-    days = [day for day in state.days_in(DayState.NOT_INGESTED) if day not in stale]
-    for span in contiguous(days):
-        words = f"recon range {span.first} {span.last}" if len(span) > 1 else f"recon date {span.first}"
-        yield _finding(span, ["never ingested"], words)
+    named = {*state.faulty_days, *state.lost}
+    for unread, why in ((DayState.NOT_INGESTED, "never ingested"), (DayState.ADOPTED_EMPTY, NOTHING_OLD)):
+        for span in contiguous(day for day in state.days_in(unread) if day not in named):
+            words = f"recon range {span.first} {span.last}" if len(span) > 1 else f"recon date {span.first}"
+            yield _finding(span, [why], words)
 
 
 def _finding(span: Days, reasons: Sequence[str], command: str) -> dict[str, Any]:
@@ -55,6 +57,10 @@ def _span(finding: Mapping[str, Any]) -> Days:
 def _reasons(state: State, day: date) -> Iterator[str]:
     if state.days[day] is DayState.NOT_INGESTED:
         yield "never ingested"
+    if state.days[day] is DayState.ADOPTED_EMPTY:
+        yield NOTHING_OLD
+    if day in state.lost:
+        yield f"records seem to be lost: {state.lost[day]}"
     if day in state.contradicted:
         yield "the wind bids are not those that were fetched"
     if day in state.unproven:
@@ -93,7 +99,15 @@ def _summaries(state: State, layers: Sequence[Any], kind: str) -> Iterator[dict[
             period, *model = key.split()
             stale.setdefault(period, []).append(f"{layer.name} {model[0]}" if model else layer.name)
     for period, names in sorted(stale.items(), reverse=True):
-        yield {"period": period, "why": f"stale: {', '.join(names)}", "mend": f"recon summaries --{kind} {period}"}
+        why, mend = f"stale: {', '.join(names)}", f"recon summaries --{kind} {period}"
+        if period in state.lost_periods:
+            why, mend = (
+                f"records seem to be lost: {state.lost_periods[period]}",
+                f"recon reconcile --{kind} {period} --prove",
+            )
+        elif period in state.kept_periods:
+            why, mend = f"{why}; kept until its lost days are read", f"recon reconcile --{kind} {period}"
+        yield {"period": period, "why": why, "mend": mend}
 
 
 def _counts(**counts: int) -> str:
@@ -112,4 +126,6 @@ def print_analysis(console: Console, facts: Mapping[str, Any]) -> None:
         table.add_row(finding["period"], finding["why"], finding["mend"])
     if table.row_count:
         console.print(table)
-    console.print("[green]Everything is right.[/]" if facts["is_right"] else "[red]Not everything is right.[/]")
+    console.print(CONCLUSIONS[Conclusion(facts["conclusion"])])
+    if facts["proof"]:
+        print_proof(console, facts["unproven_days"], facts["proof"])

@@ -1,8 +1,10 @@
 """The conclusion of a state: right, right as far as known, or not right; and what speaks against the first."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from rich.console import Console
+from rich.text import Text
 
 from recon_assets.reconcile.evidence import Lost
 from recon_assets.reconcile.state import Conclusion, State
@@ -56,14 +58,15 @@ def print_conclusion(console: Console, state: State) -> None:
         console.print(f"... and {len(found) - LOST_SHOWN:,} more days, months and years: see 'recon analyze'")
     proof = proof_facts(state)
     if proof is not None:
-        console.print(
-            f"{plural(len(state.unproven_days), 'day')} of the old database {_are(len(state.unproven_days))} not "
-            f"proven. To prove: '{proof['command']}' ({proof['requests']:,} requests, about "
-            f"{duration(proof['seconds'])})",
-            soft_wrap=True,
-        )
+        print_proof(console, len(state.unproven_days), proof)
     console.print(CONCLUSIONS[state.conclusion])
 
 
-def _are(count: int) -> str:
-    return "is" if count == 1 else "are"
+def print_proof(console: Console, days: int, proof: Mapping[str, Any]) -> None:
+    """The command that proves so many unproven days, and what it takes."""
+    console.print(
+        f"{plural(days, 'day')} of the old database {'is' if days == 1 else 'are'} not proven. This proves "
+        f"{'it' if days == 1 else 'them'}, with {plural(proof['requests'], 'request')} in about "
+        f"{duration(proof['seconds'])}:"
+    )
+    console.print(Text(f"    {proof['command']}", style="bold cyan"))

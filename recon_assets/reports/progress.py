@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime
+from math import floor
 from typing import Any
 
 from rich.console import Console, RenderableType
@@ -17,7 +18,8 @@ from recon_assets.ingest.revisions import Revision
 from recon_assets.reconcile.difference import Tally
 from recon_assets.reconcile.layer import MONTH, YEAR
 from recon_assets.reconcile.settlement_days import state_counts
-from recon_assets.reconcile.state import State
+from recon_assets.reconcile.state import Conclusion, State
+from recon_assets.reports.conclusion import CONCLUSIONS, print_proof
 from recon_assets.reports.revisions import print_revisions, revision_facts
 from recon_assets.reports.state import state_facts
 from recon_assets.reports.work_view import format_seconds, format_work, style_of, work_facts
@@ -40,10 +42,7 @@ def report_facts(
     months = [MONTH.label(days.first) for days in state.scope.days.by_month()]
     work = work_facts(progress, now)
     return {
-        "days": str(state.scope.days),
-        "rule": str(state.scope.rule),
         "at": now.astimezone(UTC).isoformat(timespec="seconds"),
-        "is_right": state.is_right,
         **state_facts(state),
         **_tally_facts(state.total),
         "models": {
@@ -120,7 +119,7 @@ def _watching(work: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
 def _next(state: State, now: datetime) -> list[dict[str, str]]:
     """The command that makes the scope right, as far as is possible now, and what it does; [] if there is none."""
     not_due = set(_not_due(state, now))
-    to_read = [day for day in state.unready_days if day not in not_due]
+    to_read = [day for day in state.days_to_read if day not in not_due]
     days = {*to_read, *state.faulty_days}
     # Reconciling a day also converges the summaries of its month and year.
     summed = {grain.label(day) for grain in (MONTH, YEAR) for day in days}
@@ -188,6 +187,8 @@ def _totals(facts: Mapping[str, Any]) -> Table:
     grid.add_row("", ", ".join(f"{facts[fault]:,} {fault}" for fault in FAULTS))
     counts = ", ".join(f"{count:,} {name}" for name, count in records.items())
     grid.add_row("Curtailment records", f"{facts['curtailment_records']:,} ({counts})")
+    proven = days["ingested"] / max(1, sum(days.values()))
+    grid.add_row("Proven", f"{days['ingested']:,} of {_count(sum(days.values()), 'day')} ({floor(100 * proven)} %)")
     grid.add_row("Settlement days", ", ".join(f"{count:,} {_words(name)}" for name, count in days.items() if count))
     grid.add_row("Stale summaries", f"{facts['stale_summaries']:,}{of_years}")
     grid.add_row("Latest ingested day", f"{facts['latest_ingested'] or 'none'} ({behind})")
@@ -265,5 +266,7 @@ def _print_next(console: Console, facts: Mapping[str, Any]) -> None:
     for step in facts["next"]:
         console.print(Text.assemble("Run ", (step["command"], "bold cyan")))
         console.print(Padding(Text(step["does"]), (0, 0, 0, 4)))
-    if facts["is_right"]:
-        console.print("[green]Everything is right.[/]")
+    if facts["proof"]:
+        print_proof(console, facts["unproven_days"], facts["proof"])
+    if facts["conclusion"] != Conclusion.NOT_RIGHT:
+        console.print(CONCLUSIONS[Conclusion(facts["conclusion"])])

@@ -124,7 +124,8 @@ def test_a_deadlock_may_be_tried_again(engine: Engine, other: Engine) -> None:
 
 
 def test_rows_that_break_a_rule_of_the_database_say_nothing_about_other_rows(engine: Engine) -> None:
-    row = f"INSERT INTO proof_of_fetch VALUES ('{JUNE_6}', 1, '2026-01-01 00:00:00', 1, 1, 1, 1, 1, 1, NULL, 'x')"
+    values = f"'{JUNE_6}', 1, '2026-01-01 00:00:00', 1, 1, 1, 1, 1, 1, NULL, 'x', 'stack'"
+    row = f"INSERT INTO proof_of_fetch VALUES ({values})"
 
     failure = failure_in(engine, row, row)
 

@@ -335,7 +335,7 @@ def test_every_day_has_its_state(engine: Engine) -> None:
     state = state_of(engine, Days(date(2025, 6, 1), date(2025, 6, 8)))
 
     assert {day.day: found.value for day, found in state.days.items()} == {
-        1: "not_ingested",
+        1: "adopted_empty",
         2: "adopted",
         3: "adopted_empty",
         4: "adopted_empty",
@@ -347,11 +347,13 @@ def test_every_day_has_its_state(engine: Engine) -> None:
     assert state_counts(state.days.values()) == {
         "ingested": 1,
         "incomplete": 1,
-        "not_ingested": 2,
+        "not_ingested": 1,
         "adopted": 2,
-        "adopted_empty": 2,
+        "adopted_empty": 3,
     }
-    assert state.unready_days == [date(2025, 6, 1), JUNE_6, date(2025, 6, 8)]
+    assert state.unready_days == [JUNE_6, date(2025, 6, 8)]
+    assert state.days_to_read == [date(2025, 6, day) for day in (1, 3, 4, 6, 8)]
+    assert state.unproven_days == [date(2025, 6, day) for day in (1, 2, 3, 4, 5)]
     assert (state.latest_ingested, state.days_behind) == (JUNE_7, 1)
     assert not state.is_right
 

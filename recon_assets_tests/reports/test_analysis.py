@@ -34,7 +34,8 @@ def findings(state: State) -> list[tuple[str, str, list[str], str]]:
 
 def test_of_what_is_right_there_is_nothing_to_say() -> None:
     assert analysis_facts(RIGHT) == {
-        "days": "2025-06-01..2025-06-03", "faulty_dates": 0, "findings": [], "stale_periods": [], "is_right": True,
+        "conclusion": "right", "is_right": True, "rule": "so_flagged", "days": "2025-06-01..2025-06-03",
+        "unproven_days": 0, "proof": None, "lost": [], "faulty_dates": 0, "findings": [], "stale_periods": [],
     }  # fmt: skip
 
 

@@ -1,6 +1,7 @@
 """The sensor that finds settlement days never read, or read in part, and asks for runs that read them."""
 
-from datetime import timedelta
+from collections.abc import Collection, Iterable
+from datetime import date, timedelta
 
 import dagster as dg
 
@@ -19,7 +20,7 @@ from recon_assets.orchestration.retry_state import RetryState, month_spans, writ
 from recon_assets.orchestration.sensors.shared import due_days, format_some_days, range_tags, repository_of, tick_result
 from recon_assets.orchestration.specs import WIND_BIDS
 from recon_assets.reconcile.read_state import settlement_days
-from recon_assets.reconcile.settlement_days import DayState
+from recon_assets.reconcile.settlement_days import DayState, SettlementDays
 
 PATIENT_PAUSES = (timedelta(), timedelta(minutes=10), timedelta(hours=1))
 """The pause before each attempt to read a day. Within an attempt, the client tries every request five times: a source
@@ -36,7 +37,8 @@ def ingest_gap_sensor(tick_seconds: int, *, starts: bool) -> dg.SensorDefinition
         minimum_interval_seconds=tick_seconds,
         default_status=dg.DefaultSensorStatus.RUNNING if starts else dg.DefaultSensorStatus.STOPPED,
         description="Asks for runs that read settlement days which were never ingested, or not whole, from Elexon (or "
-        "the recordings): the newest first, at most a month in one run, one run at a time.",
+        "the recordings): the newest first, at most a month in one run, one run at a time. When nothing is unread, it "
+        "has the days of an old database read again, one a tick, until all are proven.",
     )
 
 
@@ -49,24 +51,46 @@ def find_unread_days(context: dg.SensorEvaluationContext) -> dg.SensorResult:
     in_flight = active_days(context.instance, repository_of(context), [WIND_BIDS])
     found = settlement_days(resource.engine, resource.scope(days), now)
     can_have = resource.elexon.source.can_have
-    unread = {
-        day: f"{state}:{','.join(map(str, found.unproven.get(day, ())))}"
-        for day, state in found.days.items()
-        if state in (DayState.NOT_INGESTED, DayState.INCOMPLETE)
-        and len(due_periods(day, now)) == periods_in(day)
-        and can_have(day)
-    }
+
+    def contents(wanted: Iterable[date]) -> dict[date, str]:
+        return {
+            day: f"{found.days[day]}:{','.join(map(str, found.unproven.get(day, ())))}"
+            for day in wanted
+            if len(due_periods(day, now)) == periods_in(day) and can_have(day)
+        }
+
+    unread, adopted = contents(found.days_to_read), contents(found.days_in(DayState.ADOPTED))
     retry_state = RetryState.load(PATIENT_PAUSES, context.cursor)
-    retry_state.forget(days, unread)
-    due = due_days(retry_state, unread, in_flight, context.instance, INGEST_GAPS, now)
+    asked_for = adopted | unread
+    retry_state.forget(days, asked_for)
+    due = due_days(retry_state, asked_for, in_flight, context.instance, INGEST_GAPS, now)
     summary = (
-        f"{format_some_days(unread)} to be read, {format_some_days(in_flight & set(unread))} in flight; {retry_state}."
+        f"{format_some_days(unread)} to be read, {format_some_days(in_flight & set(asked_for))} in flight, "
+        f"{format_some_days(adopted.keys() - unread.keys())} of an old database to be proven; {retry_state}."
     )
-    spans = [] if active_runs(context.instance, INGEST_GAPS) else month_spans(due)[:1]
+    spans = [] if active_runs(context.instance, INGEST_GAPS) else _next_spans(due, unread, found, in_flight)
     for span in spans:
         for day in span:
-            retry_state.ask(day, unread[day], now)
+            retry_state.ask(day, asked_for[day], now)
     requests = [
         dg.RunRequest(job_name=INGEST_JOB.name, tags={**range_tags(span), ASKED_BY: INGEST_GAPS}) for span in spans
     ]
     return tick_result(requests, write_cursor(days=retry_state.dump()), summary)
+
+
+def _next_spans(
+    due: Collection[date], unread: Collection[date], found: SettlementDays, in_flight: Collection[date]
+) -> list[Days]:
+    """What the next run reads: days with evidence of lost records, then unread days, the newest month first.
+
+    A day of an old database that looks right is read alone, and only when nothing else is unread or in flight: proving
+    a long history must not delay the newest days.
+    """
+    lost = [day for day in due if day in found.lost]
+    to_read = lost or [day for day in due if day in unread]
+    if to_read:
+        return month_spans(to_read)[:1]
+    if in_flight or not due:
+        return []
+    newest = max(due)
+    return [Days(newest, newest)]

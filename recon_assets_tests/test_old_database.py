@@ -1,0 +1,137 @@
+"""An old database that lost data is never called right before it is proven, and what a proof replaces is kept."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine, column, inspect, select, table
+
+from recon_assets.database import transactions
+from recon_assets_tests.support.command import Command, Ended
+from recon_assets_tests.support.old_database import (
+    ALL_LOST,
+    FARM_LOST,
+    LATE_LOST,
+    NINE_DAYS,
+    SHAPES,
+    lose,
+    make_old,
+    record_nine_days,
+    stored,
+    visible,
+)
+from recon_assets_tests.support.steps import converge_layers, ingest
+
+PERIOD = ("--from", str(NINE_DAYS.first), "--to", str(NINE_DAYS.last))
+ADDED = ("sequence_number", "acceptance_id", "bid_offer_pair_id", "created_at", "updated_at", "last_updated")
+"""Columns that an adoption adds."""
+EVIDENT = {str(ALL_LOST), str(LATE_LOST), str(FARM_LOST)}
+
+
+@pytest.fixture
+def recordings(tmp_path: Path) -> Path:
+    folder = tmp_path / "recordings"
+    folder.mkdir()
+    record_nine_days(folder)
+    return folder
+
+
+@pytest.fixture
+def fresh(engine: Engine, recordings: Path) -> dict[str, list[dict[str, Any]]]:
+    """What a fresh ingest of the nine days holds."""
+    ingest(engine, NINE_DAYS, recordings)
+    converge_layers(engine, NINE_DAYS)
+    return stored(engine)
+
+
+@pytest.fixture
+def recon(database_url: str, tmp_path: Path, recordings: Path, light_dagster: dict[str, str]) -> Command:
+    return Command(
+        tmp_path,
+        DATABASE_URL=database_url,
+        ELEXON_API_URL=recordings.as_uri(),
+        MEMPOOL_API_URL="none",
+        RECON_FIRST_DAY="2025-01-01",
+        **light_dagster,
+    )
+
+
+def facts_of(ended: Ended, exit_code: int) -> dict[str, Any]:
+    assert (ended.exit_code, ended.stderr) == (exit_code, ""), ended
+    return ended.facts
+
+
+def superseded(engine: Engine) -> dict[str, list[dict[str, Any]]]:
+    """The rows that a proof replaced, as they were."""
+    found = {}
+    with transactions.reading(engine) as connection:
+        inspector = inspect(connection)
+        for name in stored(engine):
+            names = [known["name"] for known in inspector.get_columns(f"superseded_{name}")]
+            names = [known for known in names if known not in ("superseded_at", "superseded_by")]
+            rows = connection.execute(select(*map(column, names)).select_from(table(f"superseded_{name}")))
+            found[name] = [dict(row) for row in rows.mappings()]
+    return found
+
+
+def evidence(engine: Engine) -> dict[str, list[dict[str, Any]]]:
+    """All records, and every other row of the days that evidently lost some."""
+    return {
+        name: [
+            row
+            for row in rows
+            if name == "curtailment_records" or str(row.get("settlement_date", row.get("summary_date"))) in EVIDENT
+        ]
+        for name, rows in stored(engine).items()
+    }
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_what_an_old_database_lost_is_found_read_and_kept(
+    fresh: Mapping[str, Sequence[Mapping[str, Any]]], engine: Engine, recon: Command, shape: str
+) -> None:
+    # given
+    make_old(engine, fresh, shape)
+    lose(engine, shape)
+    before = visible(evidence(engine))
+
+    # when it is adopted, nothing is called right
+    assert recon("migrate").exit_code == 0
+    for command in ("status", "analyze", "report"):
+        ended = recon(command, *PERIOD)
+        assert ended.exit_code == 1
+        assert "Everything is right" not in ended.stdout
+    found = facts_of(recon("status", *PERIOD, "--format", "json"), 1)
+    assert (found["conclusion"], found["is_right"]) == ("not_right", False)
+    assert {lost["period"] for lost in found["lost"]} >= EVIDENT
+    assert found["settlement_days"]["adopted_empty"] == 3
+    assert found["unproven_days"] == 9
+
+    # nor is it after all has been done that can be done without the source
+    ended = recon("reconcile", *PERIOD, "--no-ingest")
+    assert ended.exit_code == 1
+    assert "Everything is right" not in ended.stdout
+    found = facts_of(recon("status", *PERIOD, "--format", "json"), 1)
+    assert {lost["period"] for lost in found["lost"]} >= EVIDENT
+
+    # when it is reconciled, what is known to be lost is read: whole months, if a total of theirs is above their records
+    found = facts_of(recon("reconcile", *PERIOD, "--format", "json"), 0)
+    assert found["lost"] == []
+    if shape == "no keys":
+        assert (found["conclusion"], found["is_right"]) == ("right_as_far_as_known", False)
+        assert found["settlement_days"] == {
+            "ingested": 5, "incomplete": 0, "not_ingested": 0, "adopted": 4, "adopted_empty": 0,
+        }  # fmt: skip
+        assert recon("status", *PERIOD, "--strict").exit_code == 1
+
+    # when it is proven, every row is that of a fresh ingest
+    found = facts_of(recon("reconcile", *PERIOD, "--prove", "--format", "json"), 0)
+    assert (found["conclusion"], found["unproven_days"]) == ("right", 0)
+    own = ("imported_by",)
+    after = visible(stored(engine), *own)
+    assert after == visible(fresh, *own)
+    # and every old record was kept, and all that there was of the days that had lost some
+    kept = visible(superseded(engine), *ADDED)
+    for name, rows in before.items():
+        assert not rows - kept[name]
