@@ -1,5 +1,6 @@
 """An old database that lost data is never called right before it is proven, and what a proof replaces is kept."""
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ import pytest
 from sqlalchemy import Engine, column, inspect, select, table
 
 from recon_assets.database import transactions
+from recon_assets.reconcile.layers import HALF_A_SATOSHI
 from recon_assets_tests.support.command import Command, Ended
 from recon_assets_tests.support.old_database import (
     ALL_LOST,
@@ -21,7 +23,7 @@ from recon_assets_tests.support.old_database import (
     stored,
     visible,
 )
-from recon_assets_tests.support.steps import converge_layers, ingest
+from recon_assets_tests.support.steps import converge_layers, execute, ingest
 
 PERIOD = ("--from", str(NINE_DAYS.first), "--to", str(NINE_DAYS.last))
 ADDED = ("sequence_number", "acceptance_id", "bid_offer_pair_id", "created_at", "updated_at", "last_updated")
@@ -75,15 +77,29 @@ def superseded(engine: Engine) -> dict[str, list[dict[str, Any]]]:
     return found
 
 
-def evidence(engine: Engine) -> dict[str, list[dict[str, Any]]]:
-    """All records, and every other row of the days that evidently lost some."""
+BASE = ("curtailment_records", "historical_bitcoin_calculations")
+
+
+def evidence(engine: Engine, *days: str) -> dict[str, list[dict[str, Any]]]:
+    """All records, and every other row of the days that evidently lost some; or every row of some days."""
     return {
         name: [
             row
             for row in rows
-            if name == "curtailment_records" or str(row.get("settlement_date", row.get("summary_date"))) in EVIDENT
+            if (name == BASE[0] and not days)
+            or str(row.get("settlement_date", row.get("summary_date"))) in (days or EVIDENT)
         ]
         for name, rows in stored(engine).items()
+    }
+
+
+def bitcoin_of(rows: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, float]:
+    """BTC by the key of every row that has it: a right old value differs from a new one by its rounding."""
+    keys = ("settlement_date", "settlement_period", "farm_id", "miner_model", "summary_date", "year_month", "year")
+    return {
+        " ".join(str(row[key]) for key in keys if key in row): float(row["bitcoin_mined"])
+        for name in (BASE[1], "bitcoin_daily_summaries")
+        for row in rows[name]
     }
 
 
@@ -128,10 +144,36 @@ def test_what_an_old_database_lost_is_found_read_and_kept(
     # when it is proven, every row is that of a fresh ingest
     found = facts_of(recon("reconcile", *PERIOD, "--prove", "--format", "json"), 0)
     assert (found["conclusion"], found["unproven_days"]) == ("right", 0)
-    own = ("imported_by",)
-    after = visible(stored(engine), *own)
-    assert after == visible(fresh, *own)
+    inexact = ("imported_by", "bitcoin_mined")
+    assert visible(stored(engine), *inexact) == visible(fresh, *inexact)
+    assert bitcoin_of(stored(engine)) == pytest.approx(bitcoin_of(fresh), rel=0, abs=HALF_A_SATOSHI)
     # and every old record was kept, and all that there was of the days that had lost some
     kept = visible(superseded(engine), *ADDED)
     for name, rows in before.items():
         assert not rows - kept[name]
+
+
+def way_back(day: str) -> list[str]:
+    """The statements of docs/adoption.md that bring a day back."""
+    page = (Path(__file__).parents[1] / "docs" / "adoption.md").read_text(encoding="utf-8")
+    (statements,) = re.findall(r"```sql\nBEGIN;\n(.*?)COMMIT;\n```", page, re.DOTALL)
+    return [statement for statement in statements.replace("2025-06-08", day).split(";\n") if statement.strip()]
+
+
+def test_a_proven_day_is_brought_back_as_it_was_with_the_documented_statements(
+    fresh: Mapping[str, Sequence[Mapping[str, Any]]], engine: Engine, recon: Command
+) -> None:
+    make_old(engine, fresh, "plain")
+    lose(engine, "plain")
+    day = str(LATE_LOST)
+    was = {name: rows for name, rows in visible(evidence(engine, day)).items() if "ly_" in name or name in BASE}
+    recon("migrate")
+    assert recon("date", day).exit_code == 0
+    assert visible(evidence(engine, day), *ADDED)[BASE[0]] != was[BASE[0]]
+
+    execute(engine, *way_back(day))
+
+    now = visible(evidence(engine, day), *ADDED)
+    assert {name: now[name] for name in was} == was
+    found = facts_of(recon("status", "--from", day, "--to", day, "--format", "json"), 1)
+    assert (found["settlement_days"]["adopted"], [lost["period"] for lost in found["lost"]][-1]) == (1, day)

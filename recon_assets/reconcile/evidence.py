@@ -53,7 +53,9 @@ class Lost:
             words.append(f"a total of {self.claimed_mwh:,.3f} MWh over {self.recorded_mwh:,.3f} MWh of records")
         if self.orphaned:
             words.append(f"{self.orphaned:,} calculation{'s' if self.orphaned > 1 else ''} without a record")
-        words += [f"a total of {total:,.8f} BTC ({model}) over fewer" for model, total in self.claimed_btc.items()]
+        if not words:
+            totals = ", ".join(f"{model} {total:,.8f}" for model, total in self.claimed_btc.items())
+            words.append(f"totals of bitcoin ({totals}) that no calculations support")
         return ", ".join(words)
 
 
