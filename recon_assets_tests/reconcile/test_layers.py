@@ -70,8 +70,8 @@ def prove(engine: Engine, *periods: int) -> None:
     for period in periods:
         execute(
             engine,
-            "INSERT INTO proof_of_fetch (settlement_date, settlement_period, fetched_at, stack_rows, wind_rows, wind_mwh,"
-            " wind_gbp, unlisted_rows, unlisted_mwh, elexon_created_at, fingerprint) VALUES"
+            "INSERT INTO proof_of_fetch (settlement_date, settlement_period, fetched_at, stack_rows, wind_rows,"
+            " wind_mwh, wind_gbp, unlisted_rows, unlisted_mwh, elexon_created_at, fingerprint) VALUES"
             f" ('2025-06-06', {period}, '{NOW.isoformat(sep=' ')[:19]}', 9, 9, 0, 0, 0, 0, NULL, '')",
         )
 

@@ -63,11 +63,12 @@ def record_nine_days(folder: Path) -> None:
     for day in NINE_DAYS:
         shutil.copy(JUNE / f"{day}.json.gz", folder)
     for day in BUSY_DAYS:
-        change_recording(folder, day, lambda content: _keep_units(content, UNITS_KEPT))
-    change_recording(folder, CALM, lambda content: _keep_units(content, 0))
+        change_recording(folder, day, lambda content: keep_units(content, UNITS_KEPT))
+    change_recording(folder, CALM, lambda content: keep_units(content, 0))
 
 
-def _keep_units(content: dict[str, Any], count: int) -> None:
+def keep_units(content: dict[str, Any], count: int) -> None:
+    """Keeps so many wind units of a recording."""
     wind = {unit["elexonBmUnit"] for unit in _units() if unit.get("fuelType") == "WIND"}
     volumes = content["acceptance_volumes_bid"]["data"]
     kept = set(sorted({row["bmUnit"] for row in volumes} & wind)[:count])
