@@ -1,0 +1,295 @@
+"""Dagster's storage in SQLite files, with connections that stay open; `storage: custom:` in dagster.yaml names it.
+
+Dagster's own classes make an engine and a connection for every statement, in the run's file and again in the index, and
+a new engine compiles every statement anew. The files and their tables stay those of Dagster's own classes: either
+storage opens what the other wrote. All that recon knows of the inside of Dagster's SQLite storage is in this module;
+test_pooled_sqlite.py fails if a new version of Dagster changes it.
+"""
+
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+from dagster import DagsterEventType, StringSource
+from dagster._core.events.log import EventLogEntry
+from dagster._core.storage.base_storage import DagsterStorage
+from dagster._core.storage.event_log import SqliteEventLogStorage
+from dagster._core.storage.event_log.sqlite.sqlite_event_log import INDEX_SHARD_NAME
+from dagster._core.storage.runs import SqliteRunStorage
+from dagster._core.storage.schedules import SqliteScheduleStorage
+from dagster._core.storage.sqlite import SQLITE_BUSY_TIMEOUT_SECONDS, create_db_conn_string
+from dagster._core.storage.sqlite_storage import _event_logs_directory, _runs_directory, _schedule_directory
+from dagster._serdes import ConfigurableClass, ConfigurableClassData
+from sqlalchemy import Connection, Engine, inspect
+from sqlalchemy.exc import OperationalError
+
+from recon_assets.orchestration.sqlite_engines import ENGINES, Transactions
+
+ENDED = {DagsterEventType.RUN_SUCCESS, DagsterEventType.RUN_FAILURE, DagsterEventType.RUN_CANCELED}
+
+
+class _EventTransactions(Transactions):
+    """The open transactions of a thread that stores events of one run: in the run's file and in the index."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.run_id: str | None = None
+        self.latest: dict[tuple[str, str], tuple[EventLogEntry, int]] = {}
+        """The last event of each asset and type, with its id: what the row of the asset in the index will tell of."""
+
+
+class PooledSqliteEventLogStorage(SqliteEventLogStorage):
+    """SqliteEventLogStorage on connections that all instances of a process share.
+
+    A batch of events is one transaction in the run's file and one in the index, or several if it takes long.
+    """
+
+    def __init__(self, base_dir: str | None) -> None:
+        """`base_dir` is the folder of the instance; None if it comes with the instance."""
+        self._local = threading.local()
+        self._found_tables: set[str] = set()
+        self._found_columns: set[str] = set()
+        if base_dir is not None:
+            super().__init__(_event_logs_directory(base_dir))
+
+    def register_instance(self, instance: dg.DagsterInstance) -> None:
+        """Opens the files in the instance's folder, unless the configuration names a folder."""
+        if not hasattr(self, "_base_dir"):
+            super().__init__(_event_logs_directory(instance.root_directory))
+        super().register_instance(instance)
+
+    def run_connection(self, run_id: str | None = None) -> AbstractContextManager[Connection]:
+        """A connection to the file of a run, in a transaction."""
+        if run_id is None:
+            raise ValueError("each run has a file of its own: name the run")
+        return self._transaction(run_id)
+
+    def index_connection(self) -> AbstractContextManager[Connection]:
+        """A connection to the file that speaks of all runs, in a transaction."""
+        return self._transaction(INDEX_SHARD_NAME)
+
+    @contextmanager
+    def _transaction(self, shard: str) -> Iterator[Connection]:
+        open_transactions = self._open_transactions()
+        if open_transactions is not None:
+            yield open_transactions.connection(shard, self._engine(shard))
+        else:
+            with self._engine(shard).begin() as connection:
+                yield connection
+
+    def _engine(self, shard: str) -> Engine:
+        path = Path(self.path_for_shard(shard))
+        return ENGINES.engine(path, {"timeout": SQLITE_BUSY_TIMEOUT_SECONDS}, self._make_tables)
+
+    def _make_tables(self, engine: Engine) -> None:
+        """Makes the tables of a new file; Dagster's own way to find out that there is nothing to do takes 20 ms."""
+        with engine.connect() as connection:
+            try:
+                is_made = connection.exec_driver_sql("SELECT version_num FROM alembic_version").first() is not None
+            except OperationalError:
+                is_made = False
+        if not is_made:
+            self._initdb(engine)
+
+    def has_table(self, table_name: str) -> bool:
+        """Whether the index has a table; one that was found is not looked for again."""
+        if table_name not in self._found_tables:
+            with self.index_connection() as connection:
+                if not inspect(connection).has_table(table_name):
+                    return False
+            self._found_tables.add(table_name)
+        return True
+
+    def store_event(self, event: EventLogEntry) -> None:
+        """Stores an event; closes the file of a run that has ended."""
+        open_transactions = self._open_transactions()
+        if open_transactions is None:
+            super().store_event(event)
+            if event.is_dagster_event and event.dagster_event_type in ENDED:
+                ENGINES.close(Path(self.path_for_shard(event.run_id)))
+            return
+        # Of two processes that held the index and a run's file in either order, each would wait for the other.
+        if open_transactions.is_long or open_transactions.run_id != event.run_id:
+            self._commit(open_transactions)
+        open_transactions.run_id = event.run_id
+        super().store_event(event)
+
+    def store_event_batch(self, events: Sequence[EventLogEntry]) -> None:
+        """Stores the events that Dagster has gathered, see DAGSTER_EVENT_BATCH_SIZE."""
+        with self.together():
+            for event in events:
+                self.store_event(event)
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """The events that this thread stores meanwhile are written in few transactions.
+
+        Other processes cannot write events as long as a transaction is open: compute nothing in between. If an error
+        leaves the context, what was not committed yet is not stored.
+        """
+        if self._open_transactions() is not None:
+            yield
+            return
+        self._local.transactions = transactions = _EventTransactions()
+        try:
+            yield
+            self._commit(transactions)
+        finally:
+            self._local.transactions = None
+            transactions.close()
+
+    def _commit(self, transactions: _EventTransactions) -> None:
+        for event, event_id in transactions.latest.values():
+            with self.index_connection() as connection:
+                super()._store_asset_event(connection, event, event_id)
+        transactions.latest = {}
+        transactions.commit()
+
+    def _store_asset_event(self, conn: Connection, event: EventLogEntry, event_id: int) -> None:
+        """Updates the row of an asset; once in a transaction, because an event overwrites what the one before wrote."""
+        open_transactions = self._open_transactions()
+        if open_transactions is None:
+            super()._store_asset_event(conn, event, event_id)
+            return
+        told = event.get_dagster_event()
+        if told.asset_key is not None:
+            key = (told.asset_key.to_string(), told.event_type_value)
+            open_transactions.latest.pop(key, None)  # the order is that of the last events
+            open_transactions.latest[key] = (event, event_id)
+
+    def _has_asset_key_col_on_connection(self, conn: Connection, column_name: str) -> bool:
+        """Whether the table of assets has a column; one that was found is not looked for again."""
+        if column_name not in self._found_columns:
+            if not super()._has_asset_key_col_on_connection(conn, column_name):
+                return False
+            self._found_columns.add(column_name)
+        return True
+
+    def _open_transactions(self) -> _EventTransactions | None:
+        """Those of this thread."""
+        found: _EventTransactions | None = getattr(self._local, "transactions", None)
+        return found if found is not None and found.is_of_this_process else None
+
+    def wipe(self) -> None:
+        """Removes all events; the files of the runs are closed first."""
+        ENGINES.close_folder(Path(self.path_for_shard(INDEX_SHARD_NAME)).parent)
+        super().wipe()
+
+
+def together(instance: dg.DagsterInstance) -> AbstractContextManager[None]:
+    """PooledSqliteEventLogStorage.together() of an instance; another storage writes events as it always does."""
+    storage = instance.event_log_storage
+    return storage.together() if isinstance(storage, PooledSqliteEventLogStorage) else nullcontext()
+
+
+class _OneFile:
+    """What the storages of runs and of schedules have in common: a file that is opened when its folder is known."""
+
+    _file: Path | None = None
+
+    def __init__(self, base_dir: str | None) -> None:
+        """`base_dir` is the folder of the instance; None if it comes with the instance."""
+        if base_dir is not None:
+            self._open(base_dir)
+
+    def _open(self, base_dir: str) -> None:
+        raise NotImplementedError
+
+    def register_instance(self, instance: dg.DagsterInstance) -> None:
+        """Opens the file in the instance's folder, unless the configuration names a folder."""
+        if self._file is None:
+            self._open(instance.root_directory)
+        super().register_instance(instance)  # type: ignore[misc]
+
+    @contextmanager
+    def connect(self) -> Iterator[Connection]:
+        """A connection in a transaction."""
+        if self._file is None:
+            raise RuntimeError("the storage has no folder before it belongs to an instance")
+        # No time-out: as Dagster, which leaves SQLite's driver its own, five seconds.
+        with ENGINES.engine(self._file, {}, lambda engine: None).begin() as connection:
+            yield connection
+
+
+class PooledSqliteRunStorage(_OneFile, SqliteRunStorage):
+    """SqliteRunStorage on connections that all instances of a process share."""
+
+    def _open(self, base_dir: str) -> None:
+        folder = _runs_directory(base_dir)
+        SqliteRunStorage.from_local(folder)  # makes the file and its tables
+        self._file = Path(folder, "runs.db").absolute()
+        SqliteRunStorage.__init__(self, create_db_conn_string(folder, "runs"))
+
+
+class PooledSqliteScheduleStorage(_OneFile, SqliteScheduleStorage):
+    """SqliteScheduleStorage on connections that all instances of a process share."""
+
+    def _open(self, base_dir: str) -> None:
+        folder = _schedule_directory(base_dir)
+        SqliteScheduleStorage.from_local(folder)  # makes the file and its tables
+        self._file = Path(folder, "schedules.db").absolute()
+        SqliteScheduleStorage.__init__(self, create_db_conn_string(folder, "schedules"))
+
+
+class PooledSqliteStorage(DagsterStorage, ConfigurableClass):
+    """DagsterSqliteStorage on connections that all instances of a process share.
+
+    Without `base_dir` the files are where Dagster keeps them if dagster.yaml names no storage: in the folder of the
+    instance, which is DAGSTER_HOME.
+
+    .. code-block:: YAML
+
+        storage:
+          custom:
+            module: recon_assets.orchestration.pooled_sqlite
+            class: PooledSqliteStorage
+    """
+
+    def __init__(self, base_dir: str | None = None, inst_data: ConfigurableClassData | None = None) -> None:
+        self._inst_data = inst_data
+        self._event_log_storage = PooledSqliteEventLogStorage(base_dir)
+        self._run_storage = PooledSqliteRunStorage(base_dir)
+        self._schedule_storage = PooledSqliteScheduleStorage(base_dir)
+        super().__init__()  # type: ignore[no-untyped-call]
+
+    @property
+    def inst_data(self) -> ConfigurableClassData | None:
+        """What dagster.yaml says of this storage."""
+        return self._inst_data
+
+    @classmethod
+    def config_type(cls) -> dict[str, dg.Field]:
+        """`base_dir`, a path or `{env: VARIABLE}`."""
+        return {"base_dir": dg.Field(StringSource, is_required=False)}
+
+    @classmethod
+    def from_config_value(
+        cls, inst_data: ConfigurableClassData | None, config_value: Mapping[str, Any]
+    ) -> "PooledSqliteStorage":
+        """The storage from its configuration."""
+        return cls(inst_data=inst_data, **config_value)
+
+    @property
+    def event_log_storage(self) -> PooledSqliteEventLogStorage:
+        """The events."""
+        return self._event_log_storage
+
+    @property
+    def run_storage(self) -> PooledSqliteRunStorage:
+        """The runs and backfills."""
+        return self._run_storage
+
+    @property
+    def schedule_storage(self) -> PooledSqliteScheduleStorage:
+        """The state and the ticks of schedules and sensors."""
+        return self._schedule_storage
+
+    def register_instance(self, instance: dg.DagsterInstance) -> None:
+        """Gives the instance to each part that has none yet."""
+        super().register_instance(instance)
+        for part in (self._event_log_storage, self._run_storage, self._schedule_storage):
+            if not part.has_instance:
+                part.register_instance(instance)
