@@ -1,4 +1,4 @@
-"""One SQLAlchemy engine for each SQLite file, shared by a whole process, and transactions in several of the files.
+"""One SQLAlchemy engine for each SQLite file, shared by a whole process.
 
 An engine keeps a connection open and remembers the statements that it has compiled. At most MOST_FILES files are open:
 the one that was used longest ago is closed first. Threads never share a connection, and a forked process never uses one
@@ -8,22 +8,17 @@ of its parent.
 import atexit
 import os
 import threading
-import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import URL, Connection, Engine, create_engine
+from sqlalchemy import URL, Engine, create_engine
 
 MOST_FILES = 24
 """An open file takes three descriptors: the database, its write-ahead log and the index of that. A process uses three
 files all the time (runs, index, schedules) and one for each run that it writes or shows."""
-
-LOCKED_AT_MOST_SECONDS = 0.05
-"""After so long the next event begins another transaction. The webserver, the daemon and other runs write to the same
-index, and wait for it meanwhile."""
 
 Identity = tuple[int, int] | None
 """Device and inode of a file; None if there is no file."""
@@ -43,8 +38,8 @@ class SqliteEngines:
         self._lock = threading.Lock()
         self._of_parents: list[_OpenFile] = []
 
-    def engine(self, path: Path, connect_args: Mapping[str, Any], prepare: Callable[[Engine], None]) -> Engine:
-        """The engine of a file. `prepare` is called with a new one, and may make the file and its tables."""
+    def engine(self, path: Path, connect_args: Mapping[str, Any], prepare: Callable[[], None]) -> Engine:
+        """The engine of a file. `prepare` is called before a file is opened, and may make it and its tables."""
         with self._lock:
             found = self._files.get(path)
             # A file that was removed or replaced meanwhile has another identity, and its old connections see the old
@@ -52,6 +47,7 @@ class SqliteEngines:
             if found is not None and found.identity is not None and found.identity == _identity(path):
                 self._files.move_to_end(path)
                 return found.engine
+        prepare()
         # One idle connection is kept, others are opened as threads need them. The driver may be told to let threads use
         # a connection one after another, because the pool never lends one to two of them at once.
         engine = create_engine(
@@ -60,7 +56,6 @@ class SqliteEngines:
             max_overflow=-1,
             connect_args={"check_same_thread": False, **connect_args},
         )
-        prepare(engine)
         opened = _OpenFile(engine, _identity(path))
         with self._lock:
             found = self._files.get(path)
@@ -78,7 +73,7 @@ class SqliteEngines:
         return engine
 
     def close(self, path: Path) -> None:
-        """Closes a file if it is open. What a thread still uses is closed as soon as the thread is done with it."""
+        """Closes a file if it is open. A connection that a thread still uses is closed once Python finds it unused."""
         with self._lock:
             found = self._files.pop(path, None)
         if found is not None:
@@ -116,46 +111,6 @@ class SqliteEngines:
         self._lock = threading.Lock()
         self._of_parents += self._files.values()
         self._files = OrderedDict()
-
-
-class Transactions:
-    """Transactions in several files, which one thread leaves open for a while."""
-
-    def __init__(self) -> None:
-        self._pid = os.getpid()
-        self._began = 0.0
-        self._connections: dict[str, Connection] = {}
-
-    @property
-    def is_of_this_process(self) -> bool:
-        """Whether this process began them: a forked one must not go on with those of its parent."""
-        return self._pid == os.getpid()
-
-    @property
-    def is_long(self) -> bool:
-        """Whether others have waited long enough."""
-        return bool(self._connections) and time.monotonic() - self._began > LOCKED_AT_MOST_SECONDS
-
-    def connection(self, name: str, engine: Engine) -> Connection:
-        """The connection to a file, in a transaction, which begins with the first call for that name."""
-        if not self._connections:
-            self._began = time.monotonic()
-        if name not in self._connections:
-            self._connections[name] = connection = engine.connect()
-            connection.begin()
-        return self._connections[name]
-
-    def commit(self) -> None:
-        """Commits, in the order in which the files were opened."""
-        for connection in self._connections.values():
-            connection.commit()
-        self.close()
-
-    def close(self) -> None:
-        """Ends the transactions; what is not committed is rolled back."""
-        for connection in self._connections.values():
-            connection.close()
-        self._connections = {}
 
 
 def _identity(path: Path) -> Identity:
