@@ -16,6 +16,7 @@ from typing import Any
 
 import dagster as dg
 from dagster import DagsterEventType, StringSource
+from dagster import _check as check
 from dagster._core.events import ASSET_CHECK_EVENTS, ASSET_EVENTS, BATCH_WRITABLE_EVENTS
 from dagster._core.events.log import EventLogEntry
 from dagster._core.storage.base_storage import DagsterStorage
@@ -69,14 +70,12 @@ class PooledSqliteEventLogStorage(SqliteEventLogStorage):
 
     def run_connection(self, run_id: str | None = None) -> AbstractContextManager[Connection]:
         """A connection to the file of a run, in a transaction."""
-        if run_id is None:
-            raise ValueError("each run has a file of its own: name the run")
-        return self._engine(run_id).begin()
+        return self._engine(check.not_none(run_id)).begin()
 
     def index_connection(self) -> AbstractContextManager[Connection]:
         """A connection to the file that speaks of all runs, in a transaction."""
         batch = self._local.index
-        return self._engine(INDEX_SHARD_NAME).begin() if batch is None else nullcontext(batch)
+        return nullcontext(batch) if batch else self._engine(INDEX_SHARD_NAME).begin()
 
     def _engine(self, shard: str) -> Engine:
         path = Path(self.path_for_shard(shard))
@@ -98,10 +97,8 @@ class PooledSqliteEventLogStorage(SqliteEventLogStorage):
         """Whether the index has a table; one that was found is not looked for again."""
         if table_name not in self._found_tables:
             with self.index_connection() as connection:
-                if not inspect(connection).has_table(table_name):
-                    return False
-            self._found_tables.add(table_name)
-        return True
+                self._found_tables |= set(inspect(connection).get_table_names())
+        return table_name in self._found_tables
 
     def store_event(self, event: EventLogEntry) -> None:
         """Stores an event; closes the file of a run that has ended."""
@@ -176,11 +173,9 @@ class PooledSqliteEventLogStorage(SqliteEventLogStorage):
 
     def _has_asset_key_col_on_connection(self, conn: Connection, column_name: str) -> bool:
         """Whether the table of assets has a column; one that was found is not looked for again."""
-        if column_name not in self._found_columns:
-            if not super()._has_asset_key_col_on_connection(conn, column_name):
-                return False
+        if column_name not in self._found_columns and super()._has_asset_key_col_on_connection(conn, column_name):
             self._found_columns.add(column_name)
-        return True
+        return column_name in self._found_columns
 
     def wipe(self) -> None:
         """Removes all events; the files of the runs are closed first."""
@@ -216,10 +211,8 @@ class _OneFile:
     @contextmanager
     def connect(self) -> Iterator[Connection]:
         """A connection in a transaction."""
-        if self._file is None:
-            raise RuntimeError("the storage has no folder before it belongs to an instance")
         # No time-out: as Dagster, which leaves SQLite's driver its own, five seconds.
-        with ENGINES.engine(self._file, {}, lambda: None).begin() as connection:
+        with ENGINES.engine(check.not_none(self._file), {}, lambda: None).begin() as connection:
             yield connection
 
 
