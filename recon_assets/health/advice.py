@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from recon_assets.database.schema import SchemaState
+from recon_assets.health.dagster_home import FAST_STORAGE
 from recon_assets.health.facts import Fault, Health, Probe, ProbeStatus, Session, Source, SqliteFile, TableSize
 
 MB = 1_000_000
@@ -71,6 +72,11 @@ def advise(health: Health) -> Iterator[str]:
         yield from _of_table(size)
     if health.sqlite is not None and database.schema is not SchemaState.EMPTY:
         yield from _of_file(health.sqlite)
+    if health.dagster is not None and health.dagster.is_storage_slow:
+        yield (
+            f"Dagster's storage opens a file anew for every event, and a long reconciliation takes twice as long: end "
+            f"what uses it, then write into {health.dagster.configuration}:\n{FAST_STORAGE}"
+        )
     for disk in health.disks:
         if disk.free_bytes < LOW_DISK_BYTES:
             yield f"{disk.free_bytes / MB:,.0f} MB are free at {disk.path} ({disk.what}): make room"

@@ -22,6 +22,7 @@ from recon_assets.domain.settlement import london_day
 from recon_assets.health import postgres, sources, sqlite
 from recon_assets.health.advice import advise
 from recon_assets.health.archive import examine_archive
+from recon_assets.health.dagster_home import examine_dagster_home
 from recon_assets.health.facts import DEFAULT_LIMITS, Database, Disk, Health, Limits, Pool
 from recon_assets.health.indexes import index_faults
 from recon_assets.health.probes import ProbedDatabase, probe_all
@@ -83,6 +84,7 @@ def examine(engine: Engine, settings: Settings, now: datetime, limits: Limits = 
         elexon=sources.elexon(settings, newest_day or london_day(now) - timedelta(days=1), limits),
         mempool=sources.mempool(settings, limits),
         archive=archive,
+        dagster=examine_dagster_home(settings.dagster_home),
         unread=database.unread,
     )
     database.dispose()

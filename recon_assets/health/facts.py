@@ -226,11 +226,19 @@ class ArchiveFolder:
 
 
 @dataclass(frozen=True)
+class DagsterHome:
+    """The configuration of Dagster, and whether its storage opens every file anew for every event."""
+
+    configuration: str
+    is_storage_slow: bool
+
+
+@dataclass(frozen=True)
 class Health:
     """All findings. None means that the engine does not have it, or that it could not be read; `unread` says why.
 
     The keys of `unread` are server_version, schema, connections, timeouts, sqlite, tables, indexes and sessions.
-    `archive` is None if recordings are read.
+    `archive` is None if recordings are read, and `dagster` if nothing ever ran through Dagster.
     """
 
     database: Database
@@ -246,6 +254,7 @@ class Health:
     elexon: Source
     mempool: Source | None
     archive: ArchiveFolder | None
+    dagster: DagsterHome | None
     unread: dict[str, str]
     advice: tuple[str, ...] = ()
 

@@ -6,7 +6,7 @@ It prepares DAGSTER_HOME, ends runs whose process is gone, and reports partition
 import os
 import shutil
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import date
 from importlib.resources import as_file, files
@@ -20,6 +20,7 @@ import psutil
 from recon_assets.domain.settlement import Days, contiguous
 from recon_assets.errors import ConfigurationError
 from recon_assets.orchestration import events
+from recon_assets.orchestration.pooled_sqlite import together
 from recon_assets.orchestration.pools import POOL_LIMITS
 from recon_assets.orchestration.resource import ReconResource
 from recon_assets.orchestration.specs import (
@@ -36,6 +37,10 @@ from recon_assets.reconcile.settlement_days import DayState
 from recon_assets.reconcile.state import State
 
 REFERENCE = {WIND_BM_UNITS: events.bm_units_version, NETWORK_DIFFICULTY: events.difficulty_version}
+EVENTS_AT_ONCE = {"DAGSTER_EVENT_BATCH_SIZE": "100"}
+"""About a month of three miner models: the storages of this project write so many events in one transaction. If a run
+is killed before it writes its events, the next reconciliation reports the partitions."""
+
 LOCK_TIMEOUT_SECONDS = 60
 UNFINISHED = [dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING]
 
@@ -54,6 +59,8 @@ def open_instance(home: Path) -> Iterator[dg.DagsterInstance]:
     """The instance of a home, which is prepared first; runs whose process is gone are ended."""
     # The user's own dagster.yaml may refer to DAGSTER_HOME.
     os.environ["DAGSTER_HOME"] = str(home)
+    for name, value in EVENTS_AT_ONCE.items():
+        os.environ.setdefault(name, value)
     try:
         home.mkdir(parents=True, exist_ok=True)
         # Dagster creates its databases without a lock: of ten homes opened by four at once, seven never opened again.
@@ -152,10 +159,8 @@ def _report_bids(instance: dg.DagsterInstance, resource: ReconResource, state: S
         return 0
     provenance = events.Provenance(instance, {WIND_BM_UNITS: events.event_pointer(instance)})
     versions = events.bids_versions(resource.engine, state.scope)
-    reported = [day for day in sorted(unreported) if day in versions]
-    for day in reported:
-        instance.report_runless_asset_event(events.bids_event(day, versions[day], {}, provenance))
-    return len(reported)
+    proven = [day for day in sorted(unreported) if day in versions]
+    return _report(instance, [events.bids_event(day, versions[day], {}, provenance) for day in proven])
 
 
 def _report_generation(instance: dg.DagsterInstance, resource: ReconResource, state: State) -> int:
@@ -166,10 +171,8 @@ def _report_generation(instance: dg.DagsterInstance, resource: ReconResource, st
         return 0
     provenance = events.Provenance(instance, {})
     versions = events.generation_versions(resource.engine, state.scope.days)
-    reported = [day for day in sorted(unreported) if day in versions]
-    for day in reported:
-        instance.report_runless_asset_event(events.generation_event(day, versions[day], {}, provenance))
-    return len(reported)
+    stored = [day for day in sorted(unreported) if day in versions]
+    return _report(instance, [events.generation_event(day, versions[day], {}, provenance) for day in stored])
 
 
 def _report_layer(instance: dg.DagsterInstance, resource: ReconResource, state: State, asset: LayerAsset) -> int:
@@ -181,12 +184,23 @@ def _report_layer(instance: dg.DagsterInstance, resource: ReconResource, state: 
     reported = 0
     for span in _spans_of(asset, unreported):
         contents = read_contents(resource.engine, [asset.layer], resource.scope(span))
-        for (_, model, partition), found in contents.items():
-            if model == asset.model and partition in unreported:
-                event = events.layer_event(asset, partition, found, None, provenance)
-                instance.report_runless_asset_event(event)
-                reported += 1
+        reported += _report(
+            instance,
+            [
+                events.layer_event(asset, partition, found, None, provenance)
+                for (_, model, partition), found in contents.items()
+                if model == asset.model and partition in unreported
+            ],
+        )
     return reported
+
+
+def _report(instance: dg.DagsterInstance, materializations: Sequence[dg.AssetMaterialization]) -> int:
+    """Reports events that no run made; returns how many."""
+    with together(instance):
+        for materialization in materializations:
+            instance.report_runless_asset_event(materialization)
+    return len(materializations)
 
 
 def _spans_of(asset: LayerAsset, partitions: set[str]) -> list[Days]:

@@ -13,17 +13,13 @@ from recon_assets.orchestration.instance import open_instance
 PROGRAMS = {"webserver": ["-m", "dagster_webserver"], "daemon": ["-m", "dagster._daemon", "run"]}
 """Not `dagster dev`, which wraps both: it once ignored a termination signal for 100 s."""
 
-EVENTS_AT_ONCE = {"DAGSTER_EVENT_BATCH_SIZE": "100"}
-"""About a month of three miner models. Dagster's PostgreSQL storage writes a batch at once; its SQLite storage still
-writes one by one. If a run is killed before it writes its events, the next reconciliation reports the partitions."""
-
 PATIENCE_SECONDS = 15
 
 
 def serve(home: Path, host: str, port: int) -> int:
     """Runs both until one ends or Ctrl-C comes; returns the exit code of the one that ended by itself, else 0."""
     with open_instance(home):
-        environment = {**EVENTS_AT_ONCE, **os.environ, "DAGSTER_HOME": str(home)}
+        environment = {**os.environ, "DAGSTER_HOME": str(home)}
     workspace = ["--workspace", str(files("recon_assets.data") / "workspace.yaml")]
     listening = {"webserver": ["--host", host, "--port", str(port)]}
     processes = [

@@ -22,10 +22,12 @@ from recon_assets.elexon.stand_in import StandInElexon
 from recon_assets.elexon.stand_in_faults import Fault as Misbehaviour
 from recon_assets.elexon.stand_in_faults import FaultKind
 from recon_assets.health.advice import advise
+from recon_assets.health.dagster_home import FAST_STORAGE
 from recon_assets.health.examination import examine
 from recon_assets.health.facts import (
     ArchiveFolder,
     Connections,
+    DagsterHome,
     Disk,
     Fault,
     Health,
@@ -36,6 +38,7 @@ from recon_assets.health.facts import (
     TableSize,
     Timeouts,
 )
+from recon_assets.orchestration.instance import prepare_home
 from recon_assets.settings import Settings
 from recon_assets_tests.support.steps import JUNE_6, JUNE_7, NOW, execute, scalar
 
@@ -920,3 +923,47 @@ def test_a_slow_probe_is_worth_a_line_and_no_illness(healthy: Health) -> None:
         "a round trip (SELECT 1) took 6,789 ms, more than 50 ms: run recon nearer to the database",
     ]
     assert len(list(advise(health))) == len(slow)
+
+
+# The Dagster home
+
+
+@pytest.mark.parametrize(
+    ("written", "is_slow"),
+    [
+        ("", True),
+        ("telemetry:\n  enabled: false\n# storage: none is named\n", True),
+        ("storage:\n  sqlite:\n    base_dir: /somewhere\n", True),
+        (FAST_STORAGE, False),
+        ("storage:\n  postgres:\n    postgres_url: postgresql://host/dagster\n", False),
+        ("event_log_storage:\n  module: some\n  class: Other\n", False),
+    ],
+)
+@on_sqlite
+def test_a_home_whose_storage_is_slow_is_told_what_to_write(
+    small_days: Engine, settings: Settings, written: str, is_slow: bool
+) -> None:
+    # given
+    configuration = settings.dagster_home / "dagster.yaml"
+    settings.dagster_home.mkdir(parents=True)
+    configuration.write_text(written)
+
+    # when
+    health = examine(small_days, settings, NOW)
+
+    # then
+    assert health.dagster == DagsterHome(str(configuration), is_slow)
+    assert [line for line in advice_of(health) if str(configuration) in line and FAST_STORAGE in line] == (
+        advice_of(health) if is_slow else []
+    )
+    assert health.is_healthy
+
+
+@on_sqlite
+def test_a_home_of_this_version_needs_no_advice(small_days: Engine, settings: Settings) -> None:
+    assert examine(small_days, settings, NOW).dagster is None
+
+    prepare_home(settings.dagster_home)
+
+    assert FAST_STORAGE in (settings.dagster_home / "dagster.yaml").read_text(encoding="utf-8")
+    assert advice_of(examine(small_days, settings, NOW)) == []

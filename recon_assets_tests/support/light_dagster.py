@@ -17,6 +17,8 @@ from pathlib import Path
 
 import dagster as dg
 from dagster._core.storage.event_log import ConsolidatedSqliteEventLogStorage
+from dagster._core.storage.sqlite_storage import DagsterSqliteStorage, SqliteStorageConfig
+from dagster._serdes import ConfigurableClassData
 from sqlalchemy import Connection, Engine, create_engine
 
 from recon_assets_tests.support.paths import ROOT
@@ -26,12 +28,14 @@ DIFFERENCES = """
 compute_logs:
   module: dagster._core.storage.noop_compute_log_manager
   class: NoOpComputeLogManager
-event_log_storage:
-  module: recon_assets_tests.support.light_dagster
-  class: OneEngineEventLog
-  config:
-    base_dir: {folder}
+storage:
+  custom:
+    module: recon_assets_tests.support.light_dagster
+    class: LightStorage
+    config:
+      base_dir: {folder}
 """
+"""The storage that is named last counts."""
 
 
 class OneEngineEventLog(ConsolidatedSqliteEventLogStorage):
@@ -50,6 +54,21 @@ class OneEngineEventLog(ConsolidatedSqliteEventLogStorage):
         """Closes the connections, too."""
         super().dispose()  # type: ignore[no-untyped-call]
         self._engine.dispose()
+
+
+class LightStorage(DagsterSqliteStorage):
+    """Dagster's own storage, but for its events."""
+
+    def __init__(self, base_dir: str, inst_data: ConfigurableClassData | None = None) -> None:
+        super().__init__(base_dir, inst_data)
+        self._event_log_storage = OneEngineEventLog(base_dir)  # type: ignore[assignment]
+
+    @classmethod
+    def from_config_value(  # type: ignore[override]
+        cls, inst_data: ConfigurableClassData, config_value: SqliteStorageConfig
+    ) -> "LightStorage":
+        """The storage from the configuration that DagsterSqliteStorage takes."""
+        return cls.from_local(inst_data=inst_data, **config_value)
 
 
 def make_home(home: Path) -> None:

@@ -13,8 +13,8 @@ from typing import Any
 import psutil
 import requests
 
-from recon_assets.orchestration.instance import open_instance
-from recon_assets.orchestration.server import EVENTS_AT_ONCE, PROGRAMS
+from recon_assets.orchestration.instance import EVENTS_AT_ONCE, open_instance
+from recon_assets.orchestration.server import PROGRAMS
 from recon_assets_tests.support.command import Command
 
 WORKSPACE = str(files("recon_assets.data") / "workspace.yaml")
