@@ -217,7 +217,8 @@ def test_without_a_period_it_is_that_of_the_recordings(in_folder: Command) -> No
 def test_the_schema_is_made_by_migrate_and_only_shown_by_its_dry_run(in_folder: Command) -> None:
     shown = in_folder("migrate", "--dry-run")
     assert shown.exit_code == 0
-    assert "would add table proof_of_fetch" in shown.stdout
+    assert "would add table proof_of_fetch\n" in shown.stdout
+    assert "\nCREATE TABLE proof_of_fetch (" in shown.stdout
     assert not (in_folder.folder / ".recon").exists()
 
     assert "added table proof_of_fetch" in in_folder.script("migrate").stdout
