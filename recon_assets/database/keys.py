@@ -78,10 +78,8 @@ def missing_keys(connection: Connection) -> Iterator[tuple[Key, int]]:
         columns = ", ".join(key.columns)
         known = " AND ".join(f"{column} IS NOT NULL" for column in key.columns)
         several = f"SELECT count(*) - 1 AS more FROM {key.table} WHERE {known} GROUP BY {columns} HAVING count(*) > 1"
-        yield (
-            key,
-            int(connection.exec_driver_sql(f"SELECT coalesce(sum(more), 0) FROM ({several}) AS twice").scalar_one()),
-        )
+        more = connection.exec_driver_sql(f"SELECT coalesce(sum(more), 0) FROM ({several}) AS twice").scalar_one()
+        yield key, int(more)
 
 
 def pending_keys(connection: Connection) -> dict[str, int]:
