@@ -1,9 +1,9 @@
 """Which columns of the user's tables recon cannot work with: names, types, values, and the row's identity."""
 
 from collections.abc import Iterator
-from typing import Any
 
 from sqlalchemy import Connection, Table, inspect, text
+from sqlalchemy.engine.interfaces import ReflectedColumn
 from sqlalchemy.types import NullType
 
 from recon_assets.database import adoption_types
@@ -44,8 +44,8 @@ def column_refusals(connection: Connection, table: Table) -> Iterator[str]:
         if column.name not in columns and not column.nullable and column.name not in misspelt:
             yield _missing(connection, table, column.name)
     sound: list[str] = []
-    for name, column in columns.items():
-        wrong = _wrong_column(connection, table, column, types[name])
+    for name, found in columns.items():
+        wrong = _wrong_column(connection, table, found, types[name])
         if wrong is None:
             sound.append(name)
         else:
@@ -93,7 +93,7 @@ def _missing(connection: Connection, table: Table, name: str) -> str:
     )
 
 
-def _wrong_column(connection: Connection, table: Table, column: dict[str, Any] | Any, kind: str) -> str | None:
+def _wrong_column(connection: Connection, table: Table, column: ReflectedColumn, kind: str) -> str | None:
     name = column["name"]
     if isinstance(column["type"], NullType):
         shown = f"has the type {kind}, which" if kind else "has no type, and"
@@ -118,7 +118,7 @@ def _copied(table: Table) -> str:
     )
 
 
-def _identity(connection: Connection, table: Table, column: dict[str, Any] | Any, kind: str) -> Iterator[str]:
+def _identity(connection: Connection, table: Table, column: ReflectedColumn, kind: str) -> Iterator[str]:
     """The id must name a row, and the database must give it, because no insert of ours or of the user's does."""
     name = table.name
     key = inspect(connection).get_pk_constraint(name)["constrained_columns"]
@@ -165,7 +165,7 @@ def _key(connection: Connection, table: Table, names: list[str]) -> Iterator[str
 
 def _values(connection: Connection, table: Table, names: list[str], types: dict[str, str]) -> Iterator[str]:
     """Rows without a value in the key, and values that would never equal ours; one query reads the table."""
-    conditions = []
+    conditions: list[tuple[str, str, adoption_types.WrongValue | None]] = []
     for column in table.columns:
         if column.name not in names or column.name == "id":
             continue

@@ -1,6 +1,6 @@
 """The unique keys of the user's tables: which are missing, because rows are there twice, and how to add them later."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from sqlalchemy import Connection, Engine, inspect, text
@@ -55,7 +55,7 @@ def has_unique_key(connection: Connection, table: str, columns: Iterable[str]) -
     invalid: set[str] = set()
     if connection.dialect.name == "postgresql":
         invalid = set(connection.execute(INVALID, {"name": table}).scalars())
-    keys = [inspector.get_pk_constraint(table)["constrained_columns"]]
+    keys: list[Sequence[str | None]] = [inspector.get_pk_constraint(table)["constrained_columns"]]
     keys += [constraint["column_names"] for constraint in inspector.get_unique_constraints(table)]
     keys += [
         index["column_names"]

@@ -50,7 +50,7 @@ def shape_of(connection: Connection) -> Shape:
 
 def changes(before: Shape, after: Shape) -> list[Change]:
     """What became of the schema, table by table."""
-    found = []
+    found: list[Change] = []
     for name, table in after.items():
         # A table that was just made is listed alone, without its columns and indexes.
         found += [Change("add", f"table {name}")] if name not in before else _changes_of(name, before[name], table)

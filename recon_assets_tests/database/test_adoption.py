@@ -468,8 +468,10 @@ def test_an_adoption_keeps_triggers_and_says_which_check_it_loses(empty: Engine)
             f"CREATE TRIGGER noted AFTER INSERT ON {RECORDS} BEGIN INSERT INTO log VALUES (new.id); END"
         )
 
-    migrate(empty)
+    done = migrate(empty)
 
+    lost = f"dropped CHECK (volume <> 7) of {RECORDS}, which has no name to keep it by"
+    assert [change.line() for change in done.changes if change.action == "drop"] == [lost]
     execute(empty, INSERTS_OF_THE_LISTED_COLUMNS[0])
     assert scalar(empty, "SELECT count(*) FROM log") == 1
 
