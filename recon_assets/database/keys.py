@@ -127,22 +127,31 @@ def add_keys_concurrently(engine: Engine, keys: Iterable[Key]) -> dict[Key, str]
     return failures
 
 
-def _add_concurrently(connection: Connection, key: Key) -> str | None:
+def _building(key: Key) -> str:
+    return f"{key.table}_building"
+
+
+def concurrent_statements(connection: Connection, key: Key) -> list[str]:
+    """The statements that add a key on PostgreSQL: the build, and then what gives it the place of a plain index."""
     plain, name = _names(connection, key)
-    building = f"{key.table}_building"
-    concurrently = "CONCURRENTLY" if _kind(connection, key.table) != "p" else ""
-    drop = f"DROP INDEX {concurrently} IF EXISTS {building}"
+    return [
+        key.create(_building(key), concurrently=_kind(connection, key.table) != "p"),
+        *([f"DROP INDEX {plain}"] if plain else []),
+        f"ALTER INDEX {_building(key)} RENAME TO {name}",
+    ]
+
+
+def _add_concurrently(connection: Connection, key: Key) -> str | None:
+    build, *rest = concurrent_statements(connection, key)
+    drop = f"DROP INDEX {'CONCURRENTLY ' if 'CONCURRENTLY' in build else ''}IF EXISTS {_building(key)}"
     connection.exec_driver_sql(drop)  # of a build that was interrupted
     try:
-        connection.exec_driver_sql(key.create(building, concurrently=bool(concurrently)))
-    except BaseException as error:
+        connection.exec_driver_sql(build)
+    except DBAPIError as error:
         connection.exec_driver_sql(drop)
-        if not isinstance(error, DBAPIError):
-            raise
         return "duplicate rows appeared" if isinstance(error, IntegrityError) else first_line(error)
-    if plain:
-        connection.exec_driver_sql(f"DROP INDEX {plain}")
-    connection.exec_driver_sql(f"ALTER INDEX {building} RENAME TO {name}")
+    for statement in rest:
+        connection.exec_driver_sql(statement)
     return None
 
 

@@ -12,7 +12,14 @@ from sqlalchemy import Connection, Engine, create_engine, inspect, text
 
 from recon_assets.database.adoption import refusal_message, refusals
 from recon_assets.database.engine import display_url, sqlite_file
-from recon_assets.database.keys import Key, add_keys, add_keys_concurrently, missing_keys, pending_line
+from recon_assets.database.keys import (
+    Key,
+    add_keys,
+    add_keys_concurrently,
+    concurrent_statements,
+    missing_keys,
+    pending_line,
+)
 from recon_assets.database.migration import recorded, revisions, upgrade
 from recon_assets.database.shape import Change, changes, shape_of
 from recon_assets.database.tables import metadata
@@ -110,15 +117,15 @@ def migrate(engine: Engine, *, dry_run: bool = False) -> Migration:
             with recorded(connection) as of_keys:
                 add_keys(connection, ready)
             statements += of_keys
+        else:
+            statements += [line for key in ready for line in concurrent_statements(connection, key)]
         notes = [pending_line(key.table, duplicates) for key, duplicates in missing if duplicates]
         if Change("add", "table recon_progress") in done:
             notes.insert(0, "reconciliation_progress has other columns and is left alone; recon uses recon_progress")
         if dry_run:
             connection.rollback()
     failures: dict[Key, str] = {}
-    if not is_sqlite and dry_run:
-        statements += [key.create(key.name, concurrently=True) for key in ready]
-    elif not is_sqlite and ready:
+    if not is_sqlite and ready and not dry_run:
         failures = add_keys_concurrently(engine, ready)
     done += [Change("add", str(key)) for key in ready if key not in failures]
     return Migration(tuple(done), tuple(notes), tuple(statements), tuple(failures.values()))
