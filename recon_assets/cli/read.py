@@ -15,15 +15,22 @@ from recon_assets.cli.shared import RIGHT, echo_json, exit_code, exit_code_of, r
 @format_option
 def status(period: Period, style: str) -> int:
     """Show the reconciled state, computed from the rows at this moment."""
+    from recon_assets.database import transactions
+    from recon_assets.database.keys import pending_keys
+
     settings = read_settings()
     with reading_engine(settings) as engine:
         state = read_state(engine, settings, period)
+        with transactions.reading(engine) as connection:
+            pending = pending_keys(connection)
     from recon_assets.reports import state as report
 
     if style == "json":
-        echo_json(report.state_facts(state))
+        echo_json({**report.state_facts(state), "pending_keys": list(pending)})
     else:
-        report.print_state(report.open_console(), state)
+        console = report.open_console()
+        report.print_state(console, state)
+        report.print_pending_keys(console, pending)
     return exit_code_of(state)
 
 

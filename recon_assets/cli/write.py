@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from recon_assets.cli.options import DAY, PERIODS, Period, format_option, limit_options, period_options, strict_option
-from recon_assets.cli.shared import RIGHT, echo_json, exit_code, first_day_of, read_settings, read_state, reading_engine
+from recon_assets.cli.shared import echo_json, exit_code, first_day_of, read_settings, read_state, reading_engine
 from recon_assets.cli.through_dagster import (
     read_generation_through_dagster,
     reconcile_through_dagster,
@@ -20,21 +20,31 @@ PERIODS_AT_FIRST = 6
 
 
 @click.command()
-@click.option("--dry-run", is_flag=True, help="Only print what would be done.")
-def migrate(dry_run: bool) -> int:
+@click.option("--dry-run", is_flag=True, help="Only print what would be done, and the SQL of it.")
+@format_option
+def migrate(dry_run: bool, style: str) -> int:
     """Create or upgrade the schema; adopt an old database without losing a row."""
     from recon_assets.database import schema
     from recon_assets.database.engine import open_engine
 
     settings = read_settings()
-    engine = open_engine(settings.database_url)
-    done = schema.migrate(engine, dry_run=dry_run)
-    engine.dispose()
-    for line in done:
-        click.echo(f"{'would add' if dry_run else 'added'} {line}")
-    if not done:
-        click.echo("The schema is up to date.")
-    return RIGHT
+    engine = open_engine(settings.database_url, keep_journal=True)
+    try:
+        migration = schema.migrate(engine, dry_run=dry_run)
+    finally:
+        engine.dispose()
+    lines = [change.line(planned=dry_run) for change in migration.changes]
+    if style == "json":
+        sql = list(migration.statements) if dry_run else []
+        echo_json({"changes": lines, "notes": [*migration.notes, *migration.failures], "sql": sql})
+    else:
+        for line in (*lines, *migration.notes, *migration.failures):
+            click.echo(line)
+        if not lines and not migration.failures:
+            click.echo("The schema is up to date.")
+        for statement in migration.statements if dry_run else ():
+            click.echo(f"{statement};")
+    return exit_code(not migration.failures)
 
 
 @click.command()

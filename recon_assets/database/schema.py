@@ -4,19 +4,30 @@ Commands that read only ask for the state. Commands that write create the schema
 `recon migrate` changes an older schema or a foreign one.
 """
 
+from dataclasses import dataclass
 from datetime import date
 from enum import StrEnum
-from pathlib import Path
 
 from sqlalchemy import Connection, Engine, create_engine, inspect, text
 
+from recon_assets.database.adoption import refusal_message, refusals
 from recon_assets.database.engine import display_url, sqlite_file
+from recon_assets.database.keys import (
+    Key,
+    add_keys,
+    add_keys_concurrently,
+    concurrent_statements,
+    missing_keys,
+    pending_line,
+)
+from recon_assets.database.migration import recorded, revisions, upgrade
+from recon_assets.database.shape import Change, changes, shape_of
 from recon_assets.database.tables import metadata
 from recon_assets.database.transactions import reading, writing
+from recon_assets.database.trial import trial_refusals
 from recon_assets.errors import SchemaError
 
 VERSION_TABLE = "recon_schema_version"
-MIGRATIONS = Path(__file__).parent / "migrations"
 SCHEMA_LOCK = date.min
 """No settlement day has this date. Its lock, taken before the snapshot, is the lock of the schema."""
 
@@ -37,7 +48,7 @@ def schema_state(connection: Connection) -> SchemaState:
     if VERSION_TABLE not in tables:
         return SchemaState.FOREIGN if tables & set(metadata.tables) else SchemaState.EMPTY
     version = connection.execute(text(f"SELECT version_num FROM {VERSION_TABLE}")).scalar()
-    known = _revisions()
+    known = revisions()
     if version not in known:
         return SchemaState.NEWER
     return SchemaState.CURRENT if version == known[0] else SchemaState.OLDER
@@ -64,63 +75,62 @@ def require_schema(engine: Engine, *, create: bool) -> None:
         raise SchemaError(f"{where} has {found}: run 'recon migrate'")
 
 
-def migrate(engine: Engine, *, dry_run: bool = False) -> list[str]:
-    """Creates, adopts or upgrades the schema in one transaction; returns what was (or would be) done, one line each.
+@dataclass(frozen=True)
+class Migration:
+    """What a migration did, or would do: the changes, what else is worth knowing, and the SQL."""
 
-    No row is changed; a failure leaves no trace.
+    changes: tuple[Change, ...]
+    notes: tuple[str, ...]
+    statements: tuple[str, ...]
+    failures: tuple[str, ...] = ()
+
+
+def migrate(engine: Engine, *, dry_run: bool = False) -> Migration:
+    """Creates, adopts or upgrades the schema in one transaction, and adds unique keys for which rows were in the way.
+
+    No row is changed; a failure leaves no trace. SchemaError, with a line for each reason, when an old database cannot
+    be adopted.
     """
     file = sqlite_file(engine.url)
     if file is not None and not file.exists():
         if dry_run:
             return migrate(create_engine("sqlite://"))
         file.parent.mkdir(parents=True, exist_ok=True)
+    is_sqlite = engine.dialect.name == "sqlite"
     # Two processes may find the database empty at once. The second waits here and then has nothing to do.
     with writing(engine, [SCHEMA_LOCK]) as connection:
-        if schema_state(connection) is SchemaState.NEWER:
+        state = schema_state(connection)
+        if state is SchemaState.NEWER:
             raise SchemaError("the database was made by a newer version of recon: install that version")
-        before = _describe(connection)
-        _upgrade(connection)
-        tables = {line for line in before if line.startswith("table ")}
-        after = _describe(connection)
-        new = [line for line in after if line not in before]
-        # A table that was just created is listed alone, without its columns and indexes.
-        done = [line for line in new if line.startswith("table ") or f"table {line.split(' of ')[-1]}" in tables]
-        done += [f"no more {line}" for line in before if line.startswith("unique ") and line not in after]
+        is_foreign = state in (SchemaState.FOREIGN, SchemaState.EMPTY)
+        if state is not SchemaState.CURRENT:
+            _refuse(refusals(connection, is_foreign=is_foreign))
+        before = shape_of(connection)
+        with recorded(connection) as statements:
+            upgrade(connection)
+        if state in (SchemaState.FOREIGN, SchemaState.OLDER):
+            _refuse(list(trial_refusals(connection)))
+        done = changes(before, shape_of(connection))
+        missing = list(missing_keys(connection))
+        ready = [key for key, duplicates in missing if not duplicates]
+        if is_sqlite:
+            with recorded(connection) as of_keys:
+                add_keys(connection, ready)
+            statements += of_keys
+        else:
+            statements += [line for key in ready for line in concurrent_statements(connection, key)]
+        notes = [pending_line(key.table, duplicates) for key, duplicates in missing if duplicates]
+        if Change("add", "table recon_progress") in done:
+            notes.insert(0, "reconciliation_progress has other columns and is left alone; recon uses recon_progress")
         if dry_run:
             connection.rollback()
-    return done
+    failures: dict[Key, str] = {}
+    if not is_sqlite and ready and not dry_run:
+        failures = add_keys_concurrently(engine, ready)
+    done += [Change("add", str(key)) for key in ready if key not in failures]
+    return Migration(tuple(done), tuple(notes), tuple(statements), tuple(failures.values()))
 
 
-def _upgrade(connection: Connection) -> None:
-    from alembic import command
-    from alembic.config import Config
-
-    config = Config()
-    config.set_main_option("script_location", str(MIGRATIONS))
-    config.set_main_option("path_separator", "os")
-    config.attributes["connection"] = connection
-    command.upgrade(config, "head")
-
-
-def _revisions() -> list[str]:
-    """The revisions that this version knows, newest first."""
-    # Read from the file names, because importing Alembic would cost every reading command half a second.
-    return sorted((path.stem.split("_")[0] for path in (MIGRATIONS / "versions").glob("[0-9]*.py")), reverse=True)
-
-
-def _describe(connection: Connection) -> list[str]:
-    """The parts of a schema that a migration may add or relax, one per line, so that they can be compared."""
-    inspector = inspect(connection)
-    lines = []
-    for table in sorted(inspector.get_table_names()):
-        lines.append(f"table {table}")
-        for column in inspector.get_columns(table):
-            kind = "nullable column" if column["nullable"] else "column"
-            lines.append(f"{kind} {column['name']} of {table}")
-        for index in inspector.get_indexes(table):
-            unique = "unique index" if index["unique"] else "index"
-            if not index.get("duplicates_constraint"):
-                lines.append(f"{unique} {index['name']} of {table}")
-        for key in inspector.get_unique_constraints(table):
-            lines.append(f"unique key ({', '.join(key['column_names'])}) of {table}")
-    return lines
+def _refuse(lines: list[str]) -> None:
+    if lines:
+        raise SchemaError(refusal_message(lines))

@@ -354,3 +354,8 @@ superseded_tables = {
 }
 """By the name of a table: rows of it as they were before a proof of their day replaced them, with the time and the
 Dagster run. In an adopted database they also have the columns that only its own tables have."""
+
+USER_TABLES = {table.name: table for table in metadata.tables.values() if table.name in superseded_tables} | {
+    wind_generation_data.name: wind_generation_data
+}
+"""Tables of an old database that recon adopts and writes, by name."""

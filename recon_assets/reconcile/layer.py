@@ -1,6 +1,6 @@
 """What a layer is: a table, its grain, the rows that it must hold, and how far a stored value may be from them."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from decimal import Decimal
@@ -37,6 +37,7 @@ from sqlalchemy.sql.base import ReadOnlyColumnCollection
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 
+from recon_assets.database.keys import has_unique_key
 from recon_assets.database.tables import AMOUNT
 from recon_assets.domain.settlement import Days
 from recon_assets.reconcile.scope import Scope
@@ -234,11 +235,8 @@ def _once(connection: Connection, layer: Layer, what: str, ask: Callable[[Inspec
 def is_key_unique(connection: Connection, layer: Layer) -> bool:
     """Whether the database itself forbids two rows of one key; an adopted table may lack that constraint."""
 
-    def ask(inspector: Inspector) -> bool:
-        keys: list[Sequence[str | None]] = [inspector.get_pk_constraint(layer.name)["constrained_columns"]]
-        keys += [index["column_names"] for index in inspector.get_indexes(layer.name) if index["unique"]]
-        keys += [constraint["column_names"] for constraint in inspector.get_unique_constraints(layer.name)]
-        return any(set(key) == set(layer.key) for key in keys)
+    def ask(_: Inspector) -> bool:
+        return has_unique_key(connection, layer.name, layer.key)
 
     return _once(connection, layer, "is_key_unique", ask)
 

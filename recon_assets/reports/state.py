@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from rich.console import Console
 from rich.table import Table
 
+from recon_assets.database.keys import pending_line
 from recon_assets.domain.settlement import Days
 from recon_assets.reconcile.apply import Changes
 from recon_assets.reconcile.difference import Tally
@@ -166,6 +167,12 @@ def print_state(console: Console, state: State) -> None:
             worst.add_row(day, *(f"{count:,}" for count in counts), f"{share:.2f}")
         console.print(worst)
     print_conclusion(console, state)
+
+
+def print_pending_keys(console: Console, pending: Mapping[str, int]) -> None:
+    """A line for each table that waits for its unique key."""
+    for table, duplicates in pending.items():
+        console.print(pending_line(table, duplicates), soft_wrap=True, highlight=False)
 
 
 def _numbers(facts: Mapping[str, Any]) -> list[str]:

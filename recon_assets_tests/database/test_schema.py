@@ -12,7 +12,9 @@ from sqlalchemy import Engine, MetaData, inspect, text
 from sqlalchemy.exc import IntegrityError
 
 from recon_assets.database.engine import open_engine
-from recon_assets.database.schema import MIGRATIONS, VERSION_TABLE, SchemaState, migrate, require_schema, schema_state
+from recon_assets.database.migration import MIGRATIONS
+from recon_assets.database.schema import VERSION_TABLE, Migration, SchemaState, migrate, require_schema, schema_state
+from recon_assets.database.shape import Change
 from recon_assets.database.tables import metadata, progress_table
 from recon_assets.database.transactions import reading, writing
 from recon_assets.elexon.client import Elexon
@@ -117,6 +119,11 @@ def state(engine: Engine) -> SchemaState:
         return schema_state(connection)
 
 
+def lines(migration: Migration) -> list[str]:
+    """What a migration says that it did."""
+    return [change.line() for change in migration.changes]
+
+
 def shape(engine: Engine) -> dict[str, Any]:
     """Every table with its columns (type, nullable, default), indexes and unique constraints."""
     inspector = inspect(engine)
@@ -139,7 +146,8 @@ def rows(engine: Engine, table: str, columns: str) -> list[tuple[Any, ...]]:
 def test_a_migration_creates_every_table(empty: Engine) -> None:
     done = migrate(empty)
 
-    assert done == sorted(f"table {name}" for name in {*metadata.tables, VERSION_TABLE, "reconciliation_progress"})
+    made = sorted({*metadata.tables, VERSION_TABLE, "reconciliation_progress"})
+    assert lines(done) == [f"added table {name}" for name in made]
     assert state(empty) is SchemaState.CURRENT
 
 
@@ -147,7 +155,7 @@ def test_a_second_migration_does_nothing(empty: Engine) -> None:
     migrate(empty)
     before = shape(empty)
 
-    assert migrate(empty) == []
+    assert migrate(empty).changes == ()
 
     assert shape(empty) == before
 
@@ -194,7 +202,10 @@ def test_a_dry_run_of_an_adoption_changes_nothing(old: Engine) -> None:
 def test_a_dry_run_creates_no_file(tmp_path: Path) -> None:
     engine = open_engine(f"sqlite:///{tmp_path / 'folder' / 'recon.db'}")
 
-    assert "table curtailment_records" in migrate(engine, dry_run=True)
+    planned = migrate(engine, dry_run=True)
+
+    assert Change("add", "table curtailment_records") in planned.changes
+    assert planned.changes[0].line(planned=True).startswith("would add table ")
 
     assert not (tmp_path / "folder").exists()
 
@@ -202,7 +213,7 @@ def test_a_dry_run_creates_no_file(tmp_path: Path) -> None:
 def test_migrations_at_the_same_time_do_not_disturb_each_other(empty: Engine) -> None:
     done: list[int] = []
     url = empty.url.render_as_string(hide_password=False)
-    threads = [threading.Thread(target=lambda: done.append(len(migrate(open_engine(url))))) for _ in range(4)]
+    threads = [threading.Thread(target=lambda: done.append(len(migrate(open_engine(url)).changes))) for _ in range(4)]
 
     for thread in threads:
         thread.start()
@@ -224,17 +235,18 @@ def test_an_adoption_loses_and_changes_no_row(old: Engine) -> None:
     assert {name: rows(old, name, columns[name]) for name in OLD_TABLES} == before
     assert len(before["curtailment_records"]) == 3
     assert state(old) is SchemaState.CURRENT
-    assert migrate(old) == []
+    assert migrate(old).changes == ()
 
 
 def test_an_adoption_adds_nullable_columns_and_relaxes_what_our_inserts_would_break(old: Engine) -> None:
     before = shape(old)
 
-    done = migrate(old)
+    done = lines(migrate(old))
 
-    assert "nullable column sequence_number of curtailment_records" in done
-    assert "nullable column final_price of curtailment_records" in done
-    assert "nullable column value_at_mining of bitcoin_daily_summaries" in done
+    assert "added column sequence_number of curtailment_records" in done
+    assert "column final_price of curtailment_records: NULL allowed" in done
+    assert "column value_at_mining of bitcoin_daily_summaries: NULL allowed" in done
+    assert "added index curtailment_records_farm of curtailment_records" in done
     after = shape(old)
     for table in OLD_TABLES:
         for name, (kind, nullable, default) in before[table][0].items():
@@ -281,7 +293,9 @@ def test_a_key_is_only_made_unique_where_the_rows_allow_it(old: Engine) -> None:
 def test_a_key_that_allows_one_acceptance_a_period_is_relaxed(empty: Engine, key: str) -> None:
     columns = OLD_TABLES["curtailment_records"]
     if empty.dialect.name == "postgresql" or key.startswith("CREATE"):
-        execute(empty, f"CREATE TABLE curtailment_records ({columns.format(serial='serial PRIMARY KEY')})", key)
+        # SQLite gives an id only to an INTEGER PRIMARY KEY.
+        serial = "serial PRIMARY KEY" if empty.dialect.name == "postgresql" else "integer PRIMARY KEY"
+        execute(empty, f"CREATE TABLE curtailment_records ({columns.format(serial=serial)})", key)
     else:
         constraint = key.partition(" ADD ")[2]
         serial = "integer PRIMARY KEY"
@@ -289,9 +303,11 @@ def test_a_key_that_allows_one_acceptance_a_period_is_relaxed(empty: Engine, key
     second = INSERTS_OF_THE_LISTED_COLUMNS[0]
     execute(empty, second)
 
-    done = migrate(empty)
+    done = lines(migrate(empty))
 
-    assert sum(line.startswith("no more unique") for line in done) == 1
+    (dropped,) = (line for line in done if line.startswith("dropped"))
+    assert dropped.startswith("dropped unique key (settlement_")
+    assert dropped.endswith(") of curtailment_records, which allows a farm one acceptance per period")
     assert execute(empty, second) == [1]
     indexes = {name: unique for name, _, unique in shape(empty)["curtailment_records"][2]}
     assert indexes == {"curtailment_records_key": True, "curtailment_records_farm": False}
@@ -302,8 +318,10 @@ def test_a_table_without_its_key_is_not_adopted_and_stays_as_it_is(empty: Engine
     execute(empty, "CREATE TABLE curtailment_records (settlement_date date, farm_id text)")
     before = shape(empty)
 
-    with pytest.raises(RuntimeError, match="curtailment_records has no column id"):
+    with pytest.raises(SchemaError, match="curtailment_records has no column id") as refused:
         migrate(empty)
+
+    assert "table curtailment_records has no column settlement_period" in str(refused.value)
 
     assert shape(empty) == before
 
@@ -402,12 +420,12 @@ def test_a_database_of_the_first_revision_gets_the_new_tables_and_keeps_its_rows
 
     done = migrate(empty)
 
-    assert {line for line in done if line.startswith("table ")} == {f"table {name}" for name in new}
+    assert {line for line in lines(done) if line.startswith("added table ")} == {f"added table {name}" for name in new}
     assert state(empty) is SchemaState.CURRENT
     unchanged = before.keys() - {"proof_of_fetch", VERSION_TABLE}
     assert {name: shape(empty)[name] for name in unchanged} == {name: before[name] for name in unchanged}
     assert contents(empty, *tables) == content
-    assert migrate(empty) == []
+    assert migrate(empty).changes == ()
 
 
 THEIR_GENERATION = """CREATE TABLE wind_generation_data (id {serial}, settlement_date date NOT NULL,
@@ -444,8 +462,7 @@ def test_the_wind_generation_of_the_user_is_adopted_with_its_rows(
 
     # then
     assert planned == done
-    added = {line for line in done if "wind_generation" in line}
-    assert "nullable column published_at of wind_generation_data" in added
+    assert "added column published_at of wind_generation_data" in lines(done)
     assert rows(empty, "wind_generation_data", f"id, {HALF_HOURS}, last_updated") == content
     now = shape(empty)["wind_generation_data"]
     published_at = now[0].pop("published_at")
@@ -453,7 +470,7 @@ def test_the_wind_generation_of_the_user_is_adopted_with_its_rows(
     assert (now[0], now[1], now[3]) == (columns, primary, uniques)
     ours = [("wind_generation_data_key", ["settlement_date", "settlement_period"], len(periods) == 2)]
     assert [index for index in now[2] if index not in indexes] == ([] if key else ours)
-    assert migrate(empty) == []
+    assert migrate(empty).changes == ()
     # and: their scripts go on writing what they know
     assert execute(empty, f"{insert} ('2025-06-07', 1, 1, 2, 3, 'ELEXON')") == [1]
 
@@ -494,8 +511,8 @@ def test_the_progress_table_of_the_user_is_adopted_with_its_rows(empty: Engine, 
     done = migrate(empty)
 
     assert planned == done
-    added = {f"nullable column {name} of reconciliation_progress" for name in ADDED_TO_PROGRESS}
-    assert {line for line in done if "progress" in line} == added
+    added = {f"added column {name} of reconciliation_progress" for name in ADDED_TO_PROGRESS}
+    assert {line for line in lines(done) if "progress" in line} == added
     columns, key, indexes, uniques = shape(empty)["reconciliation_progress"]
     assert {name: column for name, column in columns.items() if name not in ADDED_TO_PROGRESS} == before[0]
     assert columns.keys() - before[0].keys() == ADDED_TO_PROGRESS
@@ -504,7 +521,7 @@ def test_the_progress_table_of_the_user_is_adopted_with_its_rows(empty: Engine, 
     assert len(content) == 1
     # and: their scripts go on writing what they know
     assert execute(empty, THEIR_MONTH.replace("2023-06", "2023-07")) == [1]
-    assert migrate(empty) == []
+    assert migrate(empty).changes == ()
 
 
 @pytest.mark.parametrize(
@@ -525,8 +542,9 @@ def test_a_progress_table_of_another_shape_is_left_alone_and_another_is_made(emp
 
     done = migrate(empty)
 
-    assert "table recon_progress" in done
-    assert not [line for line in done if "reconciliation_progress" in line]
+    assert "added table recon_progress" in lines(done)
+    assert not [line for line in lines(done) if "reconciliation_progress" in line]
+    assert "reconciliation_progress has other columns and is left alone; recon uses recon_progress" in done.notes
     assert shape(empty)["reconciliation_progress"] == before
     assert shape(empty)["recon_progress"][0].keys() == {column.name for column in progress_table("").columns}
-    assert migrate(empty) == []
+    assert migrate(empty).changes == ()

@@ -2,7 +2,7 @@ from datetime import UTC, date, datetime
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, delete, update
+from sqlalchemy import Engine, delete, inspect, update
 
 from recon_assets.database import transactions
 from recon_assets.database.engine import open_engine
@@ -13,9 +13,10 @@ from recon_assets.database.tables import (
     metadata,
     network_difficulty,
 )
+from recon_assets.domain.bm_units import packaged_bm_units
 from recon_assets.domain.curtailment import CurtailmentRule
 from recon_assets.domain.settlement import Days
-from recon_assets.ingest.reference import store_retargets
+from recon_assets.ingest.reference import store_bm_units, store_retargets
 from recon_assets.reconcile.apply import Changes, converge, converge_by, damaged_days
 from recon_assets.reconcile.converge_span import converge_span
 from recon_assets.reconcile.difference import Tally
@@ -282,6 +283,44 @@ def test_an_adopted_database_is_made_right_in_its_own_columns(settings: Settings
     assert scalar(engine, "SELECT total_curtailed_energy FROM yearly_summaries") == 28
     assert scalar(engine, "SELECT total_payment FROM monthly_summaries") == 28 * 40
     assert changed(converge_layers(engine, days)) == {}
+    engine.dispose()
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+@pytest.mark.parametrize(
+    ("amount", "word"),
+    [("double precision", "text"), ("numeric(20, 4)", "varchar(20)"), ("numeric", "varchar")],
+)
+def test_an_adopted_database_is_made_right_in_the_types_that_it_has(settings: Settings, amount: str, word: str) -> None:
+    # given the old tables with other types of amounts and names
+    engine = open_engine(settings.database_url)
+    build_old_database(engine)
+    names = {"farm_id": word, "miner_model": word, "year_month": word, "year": word, "lead_party_name": "varchar(50)"}
+    amounts = dict.fromkeys(
+        ("volume", "payment", "original_price", "final_price", "difficulty", "total_curtailed_energy", "total_payment"),
+        amount,
+    ) | {"bitcoin_mined": amount.replace("20, 4", "18, 8")}
+    for table in TABLES:
+        held = {column["name"] for column in inspect(engine).get_columns(table.name)}
+        for name, kind in (names | amounts).items():
+            if name in held:
+                execute(engine, f"ALTER TABLE {table.name} ALTER COLUMN {name} TYPE {kind} USING {name}::{kind}")
+    migrate(engine)
+    with transactions.writing(engine) as connection:
+        store_bm_units(connection, packaged_bm_units(), NOW)
+        store_retargets(connection)
+    old_days, new_days = Days(date(2023, 6, 1), date(2023, 6, 2)), SMALL_DAYS
+    ingest(engine, new_days)
+
+    # when
+    for days in (old_days, new_days):
+        assert changed(converge_layers(engine, days))
+
+    # then
+    for days in (old_days, new_days):
+        state = state_of(engine, days)
+        assert (state.total.faults, state.records.faults, state.summary_faults) == (0, 0, 0)
+        assert changed(converge_layers(engine, days)) == {}
     engine.dispose()
 
 

@@ -185,7 +185,7 @@ def _adopt(inspector: sa.Inspector, name: str, columns: list[sa.Column]) -> None
         for column_name, column in found.items():
             # A default does not apply to a column that our inserts name: a bid may have no price.
             named = column_name in wanted and wanted[column_name].server_default is None
-            filled = column_name in written or (column["default"] is not None and not named)
+            filled = column_name in written or (column["default"] is not None and not named) or column.get("identity")
             if not column["nullable"] and not filled:
                 batch.alter_column(column_name, existing_type=column["type"], nullable=True)
     missing = [column for column in written if column not in found and wanted[column].primary_key]

@@ -62,8 +62,15 @@ def upgrade() -> None:
         name = f"superseded_{table}"
         op.create_table(
             name,
-            *(sa.Column(column["name"], column["type"]) for column in inspector.get_columns(table)),
+            *(sa.Column(column["name"], _existing(column["type"])) for column in inspector.get_columns(table)),
             sa.Column("superseded_at", INSTANT, nullable=False),
             sa.Column("superseded_by", sa.Text),
         )
         op.create_index(f"{name}_period", name, [period])
+
+
+def _existing(type_: sa.types.TypeEngine) -> sa.types.TypeEngine:
+    """A type of the user's own (an enum or a domain) that is there already, so that it is not created again."""
+    if hasattr(type_, "create_type"):
+        type_.create_type = False
+    return type_
