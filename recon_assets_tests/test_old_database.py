@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, column, inspect, select, table
+from sqlalchemy import Engine
 
 from recon_assets.database import transactions
 from recon_assets.reconcile.layers import HALF_A_SATOSHI
@@ -20,6 +20,7 @@ from recon_assets_tests.support.old_database import (
     lose,
     make_old,
     record_nine_days,
+    rows_of,
     stored,
     visible,
 )
@@ -66,17 +67,11 @@ def facts_of(ended: Ended, exit_code: int) -> dict[str, Any]:
 
 def superseded(engine: Engine) -> dict[str, list[dict[str, Any]]]:
     """The rows that a proof replaced, as they were."""
-    found = {}
     with transactions.reading(engine) as connection:
-        inspector = inspect(connection)
-        for name in stored(engine):
-            names = [known["name"] for known in inspector.get_columns(f"superseded_{name}")]
-            names = [known for known in names if known not in ("superseded_at", "superseded_by")]
-            rows = connection.execute(select(*map(column, names)).select_from(table(f"superseded_{name}")))
-            found[name] = [dict(row) for row in rows.mappings()]
-    return found
+        return {name: rows_of(connection, f"superseded_{name}", *KEPT_BY) for name in stored(engine)}
 
 
+KEPT_BY = ("superseded_at", "superseded_by")
 BASE = ("curtailment_records", "historical_bitcoin_calculations")
 
 

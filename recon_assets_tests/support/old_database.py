@@ -8,7 +8,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Engine, column, insert, inspect, select, table, text
+from sqlalchemy import ColumnClause, Connection, Engine, column, insert, inspect, select, table, text
 
 from recon_assets.database import transactions
 from recon_assets.domain.settlement import Days
@@ -85,14 +85,15 @@ def _units() -> list[dict[str, Any]]:
 
 def stored(engine: Engine) -> dict[str, list[dict[str, Any]]]:
     """Every row of the layers' tables, with all the columns that they have."""
-    found = {}
     with transactions.reading(engine) as connection:
-        inspector = inspect(connection)
-        for layer in LAYERS:
-            names = [known["name"] for known in inspector.get_columns(layer.name)]
-            rows = connection.execute(select(*map(column, names)).select_from(table(layer.name)))
-            found[layer.name] = [dict(row) for row in rows.mappings()]
-    return found
+        return {layer.name: rows_of(connection, layer.name) for layer in LAYERS}
+
+
+def rows_of(connection: Connection, name: str, *left_out: str) -> list[dict[str, Any]]:
+    """Every row of a table, with all the columns that it has."""
+    names = [known["name"] for known in inspect(connection).get_columns(name) if known["name"] not in left_out]
+    columns: list[ColumnClause[Any]] = [column(known) for known in names]
+    return [dict(row) for row in connection.execute(select(*columns).select_from(table(name))).mappings()]
 
 
 def visible(rows: Mapping[str, Sequence[Mapping[str, Any]]], *left_out: str) -> Rows:

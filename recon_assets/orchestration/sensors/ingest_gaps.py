@@ -64,10 +64,11 @@ def find_unread_days(context: dg.SensorEvaluationContext) -> dg.SensorResult:
     asked_for = adopted | unread
     retry_state.forget(days, asked_for)
     due = due_days(retry_state, asked_for, in_flight, context.instance, INGEST_GAPS, now)
-    summary = (
-        f"{format_some_days(unread)} to be read, {format_some_days(in_flight & set(asked_for))} in flight, "
-        f"{format_some_days(adopted.keys() - unread.keys())} of an old database to be proven; {retry_state}."
-    )
+    to_prove = adopted.keys() - unread.keys()
+    active = in_flight & set(asked_for)
+    summary = f"{format_some_days(unread)} to be read, {format_some_days(active)} in flight; {retry_state}."
+    if to_prove:
+        summary += f" {format_some_days(to_prove)} of an old database to be proven."
     spans = [] if active_runs(context.instance, INGEST_GAPS) else _next_spans(due, unread, found, in_flight)
     for span in spans:
         for day in span:

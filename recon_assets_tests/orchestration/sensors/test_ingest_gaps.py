@@ -44,6 +44,9 @@ def test_days_that_were_never_read_or_not_whole_are_asked_for(bids: Sensor, noon
         "DELETE FROM proof_of_fetch WHERE settlement_date = '2025-06-07'",
         "DELETE FROM wind_bids WHERE settlement_date = '2025-06-07'",
         "DELETE FROM curtailment_records WHERE settlement_date = '2025-06-07'",
+        "DELETE FROM historical_bitcoin_calculations WHERE settlement_date = '2025-06-07'",
+        "DELETE FROM daily_summaries WHERE summary_date = '2025-06-07'",
+        "DELETE FROM bitcoin_daily_summaries WHERE summary_date = '2025-06-07'",
         "DELETE FROM proof_of_fetch WHERE settlement_date = '2025-06-06' AND settlement_period = 3",
     )
 
@@ -63,11 +66,13 @@ def test_a_day_whose_bids_were_damaged_is_read_again(bids: Sensor, noon: Workben
     assert bids.asked() == ["ingest_days 2025-06-06"]
 
 
-def test_an_adopted_day_is_not_read(bids: Sensor, noon: WorkbenchAt) -> None:
+def test_an_adopted_day_is_not_read_while_another_day_is(bids: Sensor, noon: WorkbenchAt) -> None:
     for table in ("proof_of_fetch", "wind_bids"):
         execute(noon.engine, f"DELETE FROM {table}")
+    bids.begin(dg.RunRequest(job_name="ingest_days", tags=dict.fromkeys(RANGE_TAGS, "2025-06-02")))
 
     assert bids.asked() == []
+    assert bids.said().endswith("2 days (2025-06-06..2025-06-07) of an old database to be proven.")
 
 
 def test_the_newest_month_comes_first_one_run_at_a_time(
@@ -176,3 +181,31 @@ def test_the_reason_of_a_day_that_could_not_be_read_is_what_the_source_said(
     (recordings / f"{JUNE_6}.json.gz").unlink()
     assert bids.said().startswith("0 days to be read")
     assert bids.given_up == {}
+
+
+def adopt_everything(engine: Engine) -> None:
+    for statement in (
+        "DELETE FROM proof_of_fetch",
+        "DELETE FROM wind_bids",
+        "UPDATE curtailment_records SET sequence_number = NULL",
+    ):
+        execute(engine, statement)
+
+
+def test_adopted_days_are_read_one_a_tick_when_nothing_else_is_unread(bids: Sensor, noon: WorkbenchAt) -> None:
+    adopt_everything(noon.engine)
+
+    (request,) = bids.tick().run_requests or []
+    assert spell(request) == "ingest_days 2025-06-07"
+    assert bids.make(request).success
+    assert bids.asked() == ["ingest_days 2025-06-06"]
+
+
+def test_days_that_seem_to_have_lost_records_come_first(bids: Sensor, noon: WorkbenchAt) -> None:
+    adopt_everything(noon.engine)
+    execute(
+        noon.engine,
+        "UPDATE daily_summaries SET total_curtailed_energy = 99999 WHERE summary_date = '2025-06-06'",
+    )
+
+    assert bids.asked() == ["ingest_days 2025-06-06"]
