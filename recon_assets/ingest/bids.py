@@ -24,6 +24,7 @@ from recon_assets.ingest.plausibility import require_plausible, stored_rows
 from recon_assets.ingest.reference import known_bm_units
 from recon_assets.ingest.revisions import Revision, note_revision, stored_proofs
 from recon_assets.ingest.sync import sync_rows
+from recon_assets.ingest.uncounted import counted_before, note_uncounted
 from recon_assets.reconcile.apply import Changes
 
 NUMBERS = ("volume", "original_price", "final_price", "transmission_loss_multiplier")
@@ -68,11 +69,14 @@ def ingest_day(
     now: datetime,
     periods: Iterable[int] | None = None,
     archive: Archive | None = None,
+    *,
+    only_same: bool = False,
 ) -> IngestedDay:
     """Fetches a day (or some of its periods) whole, archives the answers, then stores it in one transaction.
 
     ElexonError when a due period could not be read, or when the answers are not plausible (plausibility.py); the stored
-    day then stays as it was. ReconError when the source has nothing of the day yet.
+    day then stays as it was. ReconError when the source has nothing of the day yet; with `only_same` also when it does
+    not have what was stored of the day.
     """
     with transactions.reading(engine) as connection:
         wind, other = known_bm_units(connection)
@@ -97,7 +101,11 @@ def ingest_day(
             # Another process has stored the day meanwhile, so that the answers must be compared with the new rows.
             received |= require_plausible(elexon, stack, wind, present, now)
         kept = archive.keep(day, received, now) if archive and received else None
-        return store_day(connection, stack, wind, other, now, kept)
+        done = store_day(connection, stack, wind, other, now, kept)
+        if only_same and done.revision:
+            raise ReconError(f"{day}: {elexon.source.name} does not have the bids that were stored")
+        note_uncounted(connection, elexon, stack, kept, now)
+        return done
 
 
 def _wanted(day: date, periods: Iterable[int], due: range) -> list[int]:
@@ -121,13 +129,16 @@ def store_day(
 ) -> IngestedDay:
     """Makes `wind_bids` and `proof_of_fetch` equal to what was fetched, in the published periods."""
     day, rows = stack.settlement_date, stack.rows
-    bids = rows[rows["bm_unit_id"].isin(wind)].assign(settlement_date=day)
-    bids["gbp"] = (bids["volume"] * bids["original_price"]).fillna(0.0)
+    bids = _bids_of(day, rows[rows["bm_unit_id"].isin(wind)])
     named = rows["bm_unit_id"].map(is_bm_unit).astype(bool)
     unlisted = rows[named & ~rows["bm_unit_id"].isin(wind | other) & (rows["volume"] < 0)]
     wanted = _plain_rows(bids, ("settlement_date", *BID_COLUMNS))
     proofs = _proofs(stack, wanted, bids, unlisted, now)
     before = stored_proofs(connection, day)
+    # A revision compares the bids of the same units: that another unit counts now is no change by Elexon.
+    same = _bids_of(day, counted_before(connection, day, rows, wind))
+    plain = _plain_rows(same, ("settlement_date", *BID_COLUMNS))
+    comparable = proofs if same.equals(bids) else _proofs(stack, plain, same, unlisted, now)
     half_hour = ("settlement_date", "settlement_period")
     bid_changes = sync_rows(connection, wind_bids, wanted, day, stack.published, key=(*half_hour, "sequence_number"))
     proof_changes = sync_rows(
@@ -146,9 +157,16 @@ def store_day(
         tolerated=stack.tolerated,
         unlisted_rows=len(unlisted),
         unlisted={str(unit): float(mwh) for unit, mwh in by_unit.items()},
-        revision=note_revision(connection, day, before, proofs, bid_changes, now),
+        revision=note_revision(connection, day, before, comparable, bid_changes, now),
         kept=kept,
     )
+
+
+def _bids_of(day: date, rows: pd.DataFrame) -> pd.DataFrame:
+    """Stack rows with their day and GBP."""
+    bids = rows.assign(settlement_date=day)
+    bids["gbp"] = (bids["volume"] * bids["original_price"]).fillna(0.0)
+    return bids
 
 
 def _proofs(

@@ -16,7 +16,8 @@ from recon_assets.errors import ConfigurationError, first_line
 from recon_assets.ingest.reference import stored_retargets
 from recon_assets.ingest.verification import Method, Verification
 from recon_assets.ingest.verify import verify_day
-from recon_assets.orchestration.active_runs import RANGE_TAGS
+from recon_assets.orchestration.active_runs import FROM_ARCHIVE, RANGE_TAGS
+from recon_assets.orchestration.archive_search import search_to_the_end
 from recon_assets.orchestration.instance import report_right_partitions
 from recon_assets.orchestration.jobs import (
     AUDIT_JOB,
@@ -97,10 +98,13 @@ class Reconciliation:
             limit=options.limit,
             worst_first=options.worst_first,
             force=options.force,
+            is_archived=self._resource.has_archived,
         )
 
     def reconcile(self, days: Days, options: Options) -> Outcome:
         """Reads the days that the source can have, then converges every layer; works only on what is not right."""
+        if options.ingest:
+            search_to_the_end(self._resource, self.refresh_units)
         before = self.state(days)
         work = self.plan(before, options)
         self._resource.observer.planned(work)
@@ -110,11 +114,11 @@ class Reconciliation:
             if options.always_check:
                 self._run(AUDIT_JOB.name)
             return Outcome(before, work, before, self.runs, reported)
-        if work.ingest:
+        if set(work.ingest).difference(work.from_archive):
             self._run(BM_UNITS_JOB.name)
         self._know_difficulty([day for chunk in work.chunks for day in chunk])
         for chunk in work.chunks:
-            self._reconcile_days(chunk, set(work.ingest), options.run_config)
+            self._reconcile_days(chunk, work, options.run_config)
         summaries = self.plan(self.state(days), replace(options, ingest=False, force=False, limit=None))
         return self._sum_up(days, before, work, reported, summaries.months, summaries.years)
 
@@ -234,10 +238,16 @@ class Reconciliation:
         if not known or not all(DifficultyHistory(known).covers(day) for day in days):
             self._run(DIFFICULTY_JOB.name)
 
-    def _reconcile_days(self, chunk: Sequence[date], to_ingest: set[date], run_config: Mapping[str, Any]) -> None:
+    def refresh_units(self) -> None:
+        """Materializes the BM units, so that Dagster shows what is known of them now."""
+        self._run(BM_UNITS_JOB.name)
+
+    def _reconcile_days(self, chunk: Sequence[date], work: Plan, run_config: Mapping[str, Any]) -> None:
         """Reads the days of a chunk that need it, then converges those that are still not right."""
-        for span in reversed(contiguous([day for day in chunk if day in to_ingest])):
-            self._run(INGEST_JOB.name, str(span.first), str(span.last))
+        archived = set(work.from_archive)
+        for days, tags in ((set(work.ingest) - archived, {}), (archived, {FROM_ARCHIVE: "true"})):
+            for span in reversed(contiguous([day for day in chunk if day in days])):
+                self._run(INGEST_JOB.name, str(span.first), str(span.last), tags=tags)
         state = self.state(Days(min(chunk), max(chunk)), DAILY_SUMMARIES)
         faulty = [day for day in state.faulty_days if day in chunk]
         for span in reversed(contiguous(faulty)):
@@ -249,17 +259,17 @@ class Reconciliation:
         *ends: str,
         config: Mapping[str, Any] | None = None,
         assets: Sequence[dg.AssetKey] | None = None,
+        tags: Mapping[str, str] | None = None,
     ) -> None:
         """Executes one run; Dagster records its failures, and the observer reports them."""
         # No retries: Dagster's daemon cannot restart a run of this process.
-        tags = {**process_tags(), "recon/command": self._command, "dagster/max_retries": "0"}
-        if ends:
-            tags |= dict(zip(RANGE_TAGS, ends, strict=True))
+        days = dict(zip(RANGE_TAGS, ends, strict=True)) if ends else {}
+        own = {**process_tags(), "recon/command": self._command, "dagster/max_retries": "0"}
         self.runs += 1
         try:
             self._defs.resolve_job_def(job).execute_in_process(
                 instance=self._instance,
-                tags=tags,
+                tags={**own, **days, **(tags or {})},
                 run_config={**QUIET, "ops": {CONFIGURED[job]: {"config": dict(config)}}} if config else QUIET,
                 asset_selection=assets,
             )

@@ -14,9 +14,11 @@ from recon_assets.database.failures import failure_of
 from recon_assets.database.work_log import Phase
 from recon_assets.domain.settlement import Days, due_periods
 from recon_assets.errors import ReconError, UnpublishedError
+from recon_assets.ingest.archived import ingest_archived_day
 from recon_assets.ingest.bids import ingest_day
 from recon_assets.ingest.generation import read_wind_generation
 from recon_assets.orchestration import events
+from recon_assets.orchestration.active_runs import FROM_ARCHIVE
 from recon_assets.orchestration.resource import RESOURCE_KEY, ReconResource
 from recon_assets.orchestration.run_config import ConvergeConfig, span_runner_of, work_log_of
 from recon_assets.orchestration.specs import WIND_BM_UNITS, LayerAsset
@@ -63,7 +65,11 @@ def read_days(
         for day in days:
             provenance = events.Provenance(context.instance, {WIND_BM_UNITS: events.event_pointer(context.instance)})
             try:
-                ingested = ingest_day(resource.engine, resource.elexon, day, resource.now(), periods, resource.archive)
+                source = (resource.engine, resource.elexon, day, resource.now())
+                if FROM_ARCHIVE in context.run.tags:
+                    ingested = ingest_archived_day(*source, resource.archive, context.log.warning)
+                else:
+                    ingested = ingest_day(*source, periods, resource.archive)
             except (ReconError, DBAPIError) as error:
                 reason = _reason_of(day, error)
                 failures[day] = reason
@@ -77,7 +83,8 @@ def read_days(
             logged.append(event)
             if ingested.unlisted:
                 context.log.warning(
-                    f"{day}: accepted bids of BM units in no list: {', '.join(sorted(ingested.unlisted))}"
+                    f"{day}: accepted bids of BM units that are not known to be wind or not: "
+                    f"{', '.join(sorted(ingested.unlisted))}"
                 )
             if ingested.kept and ingested.kept.was_corrupt:
                 context.log.warning(

@@ -1,7 +1,7 @@
 """The work that makes a span of days right: what to read, what to converge, and how many requests it takes."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, datetime
 
 from recon_assets.domain.settlement import contiguous, due_periods
@@ -15,6 +15,7 @@ class Plan:
     """The work: days in `chunks`, in order; those to read from Elexon; months and years whose summaries change.
 
     `out_of_reach` are days that are not ingested and that the source cannot have; `requests` counts the bid stacks.
+    `from_archive` are those days to read that need no request.
     """
 
     chunks: list[list[date]]
@@ -23,6 +24,7 @@ class Plan:
     years: list[str]
     out_of_reach: list[date]
     requests: int
+    from_archive: list[date] = field(default_factory=list)
 
     @property
     def is_empty(self) -> bool:
@@ -38,6 +40,7 @@ def plan(
     limit: int | None = None,
     worst_first: bool = False,
     force: bool = False,
+    is_archived: Callable[[date], bool] = lambda day: False,
 ) -> Plan:
     """The exact work for a state, given which days the source can have.
 
@@ -52,13 +55,15 @@ def plan(
     days = days[:limit]
     chunks = [[day] for day in days] if worst_first else _by_month(days)
     ingest = [day for day in reachable if day in days]
+    from_archive = [day for day in ingest if not force and day in state.only_new_wind_days and is_archived(day)]
     return Plan(
         chunks=chunks,
         ingest=ingest,
         months=_summaries(state, MONTHLY_LAYERS, days),
         years=_summaries(state, YEARLY_LAYERS, days),
         out_of_reach=[day for day in state.unready_days if day not in reachable],
-        requests=sum(len(due_periods(day, now)) for day in ingest),
+        requests=sum(len(due_periods(day, now)) for day in ingest if day not in from_archive),
+        from_archive=from_archive,
     )
 
 

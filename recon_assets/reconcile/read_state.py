@@ -87,6 +87,7 @@ def reconciled_state(engine: Engine, scope: Scope, now: datetime, summaries: Seq
         days_behind=(scope.days.last - latest).days if latest else len(scope.days),
         contradicted=contradicted,
         unproven=days.unproven,
+        new_wind_days=days.new_wind_days,
         generated=frozenset(day for day in sums.generation if day in scope.days),
     )
 

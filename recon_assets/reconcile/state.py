@@ -19,6 +19,7 @@ from recon_assets.reconcile.difference import Tally
 from recon_assets.reconcile.layer import Layer, in_days
 from recon_assets.reconcile.layers import BITCOIN_DAILY, ENERGY, ENERGY_DAILY
 from recon_assets.reconcile.scope import Scope
+from recon_assets.reconcile.wind_units import new_wind_days
 
 
 class DayState(StrEnum):
@@ -36,16 +37,23 @@ class SettlementDays:
     """The state of each settlement day.
 
     `unproven` has the due settlement periods without proof of each day that has some proofs. `contradicted` are the
-    days whose bids do not match their proofs.
+    days whose bids do not match their proofs. `new_wind_days` were read when other units counted as wind
+    (wind_units.py).
     """
 
     days: Mapping[date, DayState]
     unproven: Mapping[date, tuple[int, ...]] = field(default_factory=dict)
     contradicted: frozenset[date] = field(default_factory=frozenset)
+    new_wind_days: frozenset[date] = field(default_factory=frozenset)
 
     def days_in(self, state: DayState) -> list[date]:
         """The days in one state, oldest first."""
         return sorted(day for day, found in self.days.items() if found is state)
+
+    @property
+    def only_new_wind_days(self) -> frozenset[date]:
+        """The days that were read whole, but when other units counted as wind; the archive has what they lack."""
+        return frozenset(day for day in self.new_wind_days if self.days[day] is DayState.INGESTED)
 
     @property
     def latest_ingested(self) -> date | None:
@@ -95,8 +103,9 @@ class State(SettlementDays):
 
     @property
     def unready_days(self) -> list[date]:
-        """Days that are still to be read from the source: never ingested, or incomplete."""
-        return sorted([*self.days_in(DayState.NOT_INGESTED), *self.days_in(DayState.INCOMPLETE)])
+        """Days that are still to be read: never ingested, incomplete, or read when other units counted as wind."""
+        unread = (*self.days_in(DayState.NOT_INGESTED), *self.days_in(DayState.INCOMPLETE))
+        return sorted(self.new_wind_days.union(unread))
 
     @property
     def faulty_days(self) -> list[date]:
@@ -121,7 +130,8 @@ class State(SettlementDays):
         present = {day for day, found in self.days.items() if found is not DayState.NOT_INGESTED}
         if layer in ENERGY:
             present |= self.generated
-        unfit = {day for day, tally in self.curtailment.items() if tally.faults} | self.contradicted
+        unfit = {day for day, tally in self.curtailment.items() if tally.faults}
+        unfit |= self.contradicted | self.new_wind_days
         if "miner_model" in layer.key:
             faulty = {key for key, tally in self.calculations.items() if tally.faults}
             unfit |= {day for day, of_model in faulty if model in (None, of_model)}
@@ -151,6 +161,7 @@ def settlement_days_of(
         },
         unproven={day: tuple(periods) for day, periods in missing.items() if periods},
         contradicted=contradicted,
+        new_wind_days=new_wind_days(connection, scope.days),
     )
 
 

@@ -11,9 +11,10 @@ from recon_assets.domain.settlement import (
     london_day,
     periods_in,
 )
-from recon_assets.orchestration.active_runs import ASKED_BY, INGEST_GAPS, active_days, active_runs
+from recon_assets.orchestration.active_runs import ASKED_BY, FROM_ARCHIVE, INGEST_GAPS, active_days, active_runs
+from recon_assets.orchestration.archive_search import days_left
 from recon_assets.orchestration.instance import housekeeping
-from recon_assets.orchestration.jobs import INGEST_JOB
+from recon_assets.orchestration.jobs import BM_UNITS_JOB, INGEST_JOB
 from recon_assets.orchestration.resource import RESOURCE_KEY, ReconResource
 from recon_assets.orchestration.retry_state import RetryState, month_spans, write_cursor
 from recon_assets.orchestration.sensors.shared import due_days, format_some_days, range_tags, repository_of, tick_result
@@ -30,13 +31,14 @@ def ingest_gap_sensor(tick_seconds: int, *, starts: bool) -> dg.SensorDefinition
     """The sensor that has unread days read; `starts` says whether it runs until somebody switches it."""
     return dg.SensorDefinition(
         name=INGEST_GAPS,
-        job=INGEST_JOB,
+        jobs=[INGEST_JOB, BM_UNITS_JOB],
         evaluation_fn=find_unread_days,
         required_resource_keys={RESOURCE_KEY},
         minimum_interval_seconds=tick_seconds,
         default_status=dg.DefaultSensorStatus.RUNNING if starts else dg.DefaultSensorStatus.STOPPED,
         description="Asks for runs that read settlement days which were never ingested, or not whole, from Elexon (or "
-        "the recordings): the newest first, at most a month in one run, one run at a time.",
+        "the recordings): the newest first, at most a month in one run, one run at a time. Days that hold bids of a BM "
+        "unit that turned out to be wind are read from the archive.",
     )
 
 
@@ -56,17 +58,28 @@ def find_unread_days(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         and len(due_periods(day, now)) == periods_in(day)
         and can_have(day)
     }
+    again = found.only_new_wind_days
+    unread |= {day: "read when other BM units counted as wind" for day in again if can_have(day)}
     retry_state = RetryState.load(PATIENT_PAUSES, context.cursor)
     retry_state.forget(days, unread)
     due = due_days(retry_state, unread, in_flight, context.instance, INGEST_GAPS, now)
     summary = (
         f"{format_some_days(unread)} to be read, {format_some_days(in_flight & set(unread))} in flight; {retry_state}."
     )
-    spans = [] if active_runs(context.instance, INGEST_GAPS) else month_spans(due)[:1]
+    new, old = month_spans([day for day in due if day not in again]), month_spans([day for day in due if day in again])
+    spans = [] if active_runs(context.instance, INGEST_GAPS) else [*new, *old][:1]
     for span in spans:
         for day in span:
             retry_state.ask(day, unread[day], now)
     requests = [
-        dg.RunRequest(job_name=INGEST_JOB.name, tags={**range_tags(span), ASKED_BY: INGEST_GAPS}) for span in spans
+        dg.RunRequest(
+            job_name=INGEST_JOB.name,
+            tags={**range_tags(span), ASKED_BY: INGEST_GAPS} | ({FROM_ARCHIVE: "true"} if span in old else {}),
+        )
+        for span in spans
     ]
+    left = days_left(resource)
+    if left:
+        # Keyed by how many are left: once for each part of the search, which goes on from run to run.
+        requests.append(dg.RunRequest(run_key=f"search the archive, {left} left", job_name=BM_UNITS_JOB.name))
     return tick_result(requests, write_cursor(days=retry_state.dump()), summary)
