@@ -82,23 +82,21 @@ def declared_facts(unit: str, before: Kind, after: Kind, said: Declaration, days
 
 def print_list(console: Console, facts: Mapping[str, Any]) -> None:
     """Units as a table, and a line that counts them."""
-    table = Table(
-        "BM unit", "kind", "fuel", "lead party", "MW", "not counted", "without proof",
-        box=None, header_style="bold underline", pad_edge=False,
-    )  # fmt: skip
-    table.columns[0].no_wrap = True
+    columns = ("BM unit", "kind", "fuel", "lead party", "MW", "not counted, or without proof")
+    table = Table(*columns, box=None, header_style="bold underline", pad_edge=False)
+    for column in (table.columns[0], table.columns[5]):
+        column.no_wrap = True
     table.columns[4].justify = "right"
     for unit in facts["units"]:
-        said, capacity = unit["declaration"], unit["generation_capacity_mw"]
-        kind = f"{unit['kind']} (declared)" if said else unit["kind"]
+        capacity = unit["generation_capacity_mw"]
+        amounts = ((unit["uncounted_bids"], "bid"), (unit["records_without_proof"], "record"))
         table.add_row(
             unit["bm_unit_id"],
-            kind,
+            f"{unit['kind']} (declared)" if unit["declaration"] else unit["kind"],
             unit["fuel_type"] or "-",
             unit["lead_party_name"] or "-",
             "-" if capacity is None else f"{capacity:,.0f}",
-            _amount(unit["uncounted_bids"], "bid"),
-            _amount(unit["records_without_proof"], "record"),
+            "\n".join(_amount(amount, noun) for amount, noun in amounts if amount["rows"]) or "-",
         )
     if table.row_count:
         console.print(table)

@@ -408,7 +408,8 @@ def test_farms_of_adopted_records_that_are_not_known_to_be_wind_are_found(small_
             return unknown_farms(connection, JUNE_6)
 
     ((farm, count, found_mwh),) = found()
-    assert (farm, count, found_mwh) == ("T_GONE-1", rows, pytest.approx(mwh))
+    assert (farm, count) == ("T_GONE-1", rows)
+    assert found_mwh == pytest.approx(mwh)
     assert rows > 0
     say(small_days, is_wind=False, unit="T_GONE-1")
     assert found() == []

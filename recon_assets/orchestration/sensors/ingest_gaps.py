@@ -66,15 +66,16 @@ def find_unread_days(context: dg.SensorEvaluationContext) -> dg.SensorResult:
     summary = (
         f"{format_some_days(unread)} to be read, {format_some_days(in_flight & set(unread))} in flight; {retry_state}."
     )
-    new, old = month_spans([day for day in due if day not in again]), month_spans([day for day in due if day in again])
-    spans = [] if active_runs(context.instance, INGEST_GAPS) else [*new, *old][:1]
+    # The archive comes first: it takes seconds, and these days are known to be wrong.
+    archived, unread_spans = (month_spans([day for day in due if (day in again) is is_new]) for is_new in (True, False))
+    spans = [] if active_runs(context.instance, INGEST_GAPS) else [*archived, *unread_spans][:1]
     for span in spans:
         for day in span:
             retry_state.ask(day, unread[day], now)
     requests = [
         dg.RunRequest(
             job_name=INGEST_JOB.name,
-            tags={**range_tags(span), ASKED_BY: INGEST_GAPS} | ({FROM_ARCHIVE: "true"} if span in old else {}),
+            tags={**range_tags(span), ASKED_BY: INGEST_GAPS} | ({FROM_ARCHIVE: "true"} if span in archived else {}),
         )
         for span in spans
     ]
