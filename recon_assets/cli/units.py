@@ -44,7 +44,7 @@ def list_(wind: bool, unknown: bool, other: bool, style: str) -> int:
 @click.argument("unit", metavar="UNIT")
 @format_option
 def show(unit: str, style: str) -> int:
-    """Show what is known of BM unit UNIT: Elexon's list, a declaration, its bids and its records."""
+    """Show what is known of the BM unit UNIT from lists, a declaration, bids and records."""
     from recon_assets.database import transactions
     from recon_assets.ingest.unit_facts import show_unit
     from recon_assets.reports.state import open_console
@@ -67,7 +67,7 @@ def show(unit: str, style: str) -> int:
 @click.option("--force", is_flag=True, help="Also if the name is in no list, bid or record.")
 @format_option
 def declare(unit: str, is_wind: bool | None, note: str | None, name: str | None, force: bool, style: str) -> int:
-    """Say that BM unit UNIT is wind, or that it is not.
+    """Say that the BM unit UNIT is wind, or that it is not.
 
     It is stronger than Elexon's list. Saying it again replaces what was said before. Stored days that hold bids of the
     unit are then read again, by 'recon reconcile' or by the sensor.

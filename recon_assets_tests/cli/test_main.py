@@ -270,7 +270,9 @@ def test_every_command_and_every_option_has_a_help_text() -> None:
         commands = {name: recon_group.get_command(context, name) for name in recon_group.list_commands(context)}
 
     assert set(commands) >= {"migrate", "status", "reconcile", "date", "range", "demo", "ui"}
-    for name, command in (*commands.items(), ("recon", recon_group)):
+    groups = [command for command in commands.values() if isinstance(command, click.Group)]
+    below = [(name, command) for group in groups for name, command in group.commands.items()]
+    for name, command in (*commands.items(), *below, ("recon", recon_group)):
         assert command is not None
         assert len(command.help or "") > 15, name
         for option in command.params:
