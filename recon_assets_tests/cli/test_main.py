@@ -187,7 +187,7 @@ def test_a_dry_run_says_exactly_what_would_be_done_and_does_nothing(
     assert planned.exit_code == shown.exit_code == 1
     assert planned.facts == {
         "ingest": ["2025-06-06", "2025-06-07"], "converge": ["2025-06-06", "2025-06-07"], "months": ["2025-06"],
-        "years": ["2025"], "out_of_reach": [], "requests": 96,
+        "years": ["2025"], "out_of_reach": [], "from_archive": [], "requests": 96,
     }  # fmt: skip
     assert "2025-06-06..2025-06-07" in shown.stdout
     assert "96" in shown.stdout
