@@ -68,8 +68,10 @@ def search_archive(
     """
     with transactions.reading(engine) as connection:
         days = days_to_search(connection, archive)
-        is_over = searched_back_to(connection) == date.min
-    if is_over:
+        back_to = searched_back_to(connection)
+        # Of stored days without a recording nothing is known; the archive may only be somewhere else for now.
+        is_elsewhere = back_to is None and not days and bool(distinct_days(connection, proof_of_fetch))
+    if back_to == date.min or is_elsewhere:
         return Search()
     source = Elexon(RecordingSource(archive.folder)) if days else None
     unreadable: list[str] = []

@@ -328,13 +328,25 @@ def test_a_recording_that_cannot_be_read_does_not_stop_the_search(engine: Engine
     assert uncounted(engine) == {NEW: (3, -60.0)}
 
 
+def test_an_archive_that_has_none_of_the_stored_days_is_searched_when_it_is_there(
+    engine: Engine, with_unknown: Path, tmp_path: Path
+) -> None:
+    ingest(engine, SMALL_DAYS, with_unknown)
+    execute(engine, "DELETE FROM uncounted_bids")
+
+    assert search(engine, Archive(tmp_path / "elsewhere")) == (0, 0, 0)
+
+    assert search(engine, Archive(with_unknown)) == (2, 0, 0)
+    assert uncounted(engine) == {NEW: (3, -60.0)}
+
+
 def test_an_empty_database_has_nothing_to_search(engine: Engine, tmp_path: Path) -> None:
     archive = Archive(tmp_path / "archive")
 
     assert search(engine, archive) == (0, 0, 0)
 
-    assert to_search(engine, archive) == []
     assert not archive.folder.exists()
+    assert scalar(engine, "SELECT value FROM recon_settings") == "done"
 
 
 @pytest.mark.parametrize("how", ["listed", "declared"])
