@@ -68,7 +68,11 @@ def section_of(command: str) -> str:
 
 
 def long_options(command: click.Command) -> set[str]:
-    return {name for option in command.params for name in option.opts if name.startswith("--")}
+    own = {
+        name for option in command.params for name in (*option.opts, *option.secondary_opts) if name.startswith("--")
+    }
+    below = command.commands.values() if isinstance(command, click.Group) else ()
+    return own.union(*map(long_options, below))
 
 
 def calls_in(text: str) -> Iterator[tuple[str, set[str]]]:

@@ -16,6 +16,7 @@ import click
 from recon_assets.cli.read import COMMANDS as READ
 from recon_assets.cli.routines import COMMANDS as ROUTINES
 from recon_assets.cli.shared import INTERRUPTED, NOT_RIGHT, RIGHT
+from recon_assets.cli.units import COMMANDS as UNITS
 from recon_assets.cli.verify import COMMANDS as VERIFY
 from recon_assets.cli.write import COMMANDS as WRITE
 from recon_assets.errors import ReconError, first_line
@@ -31,7 +32,7 @@ def recon(debug: bool) -> None:
     """
 
 
-for command in (*WRITE, *READ, *VERIFY, *ROUTINES):
+for command in (*WRITE, *READ, *VERIFY, *UNITS, *ROUTINES):
     recon.add_command(command)
 
 

@@ -215,6 +215,32 @@ def repair_through_dagster(settings: Settings, day: date, method: str | None, se
     return exit_code(right and not failures)
 
 
+def declare_through_dagster(unit: str, *, is_wind: bool, by: str, note: str | None, force: bool, style: str) -> int:
+    """Stores what a person says of a BM unit, and materializes the units, so that Dagster shows it."""
+    settings = read_settings()
+    from recon_assets.cli.progress import TerminalObserver
+    from recon_assets.ingest.declarations import Declaration
+    from recon_assets.ingest.declared import declare_unit, unit_now
+    from recon_assets.reports.state import open_console
+    from recon_assets.reports.units import declared_facts, print_declared
+
+    observer = TerminalObserver()
+    said = Declaration(unit, is_wind, by, datetime.now(UTC), note)
+    with _reconciliation(settings, observer, reads=True) as work:
+        before = declare_unit(work.engine, said, force=force)
+        with observer:
+            work.refresh_units()
+        after, days = unit_now(work.engine, unit)
+    for reason in observer.reasons:
+        click.echo(f"Failed: {reason}", err=True)
+    facts = declared_facts(unit, before, after, said, days)
+    if style == "json":
+        echo_json(facts)
+    else:
+        print_declared(open_console(), facts)
+    return exit_code(not observer.reasons)
+
+
 def kept_days(days: Days) -> Days:
     """The days; UsageError if some are before the first day that is kept."""
     if days.first < FIRST_DAY:

@@ -59,12 +59,16 @@ class Archive:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
+    def recording(self, day: date) -> Path:
+        """The file of a day's recording, which may not exist."""
+        return self.folder / f"{day}.json.gz"
+
     def keep(self, day: date, received: Mapping[str, str], now: datetime) -> Kept:
         """Writes answers of a day to disk, by name (that of a period is `stack_bid/7`), all of them or none.
 
         Answers of other periods and other bodies stay. ReconError when the folder cannot be written.
         """
-        path = self.folder / f"{day}.json.gz"
+        path = self.recording(day)
         answers = {name: body.strip(WHITESPACE) for name, body in received.items()}
         with self._held():
             old = path.read_bytes() if path.exists() else None

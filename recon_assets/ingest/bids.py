@@ -25,6 +25,7 @@ from recon_assets.ingest.recovery import keep_as_it_was, require_known_farms
 from recon_assets.ingest.reference import known_bm_units
 from recon_assets.ingest.revisions import Revision, note_revision, stored_proofs
 from recon_assets.ingest.sync import sync_rows
+from recon_assets.ingest.uncounted import counted_before, note_uncounted
 from recon_assets.reconcile.apply import Changes
 from recon_assets.reconcile.scope import Scope
 
@@ -78,12 +79,15 @@ def ingest_day(
     periods: Iterable[int] | None = None,
     archive: Archive | None = None,
     scope: Scope | None = None,
+    *,
+    only_same: bool = False,
 ) -> IngestedDay:
     """Fetches a day (or some of its periods) whole, archives the answers, then stores it in one transaction.
 
     ElexonError when a due period could not be read, or when the answers are not plausible (plausibility.py); the stored
     day then stays as it was. ReconError when the source has nothing of the day yet, or when an adopted day has records
-    of a farm that is in no list of wind units. `scope` is the day's; it names the first kept day and the Dagster run.
+    of a farm that is in no list of wind units; with `only_same` also when the source does not have what was stored of
+    the day. `scope` is the day's; it names the first kept day and the Dagster run.
     """
     with transactions.reading(engine) as connection:
         wind, other = known_bm_units(connection)
@@ -103,13 +107,17 @@ def ingest_day(
         raise ReconError(f"{day}: Elexon has not published {what} yet")
     received = {**stack.received, **require_plausible(elexon, stack, wind, stored, now)}
     with transactions.writing(engine, [day]) as connection:
-        require_known_farms(connection, day, wind, stack.published)
+        require_known_farms(connection, day)
         present = stored_rows(connection, day)
         if present != stored:
             # Another process has stored the day meanwhile, so that the answers must be compared with the new rows.
             received |= require_plausible(elexon, stack, wind, present, now)
         kept = archive.keep(day, received, now) if archive and received else None
-        return store_day(connection, stack, wind, other, now, kept, scope)
+        done = store_day(connection, stack, wind, other, now, kept, scope)
+        if only_same and done.revision:
+            raise ReconError(f"{day}: {elexon.source.name} does not have the bids that were stored")
+        note_uncounted(connection, elexon, stack, kept, now)
+        return done
 
 
 def _wanted(day: date, periods: Iterable[int], due: range) -> list[int]:
@@ -134,16 +142,18 @@ def store_day(
 ) -> IngestedDay:
     """Makes `wind_bids` and `proof_of_fetch` equal to what was fetched, in the published periods."""
     day, rows = stack.settlement_date, stack.rows
-    bids = rows[rows["bm_unit_id"].isin(wind)].assign(settlement_date=day)
-    bids["gbp"] = (bids["volume"] * bids["original_price"]).fillna(0.0)
+    bids = _bids_of(day, rows[rows["bm_unit_id"].isin(wind)])
     named = rows["bm_unit_id"].map(is_bm_unit).astype(bool)
     unlisted = rows[named & ~rows["bm_unit_id"].isin(wind | other) & (rows["volume"] < 0)]
     wanted = _plain_rows(bids, ("settlement_date", *BID_COLUMNS))
     proofs = _proofs(stack, wanted, bids, unlisted, now)
     before = stored_proofs(connection, day)
-    is_recovered = not before and keep_as_it_was(
-        connection, scope or Scope(Days(day, day), CurtailmentRule.SO_FLAGGED), now
-    )
+    scope = scope or Scope(Days(day, day), CurtailmentRule.SO_FLAGGED)
+    is_recovered = not before and keep_as_it_was(connection, scope, now)
+    # A revision compares the bids of the same units: that another unit counts now is no change by Elexon.
+    same = _bids_of(day, counted_before(connection, day, rows, wind))
+    plain = _plain_rows(same, ("settlement_date", *BID_COLUMNS))
+    comparable = proofs if same.equals(bids) else _proofs(stack, plain, same, unlisted, now)
     bid_changes = sync_rows(connection, wind_bids, wanted, day, stack.published, key=BID_KEY)
     proof_changes = sync_rows(
         connection, proof_of_fetch, proofs, day, stack.published, key=HALF_HOUR, carried=("fetched_at",)
@@ -161,10 +171,17 @@ def store_day(
         tolerated=stack.tolerated,
         unlisted_rows=len(unlisted),
         unlisted={str(unit): float(mwh) for unit, mwh in by_unit.items()},
-        revision=note_revision(connection, day, before, proofs, bid_changes, now),
+        revision=note_revision(connection, day, before, comparable, bid_changes, now),
         kept=kept,
         is_recovered=is_recovered,
     )
+
+
+def _bids_of(day: date, rows: pd.DataFrame) -> pd.DataFrame:
+    """Stack rows with their day and GBP."""
+    bids = rows.assign(settlement_date=day)
+    bids["gbp"] = (bids["volume"] * bids["original_price"]).fillna(0.0)
+    return bids
 
 
 def _proofs(

@@ -5,7 +5,7 @@ day, and the totals of its month and year if no earlier day of them was proven. 
 """
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from math import fsum
@@ -32,11 +32,9 @@ from sqlalchemy import (
 from recon_assets.database.tables import (
     UtcDateTime,
     bitcoin_daily_summaries,
-    bm_unit_declarations,
     curtailment_records,
     daily_summaries,
     historical_bitcoin_calculations,
-    proof_of_fetch,
     recovered_days,
     superseded_tables,
     wind_bids,
@@ -45,6 +43,7 @@ from recon_assets.domain.curtailment import CurtailmentRule
 from recon_assets.domain.settlement import Days
 from recon_assets.errors import ReconError
 from recon_assets.ingest.day_totals import day_totals
+from recon_assets.ingest.unit_facts import unknown_farms
 from recon_assets.reconcile.layer import DAY, MONTH, Layer
 from recon_assets.reconcile.layers import LAYERS
 from recon_assets.reconcile.scope import Scope
@@ -132,30 +131,17 @@ def _column(known: Table, name: str) -> ColumnClause[Any]:
     return column(name, known.c[name].type) if name in known.c else column(name)
 
 
-def require_known_farms(connection: Connection, day: date, wind: Collection[str], periods: Collection[int]) -> None:
-    """ReconError if adopted records of the periods are of farms that are in no list of wind units.
+def require_known_farms(connection: Connection, day: date) -> None:
+    """ReconError if adopted records of the day are of farms that are in no list of wind units.
 
     Such a farm is retired or spelt differently. A proof would remove its records, so a person must say what it is.
     """
-    records, proofs, words = curtailment_records.c, proof_of_fetch.c, bm_unit_declarations.c
-    proven = exists().where(
-        proofs.settlement_date == records.settlement_date, proofs.settlement_period == records.settlement_period
-    )
-    declared = exists().where(words.bm_unit_id == records.farm_id, words.is_wind.is_(False))
-    farms = select(records.farm_id, func.count(), func.sum(func.abs(records.volume))).where(
-        records.settlement_date == day, records.settlement_period.in_(sorted(periods)), ~proven, ~declared
-    )
-    unknown = {
-        str(farm): (rows, float(mwh))
-        for farm, rows, mwh in connection.execute(farms.group_by(records.farm_id))
-        if farm not in wind
-    }
+    unknown = unknown_farms(connection, day)
     if unknown:
-        named = ", ".join(f"{farm} ({rows:,} records, {mwh:,.3f} MWh)" for farm, (rows, mwh) in sorted(unknown.items()))
-        first = min(unknown)
+        named = ", ".join(f"{farm} ({rows:,} records, {-mwh:,.3f} MWh)" for farm, rows, mwh in sorted(unknown))
         raise ReconError(
             f"{day}: stays adopted, because it has records of farms that are in no list of wind units: {named}; say "
-            f"what each is, for example with 'recon units declare {first} --wind' (or --not-wind)"
+            f"what each is, for example with 'recon units declare {min(unknown)[0]} --wind' (or --not-wind)"
         )
 
 

@@ -16,6 +16,8 @@ from recon_assets.database.tables import network_difficulty, other_bm_units, win
 from recon_assets.domain.bm_units import BmUnit
 from recon_assets.domain.difficulty import Retarget, packaged_retargets, parse_adjustments, with_tail
 from recon_assets.errors import ReconError
+from recon_assets.ingest.archive_progress import search_again
+from recon_assets.reconcile.wind_units import listed_as_other, other_units, wind_units
 
 REFERENCE_LOCK = date.max - timedelta(days=1)
 """No settlement day has this date. Its lock, which is taken before the snapshot, keeps writers apart: of two that both
@@ -30,8 +32,14 @@ def writing(engine: Engine) -> Iterator[Connection]:
 
 
 def store_bm_units(connection: Connection, units: Iterable[BmUnit], now: datetime) -> int:
-    """Adds units and updates known ones; returns the number of rows changed. A unit that was wind stays wind."""
-    listed = {unit.bm_unit_id: unit for unit in units}
+    """Adds units and updates known ones; returns the number of rows changed. A unit that was wind stays wind, and one
+    that had a fuel type keeps it if the list has none any more.
+    """
+    listed: dict[str, BmUnit] = {}
+    for unit in units:
+        # A unit may stand there twice: its wind entry counts, and then one that has a fuel type.
+        if unit.bm_unit_id not in listed or _says_more(unit, listed[unit.bm_unit_id]):
+            listed[unit.bm_unit_id] = unit
     wind = [
         {
             "bm_unit_id": unit.bm_unit_id,
@@ -44,17 +52,34 @@ def store_bm_units(connection: Connection, units: Iterable[BmUnit], now: datetim
         for unit in listed.values()
         if unit.is_wind
     ]
+    fuels = select(other_bm_units.c.bm_unit_id, other_bm_units.c.fuel_type)
+    known: dict[str, str | None] = {unit: fuel for unit, fuel in connection.execute(fuels)}
     other = [
-        {"bm_unit_id": unit.bm_unit_id, "fuel_type": unit.fuel_type} for unit in listed.values() if not unit.is_wind
+        {"bm_unit_id": unit.bm_unit_id, "fuel_type": unit.fuel_type or known.get(unit.bm_unit_id)}
+        for unit in listed.values()
+        if not unit.is_wind
     ]
+    _search_if_turned_wind(connection, {unit.bm_unit_id for unit in listed.values() if unit.is_wind})
     changed = _upsert(connection, wind_bm_units, wind, keep=("first_seen_at",))
     return changed + _upsert(connection, other_bm_units, other)
 
 
+def _search_if_turned_wind(connection: Connection, wind: set[str]) -> None:
+    """Has the archive searched again if a unit was known not to be wind and is listed as wind now."""
+    if not wind.isdisjoint(connection.execute(listed_as_other()).scalars()):
+        search_again(connection)
+
+
 def known_bm_units(connection: Connection) -> tuple[frozenset[str], frozenset[str]]:
-    """The names of the wind units, and of the units known not to be wind (a unit in both is wind)."""
-    wind = frozenset(connection.execute(select(wind_bm_units.c.bm_unit_id)).scalars())
-    return wind, frozenset(connection.execute(select(other_bm_units.c.bm_unit_id)).scalars()) - wind
+    """The names of the wind units, and of the units known not to be wind, declarations included. Any other is unknown,
+    also one that Elexon lists without a fuel type.
+    """
+    wind, other = (frozenset(connection.execute(query).scalars()) for query in (wind_units(), other_units()))
+    return wind, other
+
+
+def _says_more(unit: BmUnit, than: BmUnit) -> bool:
+    return (unit.is_wind, unit.fuel_type is not None) > (than.is_wind, than.fuel_type is not None)
 
 
 def stored_retargets(connection: Connection) -> list[Retarget]:

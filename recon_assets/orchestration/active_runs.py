@@ -11,6 +11,9 @@ from recon_assets.domain.settlement import Days
 ASKED_BY = "recon/asked_by"
 """The tag that names the sensor which asked for a run; retries of the run inherit it."""
 
+FROM_ARCHIVE = "recon/from_archive"
+"""The tag of a run that reads days from the archive: only what counts as wind has changed since they were read."""
+
 CALCULATION_GAPS = "calculation_gap_sensor"
 INGEST_GAPS = "ingest_gap_sensor"
 """The sensors that ask for runs of days."""

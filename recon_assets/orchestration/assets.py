@@ -12,11 +12,14 @@ from typing import Any
 
 import dagster as dg
 
+from recon_assets.database import transactions
 from recon_assets.domain.bm_units import packaged_bm_units
 from recon_assets.domain.settlement import Days, contiguous
 from recon_assets.ingest import reference
 from recon_assets.ingest.reference import read_tail, store_bm_units, store_retargets
+from recon_assets.ingest.unit_facts import count_units
 from recon_assets.orchestration import events
+from recon_assets.orchestration.archive_search import search_a_while
 from recon_assets.orchestration.checks import evaluate, specs_of
 from recon_assets.orchestration.partitions import DAYS, DAYS_A_RUN, PARTITIONS, days_of
 from recon_assets.orchestration.pools import DATABASE, ELEXON
@@ -51,10 +54,13 @@ def wind_bm_units(context: dg.AssetExecutionContext) -> dg.MaterializeResult[Any
             resource.archive.keep_reference(received)
         with reference.writing(resource.engine) as connection:
             changed += store_bm_units(connection, units, resource.now())
+        found = search_a_while(context, resource)
         version, rows = events.bm_units_version(resource.engine)
+        with transactions.reading(resource.engine) as connection:
+            counts = count_units(connection)
         source = "packaged list alone" if listed is None else f"packaged list and {resource.elexon.source.name}"
         return dg.MaterializeResult(
-            metadata={"dagster/row_count": rows, "changed": changed, "source": source},
+            metadata={"dagster/row_count": rows, "changed": changed, "source": source, **counts, **found},
             data_version=dg.DataVersion(version),
         )
 

@@ -12,7 +12,7 @@ from uuid import uuid4
 
 import dagster as dg
 from dagster._core.events import DagsterEvent, DagsterEventBatchMetadata
-from sqlalchemy import Engine, select
+from sqlalchemy import Engine, func, select
 
 from recon_assets.database import transactions
 from recon_assets.database.tables import proof_of_fetch, wind_bm_units, wind_generation_data
@@ -22,7 +22,7 @@ from recon_assets.domain.settlement import Days
 from recon_assets.elexon.payloads import TOLERATED
 from recon_assets.ingest.bids import IngestedDay
 from recon_assets.ingest.generation import GenerationDay
-from recon_assets.ingest.reference import stored_retargets
+from recon_assets.ingest.reference import known_bm_units, stored_retargets
 from recon_assets.orchestration.specs import WIND_BIDS, WIND_GENERATION, LayerAsset
 from recon_assets.reconcile.apply import Changes
 from recon_assets.reconcile.content import Content
@@ -132,8 +132,9 @@ def bids_metadata(day: IngestedDay) -> dict[str, dg.MetadataValue[Any]]:
     if day.kept and day.kept.earlier:
         metadata["archive_earlier"] = dg.MetadataValue.path(day.kept.earlier)
     if day.unlisted:
-        table = "\n".join(f"| {unit} | {mwh:.3f} |" for unit, mwh in sorted(day.unlisted.items()))
-        metadata["unlisted_bm_units"] = dg.MetadataValue.md(f"| BM unit in no list | MWh |\n|---|---:|\n{table}")
+        lines = [f"| {unit} | {mwh:.3f} |" for unit, mwh in sorted(day.unlisted.items())]
+        table = ["| BM unit not known to be wind or not | MWh |", "|---|---:|", *lines]
+        metadata["unlisted_bm_units"] = dg.MetadataValue.md("\n".join(table))
     return metadata
 
 
@@ -195,10 +196,11 @@ def generation_versions(engine: Engine, days: Days) -> dict[date, str]:
 
 
 def bm_units_version(engine: Engine) -> tuple[str, int]:
-    """The fingerprint of the wind units' names, and how many there are."""
+    """The fingerprint of the names of all units that are wind, and how many are listed so."""
     with transactions.reading(engine) as connection:
-        names = connection.execute(select(wind_bm_units.c.bm_unit_id)).scalars().all()
-    return fingerprint([name] for name in names), len(names)
+        names, _ = known_bm_units(connection)
+        rows = connection.execute(select(func.count()).select_from(wind_bm_units)).scalar_one()
+    return fingerprint([name] for name in sorted(names)), rows
 
 
 def difficulty_version(engine: Engine) -> tuple[str, int]:

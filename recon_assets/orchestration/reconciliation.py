@@ -16,7 +16,8 @@ from recon_assets.errors import ConfigurationError, first_line
 from recon_assets.ingest.reference import stored_retargets
 from recon_assets.ingest.verification import Method, Verification
 from recon_assets.ingest.verify import verify_day
-from recon_assets.orchestration.active_runs import RANGE_TAGS
+from recon_assets.orchestration.active_runs import FROM_ARCHIVE, RANGE_TAGS
+from recon_assets.orchestration.archive_search import search_to_the_end
 from recon_assets.orchestration.instance import report_right_partitions
 from recon_assets.orchestration.jobs import (
     AUDIT_JOB,
@@ -30,6 +31,7 @@ from recon_assets.orchestration.jobs import (
 from recon_assets.orchestration.outcome import Options, Outcome
 from recon_assets.orchestration.proving import beginning_small, is_other_rule, recovered_since, survey
 from recon_assets.orchestration.resource import ReconResource
+from recon_assets.orchestration.retry_state import month_spans
 from recon_assets.orchestration.runnable import runnable_defs
 from recon_assets.orchestration.specs import layer_assets
 from recon_assets.orchestration.steps import process_tags
@@ -93,11 +95,14 @@ class Reconciliation:
         """The work that makes a state right; for `suspicion` see plan.py."""
         can_have = self._resource.elexon.source.can_have if options.ingest else (lambda day: False)
         order = Order(options.limit, options.worst_first, suspicion or {})
-        return plan(state, can_have, self._resource.now(), order, force=options.force, prove=options.prove)
+        now, is_archived = self._resource.now(), self._resource.has_archived
+        return plan(state, can_have, now, order, force=options.force, prove=options.prove, is_archived=is_archived)
 
     def reconcile(self, days: Days, options: Options) -> Outcome:
         """Reads the days that the source can have, then converges every layer; works only on what is not right."""
         started = self._resource.now()
+        if options.ingest:
+            search_to_the_end(self._resource, self.refresh_units)
         before = self.state(days)
         if options.prove:
             self._run(BM_UNITS_JOB.name)
@@ -110,11 +115,11 @@ class Reconciliation:
             if options.always_check:
                 self._run(AUDIT_JOB.name)
             return Outcome(before, work, before, self.runs, reported)
-        if work.ingest and not options.prove:
+        if set(work.ingest).difference(work.from_archive) and not options.prove:
             self._run(BM_UNITS_JOB.name)
         self._know_difficulty([day for chunk in work.chunks for day in chunk])
         for chunk in beginning_small(work.chunks) if options.prove else work.chunks:
-            self._reconcile_days(chunk, set(work.ingest), options.run_config)
+            self._reconcile_days(chunk, work, options.run_config)
             if options.prove and is_other_rule(self._resource, days, started):
                 break
         summaries = self.plan(self.state(days), replace(options, ingest=False, force=False, prove=False, limit=None))
@@ -128,7 +133,7 @@ class Reconciliation:
         stored = [day for day, state in before.days.items() if state is not DayState.NOT_INGESTED]
         only_generated = sorted(before.generated.difference(stored))
         summed = sorted([*stored, *only_generated])
-        months = [list(span) for span in reversed(_months(summed))]
+        months = [list(span) for span in month_spans(summed)]
         work = Plan(months, [], _labels(MONTH, summed), _labels(YEAR, summed), [], 0)
         self._resource.observer.planned(work)
         reported = report_right_partitions(self._instance, self._resource, before)
@@ -210,7 +215,7 @@ class Reconciliation:
 
     def _sum_days(self, days: Sequence[date], layers: Sequence[Layer]) -> None:
         """Converges the daily ones of some summary layers, newest month first."""
-        for span in reversed(_months(days)):
+        for span in month_spans(days):
             self._run(LAYER_JOBS[DAY].name, str(span.first), str(span.last), assets=_keys(DAY, layers))
 
     def _sum_up(
@@ -240,10 +245,16 @@ class Reconciliation:
         if not known or not all(DifficultyHistory(known).covers(day) for day in days):
             self._run(DIFFICULTY_JOB.name)
 
-    def _reconcile_days(self, chunk: Sequence[date], to_ingest: set[date], run_config: Mapping[str, Any]) -> None:
+    def refresh_units(self) -> None:
+        """Materializes the BM units, so that Dagster shows what is known of them now."""
+        self._run(BM_UNITS_JOB.name)
+
+    def _reconcile_days(self, chunk: Sequence[date], work: Plan, run_config: Mapping[str, Any]) -> None:
         """Reads the days of a chunk that need it, then converges those that are still not right."""
-        for span in reversed(contiguous([day for day in chunk if day in to_ingest])):
-            self._run(INGEST_JOB.name, str(span.first), str(span.last))
+        archived = set(work.from_archive)
+        for days, tags in ((set(work.ingest) - archived, {}), (archived, {FROM_ARCHIVE: "true"})):
+            for span in reversed(contiguous([day for day in chunk if day in days])):
+                self._run(INGEST_JOB.name, str(span.first), str(span.last), tags=tags)
         state = self.state(Days(min(chunk), max(chunk)), DAILY_SUMMARIES)
         faulty = [day for day in state.faulty_days if day in chunk]
         for span in reversed(contiguous(faulty)):
@@ -255,17 +266,17 @@ class Reconciliation:
         *ends: str,
         config: Mapping[str, Any] | None = None,
         assets: Sequence[dg.AssetKey] | None = None,
+        tags: Mapping[str, str] | None = None,
     ) -> None:
         """Executes one run; Dagster records its failures, and the observer reports them."""
         # No retries: Dagster's daemon cannot restart a run of this process.
-        tags = {**process_tags(), "recon/command": self._command, "dagster/max_retries": "0"}
-        if ends:
-            tags |= dict(zip(RANGE_TAGS, ends, strict=True))
+        days = dict(zip(RANGE_TAGS, ends, strict=True)) if ends else {}
+        own = {**process_tags(), "recon/command": self._command, "dagster/max_retries": "0"}
         self.runs += 1
         try:
             self._defs.resolve_job_def(job).execute_in_process(
                 instance=self._instance,
-                tags=tags,
+                tags={**own, **days, **(tags or {})},
                 run_config={**QUIET, "ops": {CONFIGURED[job]: {"config": dict(config)}}} if config else QUIET,
                 asset_selection=assets,
             )
@@ -280,11 +291,6 @@ class Reconciliation:
 
 def _keys(grain: Grain, layers: Sequence[Layer]) -> list[dg.AssetKey]:
     return [asset.key for asset in layer_assets(grain) if asset.layer in layers]
-
-
-def _months(days: Sequence[date]) -> list[Days]:
-    """The fewest spans that cover exactly these days, none longer than its calendar month; oldest first."""
-    return [month for span in contiguous(list(days)) for month in span.by_month()]
 
 
 def _labels(grain: Grain, days: Sequence[date]) -> list[str]:

@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from functools import cached_property
 from pathlib import Path
 
@@ -46,6 +46,10 @@ class ReconResource:
     def archive(self) -> Archive | None:
         """The archive of Elexon's answers; None if the answers come from recordings, which are an archive already."""
         return None if self.settings.recordings else Archive(self.settings.archive_folder)
+
+    def has_archived(self, day: date) -> bool:
+        """Whether the archive has a recording of a day."""
+        return self.archive is not None and self.archive.recording(day).exists()
 
     def now(self) -> datetime:
         """The time now, with time zone."""

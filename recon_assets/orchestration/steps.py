@@ -15,10 +15,12 @@ from recon_assets.database.failures import failure_of
 from recon_assets.database.work_log import Phase
 from recon_assets.domain.settlement import Days, due_periods
 from recon_assets.errors import ReconError, UnpublishedError
+from recon_assets.ingest.archived import ingest_archived_day
 from recon_assets.ingest.bids import IngestedDay, ingest_day
 from recon_assets.ingest.empty_days import prove_empty
 from recon_assets.ingest.generation import read_wind_generation
 from recon_assets.orchestration import events
+from recon_assets.orchestration.active_runs import FROM_ARCHIVE
 from recon_assets.orchestration.resource import RESOURCE_KEY, ReconResource
 from recon_assets.orchestration.run_config import ConvergeConfig, span_runner_of, work_log_of
 from recon_assets.orchestration.specs import WIND_BM_UNITS, LayerAsset
@@ -78,7 +80,11 @@ def read_days(
             provenance = events.Provenance(context.instance, {WIND_BM_UNITS: events.event_pointer(context.instance)})
             scope = replace(resource.scope(Days(day, day)), run_id=context.run.run_id)
             try:
-                ingested = _read_day(context, resource, scope, periods, may_be_empty=day in may_be_empty)
+                if FROM_ARCHIVE in context.run.tags:
+                    source = (resource.engine, resource.elexon, day, resource.now())
+                    ingested = ingest_archived_day(*source, resource.archive, context.log.warning)
+                else:
+                    ingested = _read_day(context, resource, scope, periods, may_be_empty=day in may_be_empty)
             except (ReconError, DBAPIError) as error:
                 reason = _reason_of(day, error)
                 failures[day] = reason
@@ -92,7 +98,8 @@ def read_days(
             logged.append(event)
             if ingested.unlisted:
                 context.log.warning(
-                    f"{day}: accepted bids of BM units in no list: {', '.join(sorted(ingested.unlisted))}"
+                    f"{day}: accepted bids of BM units that are not known to be wind or not: "
+                    f"{', '.join(sorted(ingested.unlisted))}"
                 )
             if ingested.kept and ingested.kept.was_corrupt:
                 context.log.warning(

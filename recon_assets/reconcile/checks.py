@@ -52,22 +52,28 @@ NOTHING_STORED = CheckResult(holds=False, counts={"stored_days": 0}, thresholds=
 Check = Callable[[CheckInputs], CheckResult]
 
 
+NO_FAULT = {"periods_without_proof": 0, "contradicted": 0, "new_wind_units": 0}
+"""What is counted of a day's proofs. Dagster shows the worst days as one table, whose rows have the same columns."""
+
+
 def every_period_has_proof(inputs: CheckInputs) -> CheckResult:
-    """Every due period of every day has a proof of fetch, which its bids do not contradict.
+    """Every due period of every day has a proof of fetch, which bids and wind units do not contradict.
 
     It is a warning if nothing is known to be wrong: days of an old database that look right but are not proven.
     """
     days = inputs.days
     found: dict[date, dict[str, int]] = {
-        day: {"periods_without_proof": len(periods), "contradicted": 0} for day, periods in days.unproven.items()
+        day: NO_FAULT | {"periods_without_proof": len(periods)} for day, periods in days.unproven.items()
     }
     for day in days.contradicted:
-        found.setdefault(day, {"periods_without_proof": 0})["contradicted"] = 1
+        found.setdefault(day, dict(NO_FAULT))["contradicted"] = 1
+    for day in days.new_wind_days:
+        found.setdefault(day, dict(NO_FAULT))["new_wind_units"] = 1
     gaps = [day for day in days.days_in(DayState.NOT_INGESTED) if day < (days.latest_ingested or day)]
     for day in gaps:
-        found[day] = {"periods_without_proof": periods_in(day), "contradicted": 0}
+        found[day] = NO_FAULT | {"periods_without_proof": periods_in(day)}
     for day in (*days.days_in(DayState.ADOPTED_EMPTY), *days.lost):
-        found.setdefault(day, {"periods_without_proof": periods_in(day), "contradicted": 0})
+        found.setdefault(day, NO_FAULT | {"periods_without_proof": periods_in(day)})
     # The running day is published period by period, and the day before it may be read later.
     late = [day for day in found if day < inputs.today - timedelta(days=1) and day not in gaps]
     adopted = days.days_in(DayState.ADOPTED)
@@ -76,6 +82,7 @@ def every_period_has_proof(inputs: CheckInputs) -> CheckResult:
         counts={
             "incomplete_days": len(days.unproven),
             "contradicted_days": len(days.contradicted),
+            "days_with_new_wind_units": len(days.new_wind_days),
             "not_ingested_days": len(gaps),
             "adopted_days_without_proof": len(adopted),
             "adopted_days_without_records": len(days.days_in(DayState.ADOPTED_EMPTY)),

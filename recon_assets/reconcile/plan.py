@@ -16,8 +16,9 @@ class Plan:
     """The work: days in `chunks`, in order; those to read from Elexon; months and years whose summaries change.
 
     `by_volumes` are days to read that may turn out to be empty: each is first asked for by its acceptance volumes.
-    `out_of_reach` are days to read that the source cannot have. `requests` counts bid stacks and lists of volumes; a
-    day in `by_volumes` counts as one request, and takes a stack for each settlement period if it is not empty.
+    `from_archive` are days to read that need no request. `out_of_reach` are days to read that the source cannot have.
+    `requests` counts bid stacks and lists of volumes; a day in `by_volumes` counts as one request, and takes a stack
+    for each settlement period if it is not empty.
     """
 
     chunks: list[list[date]]
@@ -27,6 +28,7 @@ class Plan:
     out_of_reach: list[date]
     requests: int
     by_volumes: list[date] = field(default_factory=list)
+    from_archive: list[date] = field(default_factory=list)
 
     @property
     def is_empty(self) -> bool:
@@ -55,6 +57,7 @@ def plan(
     *,
     force: bool = False,
     prove: bool = False,
+    is_archived: Callable[[date], bool] = lambda day: False,
 ) -> Plan:
     """The exact work for a state, given which days the source can have.
 
@@ -81,7 +84,8 @@ def plan(
     ]
     ingest = sorted(reachable.intersection(days))
     by_volumes = [] if force else [day for day in ingest if day in empty]
-    stacks = sum(len(due_periods(day, now)) for day in ingest if day not in by_volumes)
+    from_archive = [day for day in ingest if not force and day in state.only_new_wind_days and is_archived(day)]
+    stacks = sum(len(due_periods(day, now)) for day in ingest if day not in {*by_volumes, *from_archive})
     return Plan(
         chunks=chunks,
         ingest=ingest,
@@ -90,6 +94,7 @@ def plan(
         out_of_reach=sorted(wanted.intersection(state.days_to_read if not prove else wanted).difference(reachable)),
         requests=stacks + len(by_volumes),
         by_volumes=by_volumes,
+        from_archive=from_archive,
     )
 
 

@@ -96,6 +96,7 @@ def reconciled_state(engine: Engine, scope: Scope, now: datetime, summaries: Seq
         unproven=days.unproven,
         lost=days.lost,
         lost_periods=days.lost_periods,
+        new_wind_days=days.new_wind_days,
         generated=frozenset(day for day in sums.generation if day in scope.days),
     )
 

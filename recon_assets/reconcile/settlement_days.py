@@ -18,6 +18,7 @@ from recon_assets.reconcile.evidence import Lost, lost_days, lost_periods
 from recon_assets.reconcile.layer import MONTH, YEAR, in_days
 from recon_assets.reconcile.scope import Scope
 from recon_assets.reconcile.sums import Sums
+from recon_assets.reconcile.wind_units import new_wind_days
 
 
 class DayState(StrEnum):
@@ -41,13 +42,15 @@ class SettlementDays:
     """The state of each settlement day.
 
     `unproven` has the due settlement periods without proof of each day that has some proofs. `contradicted` are the
-    days whose bids do not match their proofs. `lost` are unproven days with evidence of lost records (evidence.py), and
+    days whose bids do not match their proofs. `new_wind_days` were read when other units counted as wind
+    (wind_units.py). `lost` are unproven days with evidence of lost records (evidence.py), and
     `lost_periods` the months and years, by label.
     """
 
     days: Mapping[date, DayState]
     unproven: Mapping[date, tuple[int, ...]] = field(default_factory=dict)
     contradicted: frozenset[date] = field(default_factory=frozenset)
+    new_wind_days: frozenset[date] = field(default_factory=frozenset)
     lost: Mapping[date, Lost] = field(default_factory=dict)
     lost_periods: Mapping[str, Lost] = field(default_factory=dict)
 
@@ -62,8 +65,14 @@ class SettlementDays:
 
     @property
     def unready_days(self) -> list[date]:
-        """Days that were never ingested or are incomplete."""
-        return sorted([*self.days_in(DayState.NOT_INGESTED), *self.days_in(DayState.INCOMPLETE)])
+        """Days that were never ingested, are incomplete, or were read when other units counted as wind."""
+        unread = (*self.days_in(DayState.NOT_INGESTED), *self.days_in(DayState.INCOMPLETE))
+        return sorted(self.new_wind_days.union(unread))
+
+    @property
+    def only_new_wind_days(self) -> frozenset[date]:
+        """The days that were read whole, but when other units counted as wind; the archive has what they lack."""
+        return frozenset(day for day in self.new_wind_days if self.days[day] is DayState.INGESTED)
 
     @property
     def suspicious_days(self) -> list[date]:
@@ -109,6 +118,7 @@ def settlement_days_of(
         },
         unproven={day: tuple(periods) for day, periods in missing.items() if periods},
         contradicted=contradicted,
+        new_wind_days=new_wind_days(connection, scope.days),
     )
 
 

@@ -92,7 +92,8 @@ class State(SettlementDays):
         present = {day for day, found in self.days.items() if found not in unknown} - self.lost.keys()
         if layer in ENERGY:
             present |= self.generated - self.lost.keys()
-        unfit = {day for day, tally in self.curtailment.items() if tally.faults} | self.contradicted
+        unfit = {day for day, tally in self.curtailment.items() if tally.faults}
+        unfit |= self.contradicted | self.new_wind_days
         if "miner_model" in layer.key:
             faulty = {key for key, tally in self.calculations.items() if tally.faults}
             unfit |= {day for day, of_model in faulty if model in (None, of_model)}

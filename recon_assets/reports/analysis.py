@@ -31,7 +31,7 @@ def analysis_facts(state: State) -> dict[str, Any]:
 
 def _days(state: State) -> Iterator[dict[str, Any]]:
     """A finding for every day with stored rows that are not right."""
-    days = {*state.faulty_days, *state.days_in(DayState.INCOMPLETE), *state.lost}
+    days = {*state.faulty_days, *state.days_in(DayState.INCOMPLETE), *state.lost, *state.new_wind_days}
     for day in sorted(days):
         reasons = list(_reasons(state, day))
         if reasons:
@@ -65,6 +65,8 @@ def _reasons(state: State, day: date) -> Iterator[str]:
         yield "the wind bids are not those that were fetched"
     if day in state.unproven:
         yield f"not read: settlement periods {format_periods(state.unproven[day])}"
+    if day in state.new_wind_days:
+        yield "read when other BM units counted as wind"
     records = state.curtailment.get(day)
     if records and records.faults:
         yield f"records: {_counts(missing=records.missing, surplus=records.superfluous, wrong=records.wrong)}"

@@ -20,6 +20,7 @@ def plan_facts(work: Plan) -> dict[str, Any]:
         "out_of_reach": [day.isoformat() for day in work.out_of_reach],
         "requests": work.requests,
         "seconds": round(work.requests / REQUESTS_A_SECOND),
+        "from_archive": [day.isoformat() for day in work.from_archive],
         "by_volumes": [day.isoformat() for day in work.by_volumes],
     }
 
@@ -28,7 +29,10 @@ def print_plan(console: Console, work: Plan) -> None:
     """The exact work of a plan as a table."""
     days = [day for chunk in work.chunks for day in chunk]
     table = Table.grid(padding=(0, 2))
-    table.add_row("Read from Elexon", f"{len(work.ingest):,} days", format_days(work.ingest))
+    from_elexon = [day for day in work.ingest if day not in work.from_archive]
+    table.add_row("Read from Elexon", f"{len(from_elexon):,} days", format_days(from_elexon))
+    if work.from_archive:
+        table.add_row("Read from the archive", f"{len(work.from_archive):,} days", format_days(work.from_archive))
     if work.by_volumes:
         what = "ask first whether there was any wind; each day that is not empty is read whole"
         table.add_row("of these by volumes", f"{len(work.by_volumes):,} days", what)

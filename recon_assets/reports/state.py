@@ -47,6 +47,7 @@ def state_facts(state: State) -> dict[str, Any]:
         "curtailment_records": state.curtailment_records,
         "curtailment": {"missing": records.missing, "surplus": records.surplus, "wrong": records.wrong},
         "settlement_days": state_counts(state.days.values()),
+        "days_with_new_wind_units": [day.isoformat() for day in sorted(state.new_wind_days)],
         "stale_summaries": state.summary_faults,
         "latest_ingested": state.latest_ingested.isoformat() if state.latest_ingested else None,
         "days_behind": state.days_behind,
@@ -153,6 +154,9 @@ def print_state(console: Console, state: State) -> None:
     summary.add_row("Settlement days", ", ".join(f"{count:,} {name}" for name, count in days.items() if count))
     records = ", ".join(f"{count:,} {name}" for name, count in curtailment.items())
     summary.add_row("Curtailment records", f"{facts['curtailment_records']:,} ({records})")
+    if state.new_wind_days:
+        changed = sorted(state.new_wind_days)
+        summary.add_row("BM units changed", f"{plural(len(changed), 'day')} to read again: {format_days(changed)}")
     summary.add_row("Stale summaries", f"{facts['stale_summaries']:,}")
     behind = f"{plural(facts['days_behind'], 'day')} behind" if facts["days_behind"] else "up to date"
     summary.add_row("Latest ingested day", f"{facts['latest_ingested'] or 'none'} ({behind})")
@@ -216,7 +220,10 @@ def print_done(console: Console, done: Mapping[str, Any], before: State, work: P
         out = plural(len(work.out_of_reach), "day")
         console.print(f"[yellow]{out} that the source does not have (yet)[/]: {format_days(work.out_of_reach)}")
     for unit, mwh in done["unlisted_bm_units"].items():
-        console.print(f"[yellow]BM unit {unit} is in no list[/]: {-mwh:,.3f} MWh of accepted bids are not counted")
+        console.print(
+            f"[yellow]BM unit {unit} is not known to be wind or not[/]: {-mwh:,.3f} MWh of accepted bids are not "
+            f"counted; say what it is with 'recon units declare {unit} --wind' (or --not-wind)"
+        )
 
 
 def generation_facts(

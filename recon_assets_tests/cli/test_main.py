@@ -193,7 +193,7 @@ def test_a_dry_run_says_exactly_what_would_be_done_and_does_nothing(
     assert planned.exit_code == shown.exit_code == 1
     assert planned.facts == {
         "ingest": ["2025-06-06", "2025-06-07"], "converge": ["2025-06-06", "2025-06-07"], "months": ["2025-06"],
-        "years": ["2025"], "out_of_reach": [], "requests": 96,
+        "years": ["2025"], "out_of_reach": [], "from_archive": [], "requests": 96,
     }  # fmt: skip
     assert "2025-06-06..2025-06-07" in shown.stdout
     assert "96" in shown.stdout
@@ -277,7 +277,9 @@ def test_every_command_and_every_option_has_a_help_text() -> None:
         commands = {name: recon_group.get_command(context, name) for name in recon_group.list_commands(context)}
 
     assert set(commands) >= {"migrate", "status", "reconcile", "date", "range", "demo", "ui"}
-    for name, command in (*commands.items(), ("recon", recon_group)):
+    groups = [command for command in commands.values() if isinstance(command, click.Group)]
+    below = [(name, command) for group in groups for name, command in group.commands.items()]
+    for name, command in (*commands.items(), *below, ("recon", recon_group)):
         assert command is not None
         assert len(command.help or "") > 15, name
         for option in command.params:

@@ -15,6 +15,7 @@ from recon_assets.domain.difficulty import PACKAGED_OBSERVED_AT, Retarget, packa
 from recon_assets.elexon.stand_in import StandInElexon
 from recon_assets.elexon.stand_in_faults import Fault
 from recon_assets.errors import ReconError
+from recon_assets.ingest.declarations import Declaration, declare
 from recon_assets.ingest.reference import known_bm_units, read_tail, store_bm_units, store_retargets, stored_retargets
 from recon_assets_tests.support.steps import NOW
 
@@ -47,7 +48,9 @@ def test_the_packaged_units_are_known_by_kind(engine: Engine) -> None:
 
     packaged = packaged_bm_units()
     assert wind == {unit.bm_unit_id for unit in packaged if unit.is_wind}
-    assert other == {unit.bm_unit_id for unit in packaged if not unit.is_wind}
+    assert other == {unit.bm_unit_id for unit in packaged if unit.fuel_type and not unit.is_wind}
+    assert [unit.bm_unit_id for unit in packaged if unit.fuel_type is None and unit.bm_unit_id in wind | other] == []
+    assert any(unit.fuel_type is None for unit in packaged)
     assert store_units(engine, *packaged) == 0
 
 
@@ -82,13 +85,51 @@ def test_a_unit_once_wind_stays_wind(engine: Engine) -> None:
 
 def test_a_unit_that_turns_out_to_be_wind_is_wind(engine: Engine) -> None:
     store_units(engine, replace(wind_farm("T_NEW-1"), fuel_type=None))
-    assert "T_NEW-1" in known(engine)[1]
+    assert not any("T_NEW-1" in units for units in known(engine))
 
     store_units(engine, wind_farm("T_NEW-1"))
 
     wind, other = known(engine)
     assert "T_NEW-1" in wind
     assert "T_NEW-1" not in other
+
+
+def test_a_unit_that_loses_its_fuel_type_in_the_list_stays_known(engine: Engine) -> None:
+    store_units(engine, replace(wind_farm("T_GAS-1"), fuel_type="CCGT"))
+
+    assert store_units(engine, replace(wind_farm("T_GAS-1"), fuel_type=None)) == 0
+
+    assert "T_GAS-1" in known(engine)[1]
+
+
+@pytest.mark.parametrize("second", [None, "OTHER"])
+def test_a_unit_that_the_list_has_twice_is_wind_if_one_entry_says_so(engine: Engine, second: str | None) -> None:
+    store_units(engine, wind_farm("T_NEW-1"), replace(wind_farm("T_NEW-1"), fuel_type=second))
+
+    assert "T_NEW-1" in known(engine)[0]
+
+
+def declare_unit(engine: Engine, unit: str, *, is_wind: bool) -> None:
+    with writing(engine) as connection:
+        declare(connection, Declaration(unit, is_wind, "ann", NOW))
+
+
+def test_a_declaration_is_stronger_than_any_list_and_the_newest_counts(engine: Engine) -> None:
+    store_units(engine, wind_farm("T_NEW-1"), replace(wind_farm("T_GAS-1"), fuel_type="CCGT"))
+    declare_unit(engine, "T_NEW-1", is_wind=False)
+    declare_unit(engine, "T_GAS-1", is_wind=True)
+    declare_unit(engine, "T_NOWHERE-1", is_wind=True)
+
+    wind, other = known(engine)
+    assert {"T_GAS-1", "T_NOWHERE-1"} <= wind - other
+    assert "T_NEW-1" in other - wind
+
+    declare_unit(engine, "T_NEW-1", is_wind=True)
+    declare_unit(engine, "T_GAS-1", is_wind=False)
+
+    wind, other = known(engine)
+    assert "T_NEW-1" in wind - other
+    assert "T_GAS-1" in other - wind
 
 
 def test_the_packaged_retargets_are_stored_to_the_last_digit(engine: Engine) -> None:

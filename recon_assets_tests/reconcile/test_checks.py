@@ -159,6 +159,19 @@ def test_a_proof_that_is_missing_or_contradicted_is_an_error_when_it_is_old(smal
     assert len({frozenset(worst_day) for worst_day in result.worst_days}) == 1
 
 
+def test_a_day_that_was_read_when_other_units_counted_as_wind_fails_its_check(small_days: Engine) -> None:
+    execute(
+        small_days,
+        "INSERT INTO uncounted_bids (settlement_date, bm_unit_id, bids, mwh) VALUES ('2025-06-06', 'T_SGRWO-1', 2, -5)",
+    )
+
+    result = results(small_days)["wind_bids:every_period_has_proof"]
+
+    assert (result.holds, result.is_warning, result.counts["days_with_new_wind_units"]) == (False, False, 1)
+    (worst,) = result.worst_days
+    assert (worst["settlement_date"], worst["new_wind_units"]) == ("2025-06-06", 1)
+
+
 def test_a_day_that_is_published_as_it_goes_is_only_a_warning(engine: Engine) -> None:
     # given: the morning of a day was read in time, and it is noon
     morning = day_starts_at(JUNE_6) + timedelta(hours=8)

@@ -50,12 +50,12 @@ def events(instance: dg.DagsterInstance, asset: str) -> list[dg.AssetMaterializa
     return [record.asset_materialization for record in found.records if record.asset_materialization]
 
 
-def latest(instance: dg.DagsterInstance, asset: str, partition: str) -> dg.AssetMaterialization:
-    """The latest materialization of a partition."""
+def latest(instance: dg.DagsterInstance, asset: str, partition: str | None = None) -> dg.AssetMaterialization:
+    """The latest materialization of a partition, or of an asset without any."""
     return [event for event in events(instance, asset) if event.partition == partition][-1]
 
 
-def figures(instance: dg.DagsterInstance, asset: str, partition: str) -> dict[str, Any]:
+def figures(instance: dg.DagsterInstance, asset: str, partition: str | None = None) -> dict[str, Any]:
     """The metadata that the UI shows of a partition, as plain values."""
     return {name: value.value for name, value in latest(instance, asset, partition).metadata.items()}
 

@@ -12,9 +12,10 @@ from recon_assets.domain.settlement import (
     london_day,
     periods_in,
 )
-from recon_assets.orchestration.active_runs import ASKED_BY, INGEST_GAPS, active_days, active_runs
+from recon_assets.orchestration.active_runs import ASKED_BY, FROM_ARCHIVE, INGEST_GAPS, active_days, active_runs
+from recon_assets.orchestration.archive_search import days_left
 from recon_assets.orchestration.instance import housekeeping
-from recon_assets.orchestration.jobs import INGEST_JOB
+from recon_assets.orchestration.jobs import BM_UNITS_JOB, INGEST_JOB
 from recon_assets.orchestration.resource import RESOURCE_KEY, ReconResource
 from recon_assets.orchestration.retry_state import RetryState, month_spans, write_cursor
 from recon_assets.orchestration.sensors.shared import due_days, format_some_days, range_tags, repository_of, tick_result
@@ -31,14 +32,15 @@ def ingest_gap_sensor(tick_seconds: int, *, starts: bool) -> dg.SensorDefinition
     """The sensor that has unread days read; `starts` says whether it runs until somebody switches it."""
     return dg.SensorDefinition(
         name=INGEST_GAPS,
-        job=INGEST_JOB,
+        jobs=[INGEST_JOB, BM_UNITS_JOB],
         evaluation_fn=find_unread_days,
         required_resource_keys={RESOURCE_KEY},
         minimum_interval_seconds=tick_seconds,
         default_status=dg.DefaultSensorStatus.RUNNING if starts else dg.DefaultSensorStatus.STOPPED,
         description="Asks for runs that read settlement days which were never ingested, or not whole, from Elexon (or "
-        "the recordings): the newest first, at most a month in one run, one run at a time. When nothing is unread, it "
-        "has the days of an old database read again, one a tick, until all are proven.",
+        "the recordings): the newest first, at most a month in one run, one run at a time. Days that hold bids of a BM "
+        "unit that turned out to be wind are read from the archive. When nothing is unread, it has the days of an old "
+        "database read again, one a tick, until all are proven.",
     )
 
 
@@ -59,7 +61,10 @@ def find_unread_days(context: dg.SensorEvaluationContext) -> dg.SensorResult:
             if len(due_periods(day, now)) == periods_in(day) and can_have(day)
         }
 
-    unread, adopted = contents(found.days_to_read), contents(found.days_in(DayState.ADOPTED))
+    again = found.only_new_wind_days
+    unread = contents(day for day in found.days_to_read if day not in again)
+    unread |= {day: "read when other BM units counted as wind" for day in again if can_have(day)}
+    adopted = contents(found.days_in(DayState.ADOPTED))
     retry_state = RetryState.load(PATIENT_PAUSES, context.cursor)
     asked_for = adopted | unread
     retry_state.forget(days, asked_for)
@@ -69,13 +74,25 @@ def find_unread_days(context: dg.SensorEvaluationContext) -> dg.SensorResult:
     summary = f"{format_some_days(unread)} to be read, {format_some_days(active)} in flight; {retry_state}."
     if to_prove:
         summary += f" {format_some_days(to_prove)} of an old database to be proven."
-    spans = [] if active_runs(context.instance, INGEST_GAPS) else _next_spans(due, unread, found, in_flight)
+    # The archive comes first: it takes seconds, and these days are known to be wrong.
+    archived = month_spans([day for day in due if day in again])[:1]
+    spans = archived or _next_spans(due, unread, found, in_flight)
+    if active_runs(context.instance, INGEST_GAPS):
+        spans = []
     for span in spans:
         for day in span:
             retry_state.ask(day, asked_for[day], now)
     requests = [
-        dg.RunRequest(job_name=INGEST_JOB.name, tags={**range_tags(span), ASKED_BY: INGEST_GAPS}) for span in spans
+        dg.RunRequest(
+            job_name=INGEST_JOB.name,
+            tags={**range_tags(span), ASKED_BY: INGEST_GAPS} | ({FROM_ARCHIVE: "true"} if span in archived else {}),
+        )
+        for span in spans
     ]
+    left = days_left(resource)
+    if left:
+        # Keyed by how many are left: once for each part of the search, which goes on from run to run.
+        requests.append(dg.RunRequest(run_key=f"search the archive, {left} left", job_name=BM_UNITS_JOB.name))
     return tick_result(requests, write_cursor(days=retry_state.dump()), summary)
 
 

@@ -7,13 +7,16 @@ import pytest
 from sqlalchemy import Engine
 
 from recon_assets.domain.settlement import Days
+from recon_assets.elexon.archive import Archive
 from recon_assets.elexon.stand_in import StandInElexon
 from recon_assets.elexon.stand_in_faults import Fault
-from recon_assets.orchestration.active_runs import ASKED_BY, RANGE_TAGS
+from recon_assets.ingest.archived import search_archive
+from recon_assets.orchestration.active_runs import ASKED_BY, FROM_ARCHIVE, RANGE_TAGS
 from recon_assets.orchestration.resource import ReconResource
 from recon_assets.orchestration.specs import WIND_BIDS
 from recon_assets.reconcile.settlement_days import DayState
-from recon_assets_tests.support.steps import JUNE_6, SMALL_DAYS, execute, state_of
+from recon_assets_tests.ingest.test_uncounted import unknown_bids
+from recon_assets_tests.support.steps import JUNE_6, SMALL_DAYS, change_recording, execute, state_of
 from recon_assets_tests.support.ticks import Sensor, WorkbenchAt, at_noon, spell
 from recon_assets_tests.support.ui import note_backfill
 
@@ -64,6 +67,50 @@ def test_a_day_whose_bids_were_damaged_is_read_again(bids: Sensor, noon: Workben
     execute(noon.engine, "UPDATE wind_bids SET volume = -1 WHERE settlement_date = '2025-06-06'")
 
     assert bids.asked() == ["ingest_days 2025-06-06"]
+
+
+def test_a_day_of_a_new_wind_unit_is_asked_for_from_the_archive(
+    noon: WorkbenchAt, instance: dg.DagsterInstance, stand_in: StandInElexon, recordings: Path
+) -> None:
+    # given two archived days, and a unit with bids on one of them that a person calls wind
+    noon.moment = noon.moment.replace(year=2025, month=6, day=8)
+    change_recording(recordings, JUNE_6, unknown_bids)
+    noon.settings = replace(noon.settings, archive_folder=recordings)
+    search_archive(noon.engine, Archive(recordings), noon.now(), lambda: True)
+    execute(
+        noon.engine,
+        "INSERT INTO bm_unit_declarations (bm_unit_id, is_wind, declared_by, declared_at)"
+        " VALUES ('T_NEWWF-1', true, 'ann', '2025-06-08 12:00:00')",
+    )
+    sensor = Sensor("ingest_gap_sensor", noon, instance)
+
+    # when
+    (request,) = sensor.tick().run_requests or []
+
+    # then
+    assert (spell(request), FROM_ARCHIVE in request.tags) == ("ingest_days 2025-06-06", True)
+    asked = len(stand_in.requests)
+    assert sensor.make(request).success
+    assert len(stand_in.requests) == asked
+    found = state_of(noon.engine, SMALL_DAYS)
+    assert not found.new_wind_days
+    assert found.records.missing == 3
+
+
+def test_the_archive_is_searched_by_runs_that_refresh_the_units(
+    noon: WorkbenchAt, instance: dg.DagsterInstance, recordings: Path
+) -> None:
+    # given: the two days alone, stored before uncounted bids were kept; the archive has them
+    noon.moment = noon.moment.replace(year=2025, month=6, day=8)
+    noon.settings = replace(noon.settings, archive_folder=recordings)
+    execute(noon.engine, "DELETE FROM uncounted_bids", "DELETE FROM recon_settings")
+    sensor = Sensor("ingest_gap_sensor", noon, instance)
+
+    searches = [run for run in sensor.tick().run_requests or [] if run.job_name == "refresh_bm_units"]
+
+    assert [run.run_key for run in searches] == ["search the archive, 2 left"]
+    assert sensor.make(searches[0]).success
+    assert [run for run in sensor.asked() if "refresh" in run] == []
 
 
 def test_an_adopted_day_is_not_read_while_another_day_is(bids: Sensor, noon: WorkbenchAt) -> None:
