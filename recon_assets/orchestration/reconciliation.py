@@ -9,7 +9,6 @@ import dagster as dg
 from sqlalchemy import Engine
 
 from recon_assets.database import transactions
-from recon_assets.domain.difficulty import DifficultyHistory
 from recon_assets.domain.settlement import Days, contiguous, due_periods, london_day
 from recon_assets.elexon.recordings import RecordingSource
 from recon_assets.errors import ConfigurationError, first_line
@@ -36,7 +35,7 @@ from recon_assets.reconcile.layer import DAY, MONTH, YEAR, Grain, Layer
 from recon_assets.reconcile.layers import BITCOIN_DAILY, ENERGY, ENERGY_DAILY, SUMMARIES
 from recon_assets.reconcile.plan import Plan, plan
 from recon_assets.reconcile.read_state import reconciled_state
-from recon_assets.reconcile.scope import Scope
+from recon_assets.reconcile.scope import Scope, difficulty_history
 from recon_assets.reconcile.state import DayState, State
 
 DAILY_SUMMARIES = (BITCOIN_DAILY, ENERGY_DAILY)
@@ -228,10 +227,10 @@ class Reconciliation:
         return Outcome(before, work, after, self.runs, reported)
 
     def _know_difficulty(self, days: Sequence[date]) -> None:
-        """Reads the newest difficulty if the stored retargets do not cover the days."""
+        """Stores the newest difficulty if none is stored, or if what is known does not cover the days."""
         with transactions.reading(self._resource.engine) as connection:
-            known = stored_retargets(connection)
-        if not known or not all(DifficultyHistory(known).covers(day) for day in days):
+            is_stored, known = bool(stored_retargets(connection)), difficulty_history(connection)
+        if not is_stored or not all(known.covers(day) for day in days):
             self._run(DIFFICULTY_JOB.name)
 
     def _reconcile_days(self, chunk: Sequence[date], to_ingest: set[date], run_config: Mapping[str, Any]) -> None:
