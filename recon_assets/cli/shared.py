@@ -28,28 +28,47 @@ def read_settings() -> Settings:
 
 def first_day_of(settings: Settings) -> date | None:
     """The first day with data in the database; None without data or without a database."""
-    from recon_assets.database import schema, transactions
-    from recon_assets.database.engine import open_engine, sqlite_file
+    from recon_assets.database import transactions
     from recon_assets.reconcile.state import first_day
 
-    engine = open_engine(settings.database_url)
+    with engine_if_any(settings) as engine:
+        if engine is None:
+            return None
+        with transactions.reading(engine) as connection:
+            return first_day(connection)
+
+
+@contextmanager
+def engine_if_any(settings: Settings) -> Iterator["Engine | None"]:
+    """The engine of a database with the current schema, to read; None for a database without tables, or without a file.
+
+    Nothing is created. SchemaError for any other schema.
+    """
+    from recon_assets.database import schema, transactions
+    from recon_assets.database.engine import open_engine_to_read, sqlite_file
+
     file = sqlite_file(settings.database_url)
     if file is not None and not file.exists():
-        return None
-    with transactions.reading(engine) as connection:
-        current = schema.schema_state(connection) is schema.SchemaState.CURRENT
-        found = first_day(connection) if current else None
-    engine.dispose()
-    return found
+        yield None
+        return
+    engine = open_engine_to_read(settings.database_url)
+    try:
+        with transactions.reading(engine) as connection:
+            is_empty = schema.schema_state(connection) is schema.SchemaState.EMPTY
+        if not is_empty:
+            schema.require_schema(engine, create=False)
+        yield None if is_empty else engine
+    finally:
+        engine.dispose()
 
 
 @contextmanager
 def reading_engine(settings: Settings) -> Iterator["Engine"]:
-    """The engine of a database with the current schema; nothing is created."""
+    """The engine of a database with the current schema, to read; nothing is created."""
     from recon_assets.database import schema
-    from recon_assets.database.engine import open_engine
+    from recon_assets.database.engine import open_engine_to_read
 
-    engine = open_engine(settings.database_url)
+    engine = open_engine_to_read(settings.database_url)
     try:
         schema.require_schema(engine, create=False)
         yield engine

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from recon_assets.cli.shared import echo_json, exit_code, read_settings
+from recon_assets.cli.shared import echo_json, engine_if_any, exit_code, read_settings
 from recon_assets.domain.settlement import FIRST_DAY, Days, london_day
 from recon_assets.errors import ReconError, UsageError
 from recon_assets.settings import Settings
 
 if TYPE_CHECKING:
     from recon_assets.cli.progress import TerminalObserver
-    from recon_assets.orchestration.outcome import Outcome
+    from recon_assets.orchestration.outcome import Options, Outcome
     from recon_assets.orchestration.reconciliation import Reconciliation
 
 
@@ -36,22 +36,41 @@ def reconcile_through_dagster(
     days = kept_days(resolve(settings))
     from recon_assets.cli.progress import TerminalObserver
     from recon_assets.orchestration.outcome import Options
-    from recon_assets.reports import state as report
 
     chosen = Options(**(options or {}))
+    if dry_run:
+        return _show_plan(settings, days, chosen, style)
     observer = TerminalObserver()
-    with _reconciliation(settings, observer, reads=chosen.ingest) as work:
-        if dry_run:
-            planned = work.plan(work.state(days), chosen)
-            if style == "json":
-                echo_json(report.plan_facts(planned))
-            else:
-                report.print_plan(report.open_console(), planned)
-            return exit_code(planned.is_empty and not planned.out_of_reach)
-        with observer:
-            outcome = work.summarise(days) if only_summaries else work.reconcile(days, chosen)
+    with _reconciliation(settings, observer, reads=chosen.ingest) as work, observer:
+        outcome = work.summarise(days) if only_summaries else work.reconcile(days, chosen)
     right = not outcome.after.summary_faults if only_summaries else outcome.after.is_right
     return _show(outcome, observer, style, right)
+
+
+def _show_plan(settings: Settings, days: Days, options: "Options", style: str) -> int:
+    """Shows the work, and writes nothing: no database, no Dagster home, no folder."""
+    from recon_assets.database.engine import display_url, open_engine_to_read
+    from recon_assets.elexon.client import open_source
+    from recon_assets.orchestration.reconciliation import plan_work, read_state
+    from recon_assets.orchestration.resource import ReconResource
+    from recon_assets.reconcile.state import empty_state
+    from recon_assets.reports import state as report
+
+    if options.ingest:
+        # A missing source is a wrong setting, whatever there is to do.
+        open_source(settings)
+    with engine_if_any(settings) as engine:
+        resource = ReconResource(settings, engine or open_engine_to_read(settings.database_url))
+        state = read_state(resource, days) if engine else empty_state(resource.scope(days))
+        planned = plan_work(resource, state, options)
+    if engine is None:
+        where = display_url(settings.database_url)
+        click.echo(f"{where} holds no data yet: the first run creates the tables and does this", err=True)
+    if style == "json":
+        echo_json(report.plan_facts(planned))
+    else:
+        report.print_plan(report.open_console(), planned)
+    return exit_code(planned.is_empty and not planned.out_of_reach)
 
 
 def spot_fix_through_dagster(day: date, period: int, farm: str, style: str) -> int:

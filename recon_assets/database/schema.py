@@ -4,13 +4,17 @@ Commands that read only ask for the state. Commands that write create the schema
 `recon migrate` changes an older schema or a foreign one.
 """
 
+import sqlite3
 from datetime import date
 from enum import StrEnum
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, inspect, text
+from sqlalchemy.engine import URL
+from sqlalchemy.pool import StaticPool
 
-from recon_assets.database.engine import display_url, sqlite_file
+from recon_assets.database.engine import display_url, open_engine_to_read, sqlite_file
 from recon_assets.database.tables import metadata
 from recon_assets.database.transactions import reading, writing
 from recon_assets.errors import SchemaError
@@ -70,9 +74,9 @@ def migrate(engine: Engine, *, dry_run: bool = False) -> list[str]:
     No row is changed; a failure leaves no trace.
     """
     file = sqlite_file(engine.url)
+    if file is not None and dry_run:
+        return _migrate_copy(engine.url, file)
     if file is not None and not file.exists():
-        if dry_run:
-            return migrate(create_engine("sqlite://"))
         file.parent.mkdir(parents=True, exist_ok=True)
     # Two processes may find the database empty at once. The second waits here and then has nothing to do.
     with writing(engine, [SCHEMA_LOCK]) as connection:
@@ -89,6 +93,22 @@ def migrate(engine: Engine, *, dry_run: bool = False) -> list[str]:
         if dry_run:
             connection.rollback()
     return done
+
+
+def _migrate_copy(url: URL, file: Path) -> list[str]:
+    """Migrates a copy of an SQLite file, which is gone afterwards: even a rollback would write to the file itself."""
+    copy = sqlite3.connect("")  # in memory, and on disk without a name if it is large
+    if file.exists():
+        original = open_engine_to_read(url)
+        with reading(original) as connection:
+            driver: Any = connection.connection.driver_connection
+            driver.backup(copy)
+        original.dispose()
+    engine = create_engine("sqlite://", creator=lambda: copy, poolclass=StaticPool)
+    try:
+        return migrate(engine)
+    finally:
+        engine.dispose()
 
 
 def _upgrade(connection: Connection) -> None:

@@ -15,7 +15,7 @@ import psycopg
 from sqlalchemy import Connection, Engine, inspect
 from sqlalchemy.pool import QueuePool
 
-from recon_assets.database.engine import display_url, sqlite_file
+from recon_assets.database.engine import display_url, sqlite_file, wal_bytes
 from recon_assets.database.schema import SchemaState, schema_state
 from recon_assets.database.tables import metadata
 from recon_assets.domain.settlement import london_day
@@ -34,7 +34,7 @@ def examine(engine: Engine, settings: Settings, now: datetime, limits: Limits = 
     The engine gives only its address and the state of its pool: the examination opens its own connections.
     """
     file = sqlite_file(engine.url)
-    wal_bytes = sqlite.wal_bytes(file) if file else 0
+    logged_bytes = wal_bytes(file) if file else 0
     database = ProbedDatabase(engine.url, limits)
     connect = database.connect()
     schema, existing = database.ask("schema", _schema) or (None, None)
@@ -51,7 +51,7 @@ def examine(engine: Engine, settings: Settings, now: datetime, limits: Limits = 
         driver = f"sqlite3 of Python {platform.python_version()}"
         timeouts = sqlite.TIMEOUTS
         tables = database.ask("tables", sqlite.table_sizes)
-        file_facts = database.ask("sqlite", lambda connection: sqlite.file_facts(connection, file, wal_bytes))
+        file_facts = database.ask("sqlite", lambda connection: sqlite.file_facts(connection, file, logged_bytes))
     archive = examine_archive(settings)
     health = Health(
         database=Database(

@@ -88,15 +88,7 @@ class Reconciliation:
 
     def plan(self, state: State, options: Options) -> Plan:
         """The work that makes a state right."""
-        can_have = self._resource.elexon.source.can_have if options.ingest else (lambda day: False)
-        return plan(
-            state,
-            can_have,
-            self._resource.now(),
-            limit=options.limit,
-            worst_first=options.worst_first,
-            force=options.force,
-        )
+        return plan_work(self._resource, state, options)
 
     def reconcile(self, days: Days, options: Options) -> Outcome:
         """Reads the days that the source can have, then converges every layer; works only on what is not right."""
@@ -269,6 +261,19 @@ class Reconciliation:
         except Exception as error:
             self._resource.observer.run_failed(job, first_line(error))
         self._raise_if_interrupted()
+
+
+def plan_work(resource: ReconResource, state: State, options: Options) -> Plan:
+    """The work that makes a state right; nothing is written."""
+    can_have = resource.elexon.source.can_have if options.ingest else (lambda day: False)
+    return plan(
+        state,
+        can_have,
+        resource.now(),
+        limit=options.limit,
+        worst_first=options.worst_first,
+        force=options.force,
+    )
 
 
 def _keys(grain: Grain, layers: Sequence[Layer]) -> list[dg.AssetKey]:

@@ -135,6 +135,20 @@ class State(SettlementDays):
         return not faults and not self.unready_days and not self.days_behind
 
 
+def empty_state(scope: Scope) -> State:
+    """The state of days of which nothing is stored, without a database."""
+    return State(
+        scope=scope,
+        days=dict.fromkeys(scope.days, DayState.NOT_INGESTED),
+        curtailment={},
+        calculations={},
+        stale_summaries={},
+        bitcoin=dict.fromkeys(scope.models, 0.0),
+        curtailment_records=0,
+        days_behind=len(scope.days),
+    )
+
+
 def settlement_days_of(
     connection: Connection, scope: Scope, now: datetime, contradicted: frozenset[date]
 ) -> SettlementDays:
