@@ -16,18 +16,23 @@ from recon_assets.reconcile.difference import compare_layer, contradicted_days
 from recon_assets.reconcile.expected import curtailed_energy
 from recon_assets.reconcile.layer import DAY, Layer
 from recon_assets.reconcile.layers import CALCULATIONS, CURTAILMENT, ENERGY_DAILY
+from recon_assets.reconcile.looked_past import around, misnamed, why_unfit
 from recon_assets.reconcile.scope import Scope, difficulty_history, period_rewards, writing
 from recon_assets.reconcile.state import DayState, generated_days, settlement_days_of
 
 
 @dataclass(frozen=True)
 class ConvergedSpan:
-    """What was converged. Keys of `changes` and `contents` are (layer name, miner model or None, period)."""
+    """What was converged. Keys of `changes` and `contents` are (layer name, miner model or None, period).
+
+    `unfit_models` has periods that were left as they are for one miner model: layer name and model -> period -> reason.
+    """
 
     days: Mapping[date, DayState]
     unfit: Mapping[str, Mapping[date, str]]
     changes: Mapping[tuple[str, str | None, str], Changes] = field(default_factory=dict)
     contents: Mapping[tuple[str, str | None, str], Content] = field(default_factory=dict)
+    unfit_models: Mapping[tuple[str, str], Mapping[str, str]] = field(default_factory=dict)
 
     def changes_of(self, layer: str, model: str | None = None, period: str | None = None) -> Changes:
         """The changes of a layer, limited to a miner model and a period if these are given."""
@@ -54,14 +59,16 @@ def converge_span(
 ) -> ConvergedSpan:
     """Makes the layers right from the bottom up, under the days' locks; of calculations, only the models `only`.
 
-    Days that cannot be made right stay as they are and are listed in `unfit`, per layer, with the reason. With
-    `converging`, the other layers are only compared: their days that are not right are unfit.
+    Days that cannot be made right stay as they are and are listed in `unfit`, per layer, with the reason. Those that
+    are so for one miner model, because its rows have another spelling, are in `unfit_models`. With `converging`, the
+    other layers are only compared: their days that are not right are unfit.
     """
     with writing(engine, scope.days, timeout_seconds) as connection:
         contradicted = contradicted_days(connection, scope)
         states = settlement_days_of(connection, scope, now, contradicted).days
         unfit: dict[str, dict[date, str]] = {}
         changes: dict[tuple[str, str | None, str], Changes] = {}
+        unfit_models: dict[tuple[str, str], dict[str, str]] = {}
         for layer in layers:
             unfit[layer.name] = _unfit_days(connection, layer, scope, states, contradicted)
             left_out = frozenset(unfit[layer.name]) if layer in (CURTAILMENT, CALCULATIONS) else frozenset()
@@ -72,14 +79,19 @@ def converge_span(
                         unfit[layer.name][day] = f"{day}: not all settlement periods of {layer.name} are right"
                 continue
             by = (layer.period, "miner_model") if "miner_model" in layer.key else (layer.period,)
-            for (period, *model), made in converge_by(connection, layer, fit, *by).items():
-                changes[layer.name, model[0] if model else None, str(period)] = made
+            found = misnamed(connection, layer, fit)
+            for (name, of_model), spellings in found.items():
+                reason = why_unfit(layer, name, of_model, spellings)
+                unfit_models.setdefault((layer.name, of_model), {})[name] = reason
+            for part in around(layer, fit, found):
+                for (period, *model), made in converge_by(connection, layer, part, *by).items():
+                    changes[layer.name, model[0] if model else None, str(period)] = made
         contents = {
             key: found
             for layer in (layers if with_contents else ())
             for key, found in contents_of(connection, layer, _for_layer(layer, scope, only))
         }
-    return ConvergedSpan(states, unfit, changes, contents)
+    return ConvergedSpan(states, unfit, changes, contents, unfit_models)
 
 
 def _for_layer(layer: Layer, scope: Scope, only: Collection[str]) -> Scope:

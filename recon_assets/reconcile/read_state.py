@@ -28,6 +28,7 @@ from recon_assets.reconcile.difference import (
 )
 from recon_assets.reconcile.layer import YEAR, Layer, in_days, in_scope, is_key_unique
 from recon_assets.reconcile.layers import CURTAILMENT, SUMMARIES
+from recon_assets.reconcile.looked_past import unknown_models
 from recon_assets.reconcile.scope import Scope, load_rewards, period_rewards, plan_for_merges, plan_for_sets
 from recon_assets.reconcile.state import SettlementDays, State, settlement_days_of
 from recon_assets.reconcile.sums import Sums, stale_keys, sum_bitcoin, sum_rows
@@ -66,6 +67,7 @@ def reconciled_state(engine: Engine, scope: Scope, now: datetime, summaries: Seq
         rows = _side_by_side(connections, work)
         contradicted = frozenset[date]().union(*(part.contradicted for part in rows))
         days = settlement_days_of(connections[0], scope, now, contradicted)
+        unknown = unknown_models(connections[0], scope, sums.other_days)
     latest = days.latest_ingested
     calculations = {key: tally for part in rows for key, tally in part.calculations.items()}
     for key, (_, count) in sums.bitcoin.items():
@@ -88,6 +90,9 @@ def reconciled_state(engine: Engine, scope: Scope, now: datetime, summaries: Seq
         contradicted=contradicted,
         unproven=days.unproven,
         generated=frozenset(day for day in sums.generation if day in scope.days),
+        unknown_models=unknown.spellings,
+        unknown_rows=unknown.rows,
+        misnamed=unknown.days,
     )
 
 

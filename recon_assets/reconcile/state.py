@@ -58,7 +58,8 @@ class SettlementDays:
 class State(SettlementDays):
     """The reconciled state of a span of days; see DayState and Tally for the terms.
 
-    `generated` are the days with stored wind generation.
+    `generated` are the days with stored wind generation. `unknown_models` counts the rows of each stored spelling that
+    is no declared miner model; `unknown_rows` by table; `misnamed` has the spellings that resemble a model, by day.
     """
 
     scope: Scope
@@ -69,6 +70,9 @@ class State(SettlementDays):
     curtailment_records: int
     days_behind: int
     generated: frozenset[date] = field(default_factory=frozenset)
+    unknown_models: Mapping[str, int] = field(default_factory=dict)
+    unknown_rows: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    misnamed: Mapping[tuple[date, str], frozenset[str]] = field(default_factory=dict)
 
     @property
     def total(self) -> Tally:
@@ -132,7 +136,7 @@ class State(SettlementDays):
     def is_right(self) -> bool:
         """Whether nothing is missing, wrong, stale or behind."""
         faults = self.total.faults + self.records.faults + self.summary_faults
-        return not faults and not self.unready_days and not self.days_behind
+        return not (faults or self.unready_days or self.days_behind or self.unknown_models)
 
 
 def empty_state(scope: Scope) -> State:

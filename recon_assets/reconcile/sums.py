@@ -21,11 +21,15 @@ Generation = tuple[float | None, float | None, float | None]
 
 @dataclass
 class Sums:
-    """By date and miner model: BTC and rows. By date: MWh, GBP and rows; and the wind generation in MWh."""
+    """By date and miner model: BTC and rows. By date: MWh, GBP and rows; and the wind generation in MWh.
+
+    `other_days` have calculations of other miner models than the scope's.
+    """
 
     bitcoin: dict[tuple[date, str], tuple[float, int]] = field(default_factory=dict)
     energy: dict[date, tuple[float, float, int]] = field(default_factory=dict)
     generation: dict[date, Generation] = field(default_factory=dict)
+    other_days: frozenset[date] = frozenset()
 
     @classmethod
     def of(cls, parts: Iterable["Sums"]) -> "Sums":
@@ -35,13 +39,16 @@ class Sums:
             whole.bitcoin |= part.bitcoin
             whole.energy |= part.energy
             whole.generation |= part.generation
+            whole.other_days |= part.other_days
         return whole
 
 
 def sum_rows(connection: Connection, scope: Scope) -> Sums:
     """The sums of the scope's days."""
+    bitcoin, other_days = _sum_bitcoin(connection, scope)
     return Sums(
-        bitcoin=sum_bitcoin(connection, scope),
+        bitcoin=bitcoin,
+        other_days=other_days,
         energy={
             day: (float(mwh), float(gbp), count) for day, mwh, gbp, count in connection.execute(energy_by_day(scope))
         },
@@ -54,6 +61,13 @@ def sum_rows(connection: Connection, scope: Scope) -> Sums:
 
 def sum_bitcoin(connection: Connection, scope: Scope) -> dict[tuple[date, str], tuple[float, int]]:
     """The bitcoin and the number of calculations of each day and model."""
+    return _sum_bitcoin(connection, scope)[0]
+
+
+def _sum_bitcoin(
+    connection: Connection, scope: Scope
+) -> tuple[dict[tuple[date, str], tuple[float, int]], frozenset[date]]:
+    """The bitcoin and the number of calculations of each day and model, and the days with rows of other models."""
     stored = historical_bitcoin_calculations.c
     # One column per model: grouped by day alone, the rows come in key order and nothing has to be sorted.
     columns = [
@@ -64,13 +78,16 @@ def sum_bitcoin(connection: Connection, scope: Scope) -> dict[tuple[date, str], 
             count_if(stored.miner_model == model),
         )
     ]
-    by_day = select(stored.settlement_date, *columns).where(in_scope(stored, scope)).group_by(stored.settlement_date)
-    return {
-        (day, model): (float(total), count)
-        for day, *sums in connection.execute(by_day)
-        for model, total, count in zip(scope.models, sums[::2], sums[1::2], strict=True)
-        if count
-    }
+    by_day = select(stored.settlement_date, func.count(), *columns).where(in_scope(stored, scope))
+    found: dict[tuple[date, str], tuple[float, int]] = {}
+    other_days = set()
+    for day, rows, *sums in connection.execute(by_day.group_by(stored.settlement_date)):
+        for model, total, count in zip(scope.models, sums[::2], sums[1::2], strict=True):
+            if count:
+                found[day, model] = float(total), count
+        if sum(sums[1::2]) < rows:
+            other_days.add(day)
+    return found, frozenset(other_days)
 
 
 def stale_keys(

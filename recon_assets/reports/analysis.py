@@ -10,6 +10,7 @@ from rich.table import Table
 from recon_assets.domain.settlement import Days, contiguous, format_periods
 from recon_assets.reconcile.layers import BITCOIN_DAILY, ENERGY_DAILY, MONTHLY_LAYERS, YEARLY_LAYERS
 from recon_assets.reconcile.state import DayState, State
+from recon_assets.reports.looked_past import print_unknown_model_facts, unknown_model_facts
 
 
 def analysis_facts(state: State) -> dict[str, Any]:
@@ -22,13 +23,14 @@ def analysis_facts(state: State) -> dict[str, Any]:
         "faulty_dates": len({day for finding in findings for day in _span(finding)}),
         "findings": findings,
         "stale_periods": summaries,
+        "unknown_models": unknown_model_facts(state),
         "is_right": state.is_right,
     }
 
 
 def _days(state: State) -> Iterator[dict[str, Any]]:
     """A finding for every day with stored rows that are not right."""
-    days = {*state.faulty_days, *state.days_in(DayState.INCOMPLETE)}
+    days = {*state.faulty_days, *state.days_in(DayState.INCOMPLETE), *(day for day, _ in state.misnamed)}
     for day in sorted(days):
         reasons = list(_reasons(state, day))
         if reasons:
@@ -68,6 +70,8 @@ def _reasons(state: State, day: date) -> Iterator[str]:
                 missing=tally.missing, orphaned=tally.surplus, duplicated=tally.duplicated, wrong=tally.wrong
             )
             yield f"{model}: {counts}"
+        if spellings := state.misnamed.get((day, model)):
+            yield f"{model}: looked past rows of {', '.join(map(repr, sorted(spellings)))}: rename them first"
     stale = [layer.name for layer in (BITCOIN_DAILY, ENERGY_DAILY) if _is_stale(state, layer.name, day)]
     if stale:
         yield f"stale: {', '.join(stale)}"
@@ -111,4 +115,5 @@ def print_analysis(console: Console, facts: Mapping[str, Any]) -> None:
         table.add_row(finding["period"], finding["why"], finding["mend"])
     if table.row_count:
         console.print(table)
+    print_unknown_model_facts(console, facts["unknown_models"])
     console.print("[green]Everything is right.[/]" if facts["is_right"] else "[red]Not everything is right.[/]")

@@ -59,3 +59,28 @@ def test_a_spot_of_an_adopted_day_has_its_expected_values_before_the_first_write
 
     assert fixed["models"]["S9"]["was_right"]
     assert {model["is_right"] for model in fixed["models"].values()} == {True}
+
+
+def test_an_unknown_miner_model_is_shown_with_the_statement_that_mends_it(
+    recon: Command, small_days: Engine, settings: Settings
+) -> None:
+    # given
+    rename = "UPDATE historical_bitcoin_calculations SET miner_model = '{}' WHERE miner_model = '{}'"
+    statement = f"{rename.format('S19J_PRO', 's19j_pro')};"
+    (renamed,) = execute(small_days, rename.format("s19j_pro", "S19J_PRO"))
+    small = ("--from", "2025-06-06", "--to", "2025-06-07")
+
+    # when
+    status, table = recon("status", *small, "--format", "json"), recon("status", *small)
+    analysis = recon("analyze", *small)
+    worked = recon("reconcile", *small)
+
+    # then
+    assert (status.exit_code, table.exit_code, analysis.exit_code, worked.exit_code) == (1, 1, 1, 1)
+    assert status.facts["unknown_models"] == {"s19j_pro": renamed}
+    assert statement in [line.strip() for line in table.stdout.splitlines()]
+    assert statement in [line.strip() for line in analysis.stdout.splitlines()]
+    assert "rows of S19J_PRO are stored as 's19j_pro'" in worked.stderr
+    assert "Traceback" not in worked.stderr
+    assert execute(small_days, statement) == [renamed]
+    assert recon("status", *small).exit_code == 0
