@@ -27,15 +27,16 @@ def read_settings() -> Settings:
 
 
 def first_day_of(settings: Settings) -> date | None:
-    """The first day with data in the database; None without data or without a database."""
+    """The first day of a command without a period; None without data or without a database."""
     from recon_assets.database import transactions
-    from recon_assets.reconcile.state import first_day
+    from recon_assets.domain.settlement import all_kept_days
+    from recon_assets.reconcile.state import default_first_day
 
     with engine_if_any(settings) as engine:
         if engine is None:
             return None
         with transactions.reading(engine) as connection:
-            return first_day(connection)
+            return default_first_day(connection, all_kept_days(settings.first_day, datetime.now(UTC)))
 
 
 @contextmanager
@@ -56,7 +57,7 @@ def engine_if_any(settings: Settings) -> Iterator["Engine | None"]:
         with transactions.reading(engine) as connection:
             is_empty = schema.schema_state(connection) is schema.SchemaState.EMPTY
         if not is_empty:
-            schema.require_schema(engine, create=False)
+            schema.require_schema(engine, create=False, first_day=settings.first_day)
         yield None if is_empty else engine
     finally:
         engine.dispose()
@@ -70,7 +71,7 @@ def reading_engine(settings: Settings) -> Iterator["Engine"]:
 
     engine = open_engine_to_read(settings.database_url)
     try:
-        schema.require_schema(engine, create=False)
+        schema.require_schema(engine, create=False, first_day=settings.first_day)
         yield engine
     finally:
         engine.dispose()
@@ -79,13 +80,15 @@ def reading_engine(settings: Settings) -> Iterator["Engine"]:
 def read_state(engine: "Engine", settings: Settings, period: "Period") -> "State":
     """The reconciled state of a period now."""
     from recon_assets.database import transactions
+    from recon_assets.domain.settlement import all_kept_days
     from recon_assets.reconcile.read_state import reconciled_state
     from recon_assets.reconcile.scope import Scope
-    from recon_assets.reconcile.state import first_day
+    from recon_assets.reconcile.state import default_first_day
 
+    now = datetime.now(UTC)
     with transactions.reading(engine) as connection:
-        days = period.resolve(settings, first_day(connection))
-    return reconciled_state(engine, Scope(days, settings.curtailment_rule), datetime.now(UTC))
+        days = period.resolve(settings, default_first_day(connection, all_kept_days(settings.first_day, now)))
+    return reconciled_state(engine, Scope(days, settings.curtailment_rule, first_day=settings.first_day), now)
 
 
 def exit_code(right: bool) -> int:

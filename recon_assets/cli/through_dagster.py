@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from recon_assets.cli.options import kept_days
 from recon_assets.cli.shared import echo_json, engine_if_any, exit_code, read_settings
-from recon_assets.domain.settlement import FIRST_DAY, Days, london_day
+from recon_assets.domain.settlement import Days, london_day
 from recon_assets.errors import ReconError, UsageError
 from recon_assets.settings import Settings
 
@@ -33,7 +34,7 @@ def reconcile_through_dagster(
     """Reconciles the days, and shows what was done and the state afterwards."""
     # Before the imports, which take two seconds: a wrong setting is reported at once.
     settings = settings or read_settings()
-    days = kept_days(resolve(settings))
+    days = kept_days(resolve(settings), settings)
     from recon_assets.cli.progress import TerminalObserver
     from recon_assets.orchestration.outcome import Options
 
@@ -76,7 +77,7 @@ def _show_plan(settings: Settings, days: Days, options: "Options", style: str) -
 def spot_fix_through_dagster(day: date, period: int, farm: str, style: str) -> int:
     """Reconciles one farm in one settlement period, and shows its calculations before and after."""
     settings = read_settings()
-    kept_days(Days(day, day))
+    kept_days(Days(day, day), settings)
     from recon_assets.cli.progress import TerminalObserver
     from recon_assets.reconcile.spot import read_spot
     from recon_assets.reconcile.state import DayState
@@ -108,7 +109,7 @@ def read_generation_through_dagster(days: Days, style: str) -> int:
     """Reads wind generation, converges its summaries, and shows what is stored and what Elexon does not have."""
     settings = read_settings()
     today = london_day(datetime.now(UTC))
-    if kept_days(days).last > today:
+    if kept_days(days, settings).last > today:
         raise UsageError(f"{days.last} is still to come")
     from recon_assets.cli.progress import TerminalObserver
     from recon_assets.reports import state as report
@@ -139,7 +140,7 @@ def run_routine(
 ) -> int:
     """Runs an unattended routine, which also writes its log."""
     settings = read_settings()
-    span = None if resolve is None else kept_days(resolve(settings))
+    span = None if resolve is None else kept_days(resolve(settings), settings)
     from recon_assets.cli.progress import TerminalObserver
     from recon_assets.orchestration.logs import open_log
     from recon_assets.orchestration.observers import LogObserver
@@ -159,7 +160,7 @@ def run_routine(
 def reingest_through_dagster(day: date, periods: tuple[int, int] | None, *, bitcoin: bool, style: str) -> int:
     """Reads a day again, and shows what changed."""
     settings = read_settings()
-    kept_days(Days(day, day))
+    kept_days(Days(day, day), settings)
     from recon_assets.cli.progress import TerminalObserver
     from recon_assets.ingest.day_totals import read_day_totals
     from recon_assets.reports import state as report
@@ -184,7 +185,7 @@ def reingest_through_dagster(day: date, periods: tuple[int, int] | None, *, bitc
 
 def repair_through_dagster(settings: Settings, day: date, method: str | None, seed: int | None, style: str) -> int:
     """Verifies a day, reconciles what differs and verifies it again; without a method, reads the day again at once."""
-    kept_days(Days(day, day))
+    kept_days(Days(day, day), settings)
     from recon_assets.cli.progress import TerminalObserver
     from recon_assets.ingest.day_totals import read_day_totals
     from recon_assets.ingest.verification import Finding, Method
@@ -231,13 +232,6 @@ def repair_through_dagster(settings: Settings, day: date, method: str | None, se
     if again is not None and outcome is not None:
         print_verification(console, again)
     return exit_code(right and not failures)
-
-
-def kept_days(days: Days) -> Days:
-    """The days; UsageError if some are before the first day that is kept."""
-    if days.first < FIRST_DAY:
-        raise UsageError(f"{days.first} is before {FIRST_DAY}, the first day that is kept")
-    return days
 
 
 @contextmanager

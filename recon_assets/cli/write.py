@@ -28,7 +28,7 @@ def migrate(dry_run: bool) -> int:
 
     settings = read_settings()
     engine = open_engine(settings.database_url)
-    done = schema.migrate(engine, dry_run=dry_run)
+    done = schema.migrate(engine, dry_run=dry_run, first_day=settings.first_day)
     engine.dispose()
     for line in done:
         click.echo(f"{'would add' if dry_run else 'added'} {line}")

@@ -10,17 +10,20 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, inspect, text
+from sqlalchemy import Connection, Engine, create_engine, insert, inspect, select, text
 from sqlalchemy.engine import URL
 from sqlalchemy.pool import StaticPool
 
 from recon_assets.database.engine import display_url, open_engine_to_read, sqlite_file
-from recon_assets.database.tables import metadata
+from recon_assets.database.tables import metadata, recon_settings
 from recon_assets.database.transactions import reading, writing
-from recon_assets.errors import SchemaError
+from recon_assets.domain.settlement import FIRST_DAY
+from recon_assets.errors import ConfigurationError, SchemaError
 
 VERSION_TABLE = "recon_schema_version"
 MIGRATIONS = Path(__file__).parent / "migrations"
+FIRST_DAY_NAME = "first_day"
+"""The name of the first kept day in `recon_settings`."""
 SCHEMA_LOCK = date.min
 """No settlement day has this date. Its lock, taken before the snapshot, is the lock of the schema."""
 
@@ -47,8 +50,11 @@ def schema_state(connection: Connection) -> SchemaState:
     return SchemaState.CURRENT if version == known[0] else SchemaState.OLDER
 
 
-def require_schema(engine: Engine, *, create: bool) -> None:
-    """Makes sure that the schema is current, creating it in an empty database when `create`; else SchemaError."""
+def require_schema(engine: Engine, *, create: bool, first_day: date = FIRST_DAY) -> None:
+    """Makes sure that the schema is current, creating it in an empty database when `create`; else SchemaError.
+
+    ConfigurationError if the database keeps days from another day than `first_day`.
+    """
     where = display_url(engine.url)
     file = sqlite_file(engine.url)
     if file is not None and not file.exists():
@@ -57,8 +63,10 @@ def require_schema(engine: Engine, *, create: bool) -> None:
         file.parent.mkdir(parents=True, exist_ok=True)
     with reading(engine) as connection:
         state = schema_state(connection)
+        if state is SchemaState.CURRENT:
+            check_first_day(connection, first_day)
     if state is SchemaState.EMPTY and create:
-        migrate(engine)
+        migrate(engine, first_day=first_day)
     elif state is SchemaState.EMPTY:
         raise SchemaError(f"{where} holds no curtailment data yet: run 'recon reconcile', or set DATABASE_URL")
     elif state is SchemaState.NEWER:
@@ -68,14 +76,28 @@ def require_schema(engine: Engine, *, create: bool) -> None:
         raise SchemaError(f"{where} has {found}: run 'recon migrate'")
 
 
-def migrate(engine: Engine, *, dry_run: bool = False) -> list[str]:
+def check_first_day(connection: Connection, first_day: date) -> bool:
+    """Whether the first kept day is in the database; ConfigurationError if it is another one than this process has."""
+    found = select(recon_settings.c.value).where(recon_settings.c.name == FIRST_DAY_NAME)
+    kept = connection.execute(found).scalar()
+    if kept not in (None, first_day.isoformat()):
+        raise ConfigurationError(
+            f"RECON_FIRST_DAY is {first_day}, but {display_url(connection.engine.url)} keeps days from {kept} on: set "
+            f"RECON_FIRST_DAY={kept}, or change the database: UPDATE recon_settings SET value = '{first_day}' "
+            f"WHERE name = '{FIRST_DAY_NAME}'"
+        )
+    return kept is not None
+
+
+def migrate(engine: Engine, *, dry_run: bool = False, first_day: date = FIRST_DAY) -> list[str]:
     """Creates, adopts or upgrades the schema in one transaction; returns what was (or would be) done, one line each.
 
-    No row is changed; a failure leaves no trace.
+    No row is changed; a failure leaves no trace. `first_day` is kept in the database, unless it has one:
+    ConfigurationError if that is another.
     """
     file = sqlite_file(engine.url)
     if file is not None and dry_run:
-        return _migrate_copy(engine.url, file)
+        return _migrate_copy(engine.url, file, first_day)
     if file is not None and not file.exists():
         file.parent.mkdir(parents=True, exist_ok=True)
     # Two processes may find the database empty at once. The second waits here and then has nothing to do.
@@ -89,13 +111,16 @@ def migrate(engine: Engine, *, dry_run: bool = False) -> list[str]:
         new = [line for line in after if line not in before]
         # A table that was just created is listed alone, without its columns and indexes.
         done = [line for line in new if line.startswith("table ") or f"table {line.split(' of ')[-1]}" in tables]
+        if not check_first_day(connection, first_day):
+            connection.execute(insert(recon_settings).values(name=FIRST_DAY_NAME, value=first_day.isoformat()))
+            done.append(f"setting {FIRST_DAY_NAME} = {first_day}")
         done += [f"no more {line}" for line in before if line.startswith("unique ") and line not in after]
         if dry_run:
             connection.rollback()
     return done
 
 
-def _migrate_copy(url: URL, file: Path) -> list[str]:
+def _migrate_copy(url: URL, file: Path, first_day: date) -> list[str]:
     """Migrates a copy of an SQLite file, which is gone afterwards: even a rollback would write to the file itself."""
     copy = sqlite3.connect("")  # in memory, and on disk without a name if it is large
     if file.exists():
@@ -106,7 +131,7 @@ def _migrate_copy(url: URL, file: Path) -> list[str]:
         original.dispose()
     engine = create_engine("sqlite://", creator=lambda: copy, poolclass=StaticPool)
     try:
-        return migrate(engine)
+        return migrate(engine, first_day=first_day)
     finally:
         engine.dispose()
 

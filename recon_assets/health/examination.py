@@ -16,7 +16,7 @@ from sqlalchemy import Connection, Engine, inspect
 from sqlalchemy.pool import QueuePool
 
 from recon_assets.database.engine import display_url, sqlite_file, wal_bytes
-from recon_assets.database.schema import SchemaState, schema_state
+from recon_assets.database.schema import SchemaState, check_first_day, schema_state
 from recon_assets.database.tables import metadata
 from recon_assets.domain.settlement import london_day
 from recon_assets.health import postgres, sources, sqlite
@@ -37,7 +37,8 @@ def examine(engine: Engine, settings: Settings, now: datetime, limits: Limits = 
     logged_bytes = wal_bytes(file) if file else 0
     database = ProbedDatabase(engine.url, limits)
     connect = database.connect()
-    schema, existing = database.ask("schema", _schema) or (None, None)
+    asked = database.ask("schema", lambda connection: _schema(connection, settings))
+    schema, existing = asked or (None, None)
     newest_day, probes = probe_all(database, existing)
     is_current = schema is SchemaState.CURRENT
     sessions = connections = file_facts = None
@@ -89,8 +90,11 @@ def examine(engine: Engine, settings: Settings, now: datetime, limits: Limits = 
     return replace(health, advice=tuple(advise(health)))
 
 
-def _schema(connection: Connection) -> tuple[SchemaState, frozenset[str]]:
-    return schema_state(connection), frozenset(inspect(connection).get_table_names())
+def _schema(connection: Connection, settings: Settings) -> tuple[SchemaState, frozenset[str]]:
+    state = schema_state(connection)
+    if state is SchemaState.CURRENT:
+        check_first_day(connection, settings.first_day)
+    return state, frozenset(inspect(connection).get_table_names())
 
 
 def _server_version(connection: Connection) -> str:

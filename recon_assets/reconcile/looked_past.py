@@ -56,7 +56,7 @@ def unknown_models(connection: Connection, scope: Scope, other_days: Iterable[da
         stored = historical_bitcoin_calculations.c
         key = (stored.settlement_date, stored.miner_model)
         within = stored.settlement_date.between(min(searched), max(searched))
-        counts = select(*key, func.count()).where(within, is_unknown(stored.miner_model)).group_by(*key)
+        counts = select(*key, func.count()).where(within, is_unknown(stored.miner_model, scope)).group_by(*key)
         for day, spelling, count in connection.execute(counts):
             of_table = rows.setdefault(CALCULATIONS.name, {})
             of_table[_shown(spelling)] = of_table.get(_shown(spelling), 0) + count
@@ -65,7 +65,7 @@ def unknown_models(connection: Connection, scope: Scope, other_days: Iterable[da
                 days[day, model] = days.get((day, model), frozenset()) | {spelling}
     for layer in BITCOIN:
         stored_model = layer.table.c.miner_model
-        found = select(stored_model, func.count()).where(_in_periods(layer, scope), is_unknown(stored_model))
+        found = select(stored_model, func.count()).where(_in_periods(layer, scope), is_unknown(stored_model, scope))
         for spelling, count in connection.execute(found.group_by(stored_model)):
             rows.setdefault(layer.name, {})[_shown(spelling)] = count
     return UnknownModels(rows, days)
@@ -88,7 +88,7 @@ def misnamed(connection: Connection, layer: Layer, scope: Scope) -> dict[tuple[s
     for table, period, within in sources:
         named = table.c.miner_model
         for of_period, spelling in connection.execute(
-            select(period, named).where(within, is_unknown(named)).distinct()
+            select(period, named).where(within, is_unknown(named, scope)).distinct()
         ):
             model = model_like(spelling or "")
             if model in scope.models:
@@ -129,9 +129,9 @@ def mend(table: str, spelling: str) -> str:
     return f"UPDATE {table} SET miner_model = '{model}' WHERE miner_model = '{quoted}';"
 
 
-def is_unknown(model: Column[Any]) -> ColumnElement[bool]:
+def is_unknown(model: Column[Any], scope: Scope) -> ColumnElement[bool]:
     """Whether a stored miner model is not declared."""
-    return or_(model.not_in(MODELS), model.is_(None))
+    return or_(model.not_in([*MODELS, *scope.models]), model.is_(None))
 
 
 def outside_days(connection: Connection, kept: Days, layers: Iterable[Layer], *tables: Table) -> dict[str, int]:

@@ -16,8 +16,8 @@ from typing import TypeVar
 from sqlalchemy import Connection, Engine, and_, func, select
 
 from recon_assets.database import transactions
-from recon_assets.database.tables import curtailment_records, proof_of_fetch
-from recon_assets.domain.settlement import Days
+from recon_assets.database.tables import curtailment_records, proof_of_fetch, wind_generation_data
+from recon_assets.domain.settlement import Days, all_kept_days
 from recon_assets.reconcile.difference import (
     Tally,
     compare_calculations,
@@ -27,8 +27,8 @@ from recon_assets.reconcile.difference import (
     count_if,
 )
 from recon_assets.reconcile.layer import YEAR, Layer, in_days, in_scope, is_key_unique
-from recon_assets.reconcile.layers import CURTAILMENT, SUMMARIES
-from recon_assets.reconcile.looked_past import unknown_models
+from recon_assets.reconcile.layers import CURTAILMENT, LAYERS, SUMMARIES
+from recon_assets.reconcile.looked_past import outside_days, unknown_models
 from recon_assets.reconcile.scope import Scope, load_rewards, period_rewards, plan_for_merges, plan_for_sets
 from recon_assets.reconcile.state import SettlementDays, State, settlement_days_of
 from recon_assets.reconcile.sums import Sums, stale_keys, sum_bitcoin, sum_rows
@@ -68,6 +68,7 @@ def reconciled_state(engine: Engine, scope: Scope, now: datetime, summaries: Seq
         contradicted = frozenset[date]().union(*(part.contradicted for part in rows))
         days = settlement_days_of(connections[0], scope, now, contradicted)
         unknown = unknown_models(connections[0], scope, sums.other_days)
+        outside = outside_days(connections[0], all_kept_days(scope.first_day, now), LAYERS, wind_generation_data)
     latest = days.latest_ingested
     calculations = {key: tally for part in rows for key, tally in part.calculations.items()}
     for key, (_, count) in sums.bitcoin.items():
@@ -93,6 +94,7 @@ def reconciled_state(engine: Engine, scope: Scope, now: datetime, summaries: Seq
         unknown_models=unknown.spellings,
         unknown_rows=unknown.rows,
         misnamed=unknown.days,
+        outside_days=outside,
     )
 
 

@@ -28,7 +28,7 @@ from recon_assets.database.tables import AMOUNT, network_difficulty
 from recon_assets.domain.curtailment import CurtailmentRule
 from recon_assets.domain.difficulty import DifficultyHistory, Retarget, with_packaged
 from recon_assets.domain.mining import MODELS, MinerModel
-from recon_assets.domain.settlement import Days
+from recon_assets.domain.settlement import FIRST_DAY, Days
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,8 @@ class Scope:
 
     `excluded` are days that the layer below cannot be trusted for: nothing is expected of them and nothing is removed.
     `periods` (first and last) and `farm` narrow the half-hourly layers further. With `summed`, summaries are made from
-    the sums by day that sums.py has loaded, instead of from every row again.
+    the sums by day that sums.py has loaded, instead of from every row again. `first_day` is the first day that the
+    database keeps, whatever the scope's days are.
     """
 
     days: Days
@@ -47,6 +48,7 @@ class Scope:
     periods: tuple[int, int] | None = None
     farm: str | None = None
     summed: bool = False
+    first_day: date = FIRST_DAY
 
     def of(self, days: Days) -> "Scope":
         """The same scope for other days."""

@@ -1,10 +1,11 @@
 """The reconciled state: the terms that checks, sensors, commands and reports share, and the state of a day."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from enum import StrEnum
+from typing import Any
 
 from sqlalchemy import BigInteger, Connection, Table, cast, func, literal, select
 
@@ -14,7 +15,7 @@ from recon_assets.database.tables import (
     proof_of_fetch,
     wind_generation_data,
 )
-from recon_assets.domain.settlement import Days, due_periods
+from recon_assets.domain.settlement import Days, all_kept_days, due_periods
 from recon_assets.reconcile.difference import Tally
 from recon_assets.reconcile.layer import Layer, in_days
 from recon_assets.reconcile.layers import BITCOIN_DAILY, ENERGY, ENERGY_DAILY
@@ -60,6 +61,7 @@ class State(SettlementDays):
 
     `generated` are the days with stored wind generation. `unknown_models` counts the rows of each stored spelling that
     is no declared miner model; `unknown_rows` by table; `misnamed` has the spellings that resemble a model, by day.
+    `outside_days` counts the rows of each table before the first kept day or after the running one.
     """
 
     scope: Scope
@@ -73,6 +75,7 @@ class State(SettlementDays):
     unknown_models: Mapping[str, int] = field(default_factory=dict)
     unknown_rows: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     misnamed: Mapping[tuple[date, str], frozenset[str]] = field(default_factory=dict)
+    outside_days: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def total(self) -> Tally:
@@ -156,8 +159,12 @@ def empty_state(scope: Scope) -> State:
 def settlement_days_of(
     connection: Connection, scope: Scope, now: datetime, contradicted: frozenset[date]
 ) -> SettlementDays:
-    """The states of the scope's settlement days, from proofs and records; `contradicted` are found by the caller."""
-    recorded = frozenset(distinct_days(connection, curtailment_records))
+    """The states of the scope's settlement days, from proofs and records; `contradicted` are found by the caller.
+
+    Records outside the days that are kept say nothing of those within.
+    """
+    kept = all_kept_days(scope.first_day, now)
+    recorded = frozenset(day for day in distinct_days(connection, curtailment_records) if day in kept)
     proven = proven_periods(connection, scope)
     without_proof = recorded.difference(distinct_days(connection, proof_of_fetch))
     adopted = (min(without_proof), max(without_proof)) if without_proof else None
@@ -200,18 +207,32 @@ def generated_days(connection: Connection, scope: Scope) -> frozenset[date]:
     return frozenset(connection.execute(select(day).where(in_days(day, scope)).distinct()).scalars())
 
 
-def first_day(connection: Connection) -> date | None:
-    """The first day with a proof, a record or a calculation; None if there is none."""
-    tables = (proof_of_fetch, curtailment_records, historical_bitcoin_calculations)
-    firsts = [connection.execute(select(func.min(table.c.settlement_date))).scalar() for table in tables]
-    return min((first for first in firsts if first is not None), default=None)
+def first_day(connection: Connection, kept: Days) -> date | None:
+    """The first kept day with a proof, a record or a calculation; None if there is none."""
+    return min(_ends(connection, func.min, kept), default=None)
 
 
-def last_day(connection: Connection) -> date | None:
-    """The last day with a proof, a record or a calculation; None if there is none."""
-    tables = (proof_of_fetch, curtailment_records, historical_bitcoin_calculations)
-    lasts = [connection.execute(select(func.max(table.c.settlement_date))).scalar() for table in tables]
-    return max((last for last in lasts if last is not None), default=None)
+def last_day(connection: Connection, kept: Days) -> date | None:
+    """The last kept day with a proof, a record or a calculation; None if there is none."""
+    return max(_ends(connection, func.max, kept), default=None)
+
+
+def default_first_day(connection: Connection, kept: Days) -> date | None:
+    """The first day of a command that was given no period; None if nothing is stored.
+
+    It is the first day with data; on a database with records of an old one, it is the first kept day, because the old
+    one may have lost what was before.
+    """
+    recorded = set(distinct_days(connection, curtailment_records))
+    adopted = recorded.difference(distinct_days(connection, proof_of_fetch))
+    return kept.first if any(day in kept for day in adopted) else first_day(connection, kept)
+
+
+def _ends(connection: Connection, end: Callable[..., Any], kept: Days) -> list[date]:
+    """The first or last kept day of each table that has any."""
+    days = [table.c.settlement_date for table in (proof_of_fetch, curtailment_records, historical_bitcoin_calculations)]
+    found = (connection.execute(select(end(day)).where(day.between(kept.first, kept.last))).scalar() for day in days)
+    return [day for day in found if day is not None]
 
 
 def last_proven_day(connection: Connection) -> date | None:
@@ -219,13 +240,13 @@ def last_proven_day(connection: Connection) -> date | None:
     return connection.execute(select(func.max(proof_of_fetch.c.settlement_date))).scalar()
 
 
-def summed_days(connection: Connection) -> Days | None:
-    """From the first to the last day with stored rows that summaries are made from; None if there are none."""
-    generated = select(
-        func.min(wind_generation_data.c.settlement_date), func.max(wind_generation_data.c.settlement_date)
-    )
+def summed_days(connection: Connection, kept: Days) -> Days | None:
+    """From the first to the last kept day with rows that summaries are made from; None if there are none."""
+    day = wind_generation_data.c.settlement_date
+    generated = select(func.min(day), func.max(day)).where(day.between(kept.first, kept.last))
     first, last = connection.execute(generated).one()
-    known = [day for day in (first_day(connection), last_day(connection), first, last) if day is not None]
+    ends = (first_day(connection, kept), last_day(connection, kept), first, last)
+    known = [end for end in ends if end is not None]
     return Days(min(known), max(known)) if known else None
 
 

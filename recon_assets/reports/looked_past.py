@@ -18,8 +18,15 @@ def unknown_model_facts(state: State) -> list[dict[str, Any]]:
     ]
 
 
-def print_unknown_models(console: Console, state: State) -> None:
-    """The rows of undeclared miner models, as lines."""
+def print_looked_past(console: Console, state: State) -> None:
+    """The rows of days that are not kept and of undeclared miner models, as lines."""
+    if state.outside_days:
+        counts = ", ".join(f"{count:,} in {table}" for table, count in sorted(state.outside_days.items()))
+        console.print(
+            f"Rows before {state.scope.first_day} or after today: {sum(state.outside_days.values()):,} ({counts}); "
+            "they are left alone",
+            highlight=False,
+        )
     print_unknown_model_facts(console, unknown_model_facts(state))
 
 

@@ -15,7 +15,7 @@ from recon_assets.reconcile.layers import ENERGY
 from recon_assets.reconcile.plan import Plan, format_days
 from recon_assets.reconcile.spot import Spot
 from recon_assets.reconcile.state import State, state_counts
-from recon_assets.reports.looked_past import print_unknown_models
+from recon_assets.reports.looked_past import print_looked_past
 
 if TYPE_CHECKING:
     from recon_assets.ingest.generation import GenerationDay
@@ -45,6 +45,7 @@ def state_facts(state: State) -> dict[str, Any]:
         "settlement_days": state_counts(state.days.values()),
         "stale_summaries": state.summary_faults,
         "unknown_models": dict(state.unknown_models),
+        "outside_days": sum(state.outside_days.values()),
         "latest_ingested": state.latest_ingested.isoformat() if state.latest_ingested else None,
         "days_behind": state.days_behind,
         "models": {
@@ -154,7 +155,7 @@ def print_state(console: Console, state: State) -> None:
     behind = f"{_plural(facts['days_behind'], 'day')} behind" if facts["days_behind"] else "up to date"
     summary.add_row("Latest ingested day", f"{facts['latest_ingested'] or 'none'} ({behind})")
     console.print(summary)
-    print_unknown_models(console, state)
+    print_looked_past(console, state)
     if facts["worst_dates"]:
         headings = ("worst dates", "missing", "orphaned", "duplicated", "wrong", "%")
         worst = Table(*headings, box=None, padding=(0, 0, 0, 1), pad_edge=False, header_style="bold underline")

@@ -1,5 +1,7 @@
 """What commands say of the user's old database: the same before their first write as after it."""
 
+import subprocess
+import sys
 from datetime import date
 from pathlib import Path
 
@@ -84,3 +86,53 @@ def test_an_unknown_miner_model_is_shown_with_the_statement_that_mends_it(
     assert "Traceback" not in worked.stderr
     assert execute(small_days, statement) == [renamed]
     assert recon("status", *small).exit_code == 0
+
+
+READING = (("status",), ("analyze",), ("report",), ("watch", "--once"), ("doctor",), ("reconcile", "--dry-run"))
+WRITING = (("date", "2025-06-06"), ("summaries",), ("migrate",), ("daily-check",))
+
+
+def test_a_first_day_that_the_database_does_not_have_ends_every_command(recon: Command, small_days: Engine) -> None:
+    assert recon("migrate").exit_code == 0
+
+    for words in (*READING, *WRITING):
+        ended = recon(*words, RECON_FIRST_DAY="2025-01-01")
+        assert (ended.exit_code, ended.stdout) == (2, ""), (words, ended.stdout)
+        assert "RECON_FIRST_DAY is 2025-01-01, but" in ended.complaint
+        assert "keeps days from 2022-01-01 on: set RECON_FIRST_DAY=2022-01-01" in ended.complaint
+
+
+def test_days_before_the_first_kept_day_are_refused(recon: Command, old: Engine) -> None:
+    recon.environment["RECON_FIRST_DAY"] = "2024-01-01"
+    assert "added setting first_day = 2024-01-01" in recon("migrate").stdout
+
+    for words in (("status", *PERIOD), ("date", "2023-06-01"), ("reconcile", "--year", "2023", "--dry-run")):
+        ended = recon(*words)
+        assert ended.exit_code == 2
+        assert "is before 2024-01-01, the first day that is kept" in ended.complaint
+
+
+def test_an_adopted_database_is_looked_at_from_the_first_kept_day_on(recon: Command, old: Engine) -> None:
+    recon.environment["RECON_FIRST_DAY"] = "2023-01-01"
+    assert recon("migrate").exit_code == 0
+    execute(old, "INSERT INTO daily_summaries (summary_date, total_curtailed_energy) VALUES ('2019-06-01', 25)")
+
+    status, table = recon("status", "--format", "json"), recon("status")
+
+    assert status.facts["outside_days"] == 1
+    assert "Reconciled state 2023-01-01.." in table.stdout
+    assert "Rows before 2023-01-01 or after today: 1 (1 in daily_summaries); they are left alone" in table.stdout
+
+
+def test_dagsters_partitions_begin_on_the_first_kept_day(recon: Command) -> None:
+    code = (
+        "from recon_assets.definitions import defs; from recon_assets.orchestration.partitions import PARTITIONS as P"
+    )
+    shown = "print(*(partitions.get_first_partition_key() for partitions in P.values()))"
+    environment = {**recon.environment, "RECON_FIRST_DAY": "2024-01-01"}
+
+    ran = subprocess.run(
+        [sys.executable, "-c", f"{code}; {shown}"], env=environment, capture_output=True, text=True, check=True
+    )
+
+    assert ran.stdout.split() == ["2024-01-01", "2024-01", "2024"]
