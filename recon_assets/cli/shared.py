@@ -2,9 +2,10 @@
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, date, datetime
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -97,5 +98,13 @@ def exit_code(right: bool) -> int:
 
 
 def echo_json(facts: Any) -> None:
-    """Prints facts for programs."""
-    click.echo(json.dumps(facts, indent=2))
+    """Prints facts for programs; NaN and infinities, which JSON does not have, are null."""
+    click.echo(json.dumps(_jsonable(facts), indent=2))
+
+
+def _jsonable(facts: Any) -> Any:
+    if isinstance(facts, Mapping):
+        return {name: _jsonable(fact) for name, fact in facts.items()}
+    if isinstance(facts, list | tuple):
+        return [_jsonable(fact) for fact in facts]
+    return None if isinstance(facts, float) and not isfinite(facts) else facts

@@ -102,7 +102,8 @@ def migrate(engine: Engine, *, dry_run: bool = False, first_day: date = FIRST_DA
         file.parent.mkdir(parents=True, exist_ok=True)
     # Two processes may find the database empty at once. The second waits here and then has nothing to do.
     with writing(engine, [SCHEMA_LOCK]) as connection:
-        if schema_state(connection) is SchemaState.NEWER:
+        found = schema_state(connection)
+        if found is SchemaState.NEWER:
             raise SchemaError("the database was made by a newer version of recon: install that version")
         before = _describe(connection)
         _upgrade(connection)
@@ -113,7 +114,8 @@ def migrate(engine: Engine, *, dry_run: bool = False, first_day: date = FIRST_DA
         done = [line for line in new if line.startswith("table ") or f"table {line.split(' of ')[-1]}" in tables]
         if not check_first_day(connection, first_day):
             connection.execute(insert(recon_settings).values(name=FIRST_DAY_NAME, value=first_day.isoformat()))
-            done.append(f"setting {FIRST_DAY_NAME} = {first_day}")
+            # In a database that was empty, the table is listed alone, as every new table is.
+            done += [] if found is SchemaState.EMPTY else [f"setting {FIRST_DAY_NAME} = {first_day}"]
         done += [f"no more {line}" for line in before if line.startswith("unique ") and line not in after]
         if dry_run:
             connection.rollback()

@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 
-from sqlalchemy import Connection, Engine, select
+from sqlalchemy import Connection, Engine, or_, select
 
 from recon_assets.domain.mining import MODELS
 from recon_assets.reconcile.apply import Changes, converge_by, damaged_days
@@ -127,24 +127,30 @@ def _unfit_days(
             day: f"{day}: curtailment records are missing; calculations wait until curtailment_records is right"
             for day in damaged_days(connection, scope.excluding(contradicted))
         }
-        unfit |= _days_of_unknown_difficulty(connection, scope)
+        unfit |= _days_of_unknown_bitcoin(connection, scope)
     return unfit
 
 
-def _days_of_unknown_difficulty(connection: Connection, scope: Scope) -> dict[date, str]:
-    """Days with curtailed energy in a settlement period whose reward is not known, with the reason."""
+def _days_of_unknown_bitcoin(connection: Connection, scope: Scope) -> dict[date, str]:
+    """Days with a settlement period whose reward or curtailed energy is not known, with the reason."""
     energy = curtailed_energy(scope).subquery("energy")
     same = (energy.c.settlement_date == period_rewards.c.settlement_date) & (
         energy.c.settlement_period == period_rewards.c.settlement_period
     )
+    without_energy = energy.c.curtailed_mwh.is_(None)
     without = (
-        select(energy.c.settlement_date)
+        select(energy.c.settlement_date, without_energy)
         .select_from(energy.outerjoin(period_rewards, same))
-        .where(period_rewards.c.difficulty.is_(None))
+        .where(or_(period_rewards.c.difficulty.is_(None), without_energy))
         .distinct()
     )
-    days = connection.execute(without).scalars().all()
+    days = connection.execute(without).all()
     if not days:
         return {}
     history = difficulty_history(connection)
-    return {day: str(history.unknown(day)) for day in days}
+    return {
+        day: f"{day}: a curtailment record has NaN or Infinity as its volume: run 'recon reingest {day}'"
+        if is_without_energy
+        else str(history.unknown(day))
+        for day, is_without_energy in sorted(days, key=lambda found: bool(found[1]))
+    }

@@ -1,4 +1,4 @@
-"""Rows that no layer speaks of: of a miner model that is not declared, and of days that are not kept.
+"""Rows that no layer speaks of: of a miner model that is not declared, of days that are not kept, or without numbers.
 
 They are counted and named. Nothing changes them: only a person can say what they are.
 """
@@ -10,9 +10,10 @@ from typing import Any
 
 from sqlalchemy import Column, ColumnElement, Connection, Table, and_, func, or_, select
 
-from recon_assets.database.tables import historical_bitcoin_calculations
+from recon_assets.database.tables import curtailment_records, historical_bitcoin_calculations
 from recon_assets.domain.mining import MODELS, model_like
 from recon_assets.domain.settlement import Days
+from recon_assets.reconcile.expected import has_no_number
 from recon_assets.reconcile.layer import DAY, Layer, in_days, in_scope
 from recon_assets.reconcile.layers import CALCULATIONS, SUMMARIES
 from recon_assets.reconcile.scope import Scope
@@ -69,6 +70,22 @@ def unknown_models(connection: Connection, scope: Scope, other_days: Iterable[da
         for spelling, count in connection.execute(found.group_by(stored_model)):
             rows.setdefault(layer.name, {})[_shown(spelling)] = count
     return UnknownModels(rows, days)
+
+
+def records_without_number(
+    connection: Connection, scope: Scope, suspected: Iterable[date]
+) -> dict[date, tuple[str, ...]]:
+    """The records of some days whose volume or price is NaN or infinite, each named by period, farm and id."""
+    days = [day for day in suspected if day in scope.days]
+    if not days:
+        return {}
+    records = curtailment_records.c
+    rows = select(records.settlement_date, records.settlement_period, records.farm_id, records.id)
+    within = records.settlement_date.between(min(days), max(days))
+    found: dict[date, tuple[str, ...]] = {}
+    for day, period, farm, identity in connection.execute(rows.where(within, has_no_number()).order_by(records.id)):
+        found[day] = (*found.get(day, ()), f"period {period} {farm} (id {identity})")
+    return found
 
 
 def misnamed(connection: Connection, layer: Layer, scope: Scope) -> dict[tuple[str, str], frozenset[str]]:

@@ -28,7 +28,7 @@ from recon_assets.reconcile.difference import (
 )
 from recon_assets.reconcile.layer import YEAR, Layer, in_days, in_scope, is_key_unique
 from recon_assets.reconcile.layers import CURTAILMENT, LAYERS, SUMMARIES
-from recon_assets.reconcile.looked_past import outside_days, unknown_models
+from recon_assets.reconcile.looked_past import outside_days, records_without_number, unknown_models
 from recon_assets.reconcile.scope import Scope, load_rewards, period_rewards, plan_for_merges, plan_for_sets
 from recon_assets.reconcile.state import SettlementDays, State, settlement_days_of
 from recon_assets.reconcile.sums import Sums, stale_keys, sum_bitcoin, sum_rows
@@ -68,6 +68,7 @@ def reconciled_state(engine: Engine, scope: Scope, now: datetime, summaries: Seq
         contradicted = frozenset[date]().union(*(part.contradicted for part in rows))
         days = settlement_days_of(connections[0], scope, now, contradicted)
         unknown = unknown_models(connections[0], scope, sums.other_days)
+        no_numbers = records_without_number(connections[0], scope, sums.no_numbers)
         outside = outside_days(connections[0], all_kept_days(scope.first_day, now), LAYERS, wind_generation_data)
     latest = days.latest_ingested
     calculations = {key: tally for part in rows for key, tally in part.calculations.items()}
@@ -95,6 +96,7 @@ def reconciled_state(engine: Engine, scope: Scope, now: datetime, summaries: Seq
         unknown_rows=unknown.rows,
         misnamed=unknown.days,
         outside_days=outside,
+        no_numbers=no_numbers,
     )
 
 

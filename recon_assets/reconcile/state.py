@@ -61,7 +61,8 @@ class State(SettlementDays):
 
     `generated` are the days with stored wind generation. `unknown_models` counts the rows of each stored spelling that
     is no declared miner model; `unknown_rows` by table; `misnamed` has the spellings that resemble a model, by day.
-    `outside_days` counts the rows of each table before the first kept day or after the running one.
+    `outside_days` counts the rows of each table before the first kept day or after the running one. `no_numbers` names
+    the records of each day whose volume or price is NaN or infinite.
     """
 
     scope: Scope
@@ -76,6 +77,7 @@ class State(SettlementDays):
     unknown_rows: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     misnamed: Mapping[tuple[date, str], frozenset[str]] = field(default_factory=dict)
     outside_days: Mapping[str, int] = field(default_factory=dict)
+    no_numbers: Mapping[date, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def total(self) -> Tally:
@@ -109,7 +111,7 @@ class State(SettlementDays):
     def faulty_days(self) -> list[date]:
         """Days whose records, calculations or daily summaries are not right."""
         faulty = {day for day, tally in self.curtailment.items() if tally.faults}
-        faulty |= {day for (day, _), tally in self.calculations.items() if tally.faults}
+        faulty |= {day for (day, _), tally in self.calculations.items() if tally.faults} | set(self.no_numbers)
         daily = (self.stale_summaries.get(layer.name, ()) for layer in (BITCOIN_DAILY, ENERGY_DAILY))
         return sorted(faulty | {date.fromisoformat(key.split()[0]) for keys in daily for key in keys})
 
@@ -128,7 +130,9 @@ class State(SettlementDays):
         present = {day for day, found in self.days.items() if found is not DayState.NOT_INGESTED}
         if layer in ENERGY:
             present |= self.generated
-        unfit = {day for day, tally in self.curtailment.items() if tally.faults} | self.contradicted
+        unfit = (
+            {day for day, tally in self.curtailment.items() if tally.faults} | self.contradicted | set(self.no_numbers)
+        )
         if "miner_model" in layer.key:
             faulty = {key for key, tally in self.calculations.items() if tally.faults}
             unfit |= {day for day, of_model in faulty if model in (None, of_model)}
@@ -139,7 +143,7 @@ class State(SettlementDays):
     def is_right(self) -> bool:
         """Whether nothing is missing, wrong, stale or behind."""
         faults = self.total.faults + self.records.faults + self.summary_faults
-        return not (faults or self.unready_days or self.days_behind or self.unknown_models)
+        return not (faults or self.unready_days or self.days_behind or self.unknown_models or self.no_numbers)
 
 
 def empty_state(scope: Scope) -> State:

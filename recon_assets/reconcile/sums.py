@@ -6,12 +6,21 @@ The rows of a long history are read once for the summaries of every grain.
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
+from math import isfinite
 
 from sqlalchemy import Connection, func, insert, select
 
 from recon_assets.database.tables import historical_bitcoin_calculations
+from recon_assets.domain.settlement import Days
 from recon_assets.reconcile.difference import compare_layer, count_if
-from recon_assets.reconcile.expected import day_bitcoin, day_energy, day_generation, energy_by_day, generation_by_day
+from recon_assets.reconcile.expected import (
+    bitcoin_by_day,
+    day_bitcoin,
+    day_energy,
+    day_generation,
+    energy_by_day,
+    generation_by_day,
+)
 from recon_assets.reconcile.layer import Layer, in_scope
 from recon_assets.reconcile.scope import Scope
 
@@ -23,13 +32,15 @@ Generation = tuple[float | None, float | None, float | None]
 class Sums:
     """By date and miner model: BTC and rows. By date: MWh, GBP and rows; and the wind generation in MWh.
 
-    `other_days` have calculations of other miner models than the scope's.
+    `other_days` have calculations of other miner models than the scope's; `no_numbers` have records whose volume or
+    price is NaN or infinite. No such amount is in a sum.
     """
 
     bitcoin: dict[tuple[date, str], tuple[float, int]] = field(default_factory=dict)
     energy: dict[date, tuple[float, float, int]] = field(default_factory=dict)
     generation: dict[date, Generation] = field(default_factory=dict)
     other_days: frozenset[date] = frozenset()
+    no_numbers: frozenset[date] = frozenset()
 
     @classmethod
     def of(cls, parts: Iterable["Sums"]) -> "Sums":
@@ -40,18 +51,19 @@ class Sums:
             whole.energy |= part.energy
             whole.generation |= part.generation
             whole.other_days |= part.other_days
+            whole.no_numbers |= part.no_numbers
         return whole
 
 
 def sum_rows(connection: Connection, scope: Scope) -> Sums:
     """The sums of the scope's days."""
     bitcoin, other_days = _sum_bitcoin(connection, scope)
+    energy = connection.execute(energy_by_day(scope)).all()
     return Sums(
         bitcoin=bitcoin,
         other_days=other_days,
-        energy={
-            day: (float(mwh), float(gbp), count) for day, mwh, gbp, count in connection.execute(energy_by_day(scope))
-        },
+        energy={day: (float(mwh), float(gbp), count) for day, mwh, gbp, count, _ in energy},
+        no_numbers=frozenset(day for day, *_, no_numbers in energy if no_numbers),
         generation={
             day: (total, onshore, offshore)
             for day, total, onshore, offshore, _ in connection.execute(generation_by_day(scope))
@@ -87,6 +99,12 @@ def _sum_bitcoin(
                 found[day, model] = float(total), count
         if sum(sums[1::2]) < rows:
             other_days.add(day)
+    # Only these days are summed again without what is no number: asking each row took longer for all days.
+    spoilt = [day for (day, _), (total, _) in found.items() if not isfinite(total)]
+    if spoilt:
+        again = bitcoin_by_day(scope.of(Days(min(spoilt), max(spoilt))))
+        totals = {(day, model): float(total or 0) for day, model, total in connection.execute(again)}
+        found |= {key: (total, found[key][1]) for key, total in totals.items()}
     return found, frozenset(other_days)
 
 

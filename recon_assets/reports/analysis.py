@@ -63,6 +63,8 @@ def _reasons(state: State, day: date) -> Iterator[str]:
     records = state.curtailment.get(day)
     if records and records.faults:
         yield f"records: {_counts(missing=records.missing, surplus=records.superfluous, wrong=records.wrong)}"
+    if rows := state.no_numbers.get(day):
+        yield f"volume or price is NaN or Infinity: {'; '.join(rows)}"
     for model in state.scope.models:
         tally = state.calculations.get((day, model))
         if tally and tally.faults:
@@ -86,6 +88,8 @@ def _command(state: State, day: date) -> str:
     reasons = list(_reasons(state, day))
     if all(reason.startswith("stale") for reason in reasons):
         return f"recon summaries --from {day} --to {day}"
+    if day in state.no_numbers and state.days[day] in (DayState.ADOPTED, DayState.ADOPTED_EMPTY):
+        return f"recon reingest {day}"
     return f"recon date {day}"
 
 
