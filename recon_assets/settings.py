@@ -5,6 +5,7 @@ A wrong value is a ConfigurationError of one line that names the variable.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, date, datetime
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -13,7 +14,8 @@ from sqlalchemy.exc import ArgumentError
 
 from recon_assets.database.limits import MOST_WRITERS, WorkLimits
 from recon_assets.domain.curtailment import CurtailmentRule
-from recon_assets.errors import ConfigurationError
+from recon_assets.domain.settlement import FIRST_DAY, london_day, parse_day
+from recon_assets.errors import ConfigurationError, UsageError
 
 ELEXON_LIVE_URL = "https://data.elexon.co.uk/bmrs/api/v1"
 MEMPOOL_LIVE_URL = "https://mempool.space/api"
@@ -32,6 +34,7 @@ class Settings:
     elexon_api_url: str
     mempool_api_url: str | None
     curtailment_rule: CurtailmentRule
+    first_day: date
     dagster_home: Path
     elexon_requests_per_second: float
     elexon_requests_in_flight: int
@@ -55,6 +58,7 @@ class Settings:
             elexon_api_url=elexon,
             mempool_api_url=None if mempool == NO_TAIL else _http_url("MEMPOOL_API_URL", mempool),
             curtailment_rule=_rule(given.get("CURTAILMENT_RULE", CurtailmentRule.SO_FLAGGED)),
+            first_day=first_kept_day(environ),
             log_folder=folder.absolute() / STATE_FOLDER / "logs",
             archive_folder=_folder(given, "RECON_ARCHIVE", folder, "archive"),
             report_folder=folder.absolute() / STATE_FOLDER / "reports",
@@ -96,6 +100,20 @@ class Unattended:
         if switch.lower() not in ("on", "off"):
             raise ConfigurationError(f"RECON_UNATTENDED: {switch!r} is no switch: write on or off")
         return cls(switch.lower() == "on", _positive_whole(given, "RECON_TICK_SECONDS", 60))
+
+
+def first_kept_day(environ: Mapping[str, str]) -> date:
+    """The first settlement day that is kept, from RECON_FIRST_DAY: a 1 January, so that years are kept whole."""
+    text = environ.get("RECON_FIRST_DAY", "").strip() or FIRST_DAY.isoformat()
+    try:
+        day = parse_day(text)
+    except UsageError as error:
+        raise ConfigurationError(f"RECON_FIRST_DAY: {error}") from None
+    if (day.month, day.day) != (1, 1):
+        raise ConfigurationError(f"RECON_FIRST_DAY: {text} is no 1 January: write for example {day.year}-01-01")
+    if day > london_day(datetime.now(UTC)):
+        raise ConfigurationError(f"RECON_FIRST_DAY: {text} is still to come")
+    return day
 
 
 def _database_url(text: str | None, folder: Path) -> URL:

@@ -1,3 +1,4 @@
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -163,3 +164,29 @@ def test_a_wrong_switch_is_one_line_that_names_the_variable(variable: str, value
 
 def test_alert_urls_in_print_are_hidden() -> None:
     assert "s3cret" not in repr(read(RECON_ALERT_URLS="json://ann:s3cret@host/"))
+
+
+def first_day_of(tmp_path: Path, text: str) -> date:
+    return Settings.from_environment({"RECON_FIRST_DAY": text}, tmp_path).first_day
+
+
+def test_the_first_kept_day_is_in_2022_unless_another_is_named(tmp_path: Path) -> None:
+    assert Settings.from_environment({}, tmp_path).first_day == date(2022, 1, 1)
+    assert first_day_of(tmp_path, " ") == date(2022, 1, 1)
+    assert first_day_of(tmp_path, "2024-01-01") == date(2024, 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("2024", "'2024' is not a date: write YYYY-MM-DD"),
+        ("2024-02-01", "2024-02-01 is no 1 January: write for example 2024-01-01"),
+        ("2124-01-01", "2124-01-01 is still to come"),
+    ],
+)
+def test_a_wrong_first_day_is_one_line_that_names_the_variable(tmp_path: Path, text: str, reason: str) -> None:
+    with pytest.raises(ConfigurationError) as failure:
+        first_day_of(tmp_path, text)
+
+    assert str(failure.value).startswith(f"RECON_FIRST_DAY: {reason}")
+    assert "\n" not in str(failure.value)

@@ -78,7 +78,10 @@ class Period:
             self._days = Days(first, last)
 
     def resolve(self, settings: Settings, first_day: date | None) -> Days:
-        """The days; an open start means the first day with data, an open end yesterday (or the newest recording)."""
+        """The days; an open start means `first_day`, an open end yesterday (or the newest recording)."""
+        return kept_days(self._resolve(settings, first_day), settings)
+
+    def _resolve(self, settings: Settings, first_day: date | None) -> Days:
         today = london_day(datetime.now(UTC))
         if self._days is not None:
             if self._days.first > today:
@@ -86,11 +89,18 @@ class Period:
             # A running month or year ends with today.
             return Days(self._days.first, min(self._days.last, today))
         span = _recorded_span(settings)
-        first = self._first or first_day or (span.first if span else None)
+        first = self._first or first_day or (max(span.first, settings.first_day) if span else None)
         if first is None:
             raise UsageError("the database holds no data yet: name a period, for example --month 2025-06")
         last = self._last or newest_day(settings)
         return Days(first, max(first, last) if self._last is None else last)
+
+
+def kept_days(days: Days, settings: Settings) -> Days:
+    """The days; UsageError if some are before the first day that is kept."""
+    if days.first < settings.first_day:
+        raise UsageError(f"{days.first} is before {settings.first_day}, the first day that is kept")
+    return days
 
 
 def newest_day(settings: Settings) -> date:

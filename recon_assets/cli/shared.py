@@ -2,9 +2,10 @@
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, date, datetime
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,31 +29,51 @@ def read_settings() -> Settings:
 
 
 def first_day_of(settings: Settings) -> date | None:
-    """The first day with data in the database; None without data or without a database."""
-    from recon_assets.database import schema, transactions
-    from recon_assets.database.engine import open_engine, sqlite_file
-    from recon_assets.reconcile.state import first_day
+    """The first day of a command without a period; None without data or without a database."""
+    from recon_assets.database import transactions
+    from recon_assets.domain.settlement import all_kept_days
+    from recon_assets.reconcile.state import default_first_day
 
-    engine = open_engine(settings.database_url)
+    with engine_if_any(settings) as engine:
+        if engine is None:
+            return None
+        with transactions.reading(engine) as connection:
+            return default_first_day(connection, all_kept_days(settings.first_day, datetime.now(UTC)))
+
+
+@contextmanager
+def engine_if_any(settings: Settings) -> Iterator["Engine | None"]:
+    """The engine of a database with the current schema, to read; None for a database without tables, or without a file.
+
+    Nothing is created. SchemaError for any other schema.
+    """
+    from recon_assets.database import schema, transactions
+    from recon_assets.database.engine import open_engine_to_read, sqlite_file
+
     file = sqlite_file(settings.database_url)
     if file is not None and not file.exists():
-        return None
-    with transactions.reading(engine) as connection:
-        current = schema.schema_state(connection) is schema.SchemaState.CURRENT
-        found = first_day(connection) if current else None
-    engine.dispose()
-    return found
+        yield None
+        return
+    engine = open_engine_to_read(settings.database_url)
+    try:
+        with transactions.reading(engine) as connection:
+            is_empty = schema.schema_state(connection) is schema.SchemaState.EMPTY
+        if not is_empty:
+            schema.require_schema(engine, create=False, first_day=settings.first_day)
+        yield None if is_empty else engine
+    finally:
+        engine.dispose()
 
 
 @contextmanager
 def reading_engine(settings: Settings) -> Iterator["Engine"]:
-    """The engine of a database with the current schema; nothing is created."""
+    """The engine of a database with the current schema, to read; nothing is created."""
     from recon_assets.database import schema
-    from recon_assets.database.engine import open_engine
+    from recon_assets.database.engine import open_engine_to_read
 
-    engine = open_engine(settings.database_url)
+    engine = open_engine_to_read(settings.database_url)
     try:
-        schema.require_schema(engine, create=False)
+        schema.require_schema(engine, create=False, first_day=settings.first_day)
         yield engine
     finally:
         engine.dispose()
@@ -61,13 +82,15 @@ def reading_engine(settings: Settings) -> Iterator["Engine"]:
 def read_state(engine: "Engine", settings: Settings, period: "Period") -> "State":
     """The reconciled state of a period now."""
     from recon_assets.database import transactions
+    from recon_assets.domain.settlement import all_kept_days
     from recon_assets.reconcile.read_state import reconciled_state
     from recon_assets.reconcile.scope import Scope
-    from recon_assets.reconcile.state import first_day
+    from recon_assets.reconcile.state import default_first_day
 
+    now = datetime.now(UTC)
     with transactions.reading(engine) as connection:
-        days = period.resolve(settings, first_day(connection))
-    return reconciled_state(engine, Scope(days, settings.curtailment_rule), datetime.now(UTC))
+        days = period.resolve(settings, default_first_day(connection, all_kept_days(settings.first_day, now)))
+    return reconciled_state(engine, Scope(days, settings.curtailment_rule, first_day=settings.first_day), now)
 
 
 def exit_code(right: bool) -> int:
@@ -85,5 +108,13 @@ def exit_code_of(state: "State") -> int:
 
 
 def echo_json(facts: Any) -> None:
-    """Prints facts for programs."""
-    click.echo(json.dumps(facts, indent=2))
+    """Prints facts for programs; NaN and infinities, which JSON does not have, are null."""
+    click.echo(json.dumps(_jsonable(facts), indent=2))
+
+
+def _jsonable(facts: Any) -> Any:
+    if isinstance(facts, Mapping):
+        return {name: _jsonable(fact) for name, fact in facts.items()}
+    if isinstance(facts, list | tuple):
+        return [_jsonable(fact) for fact in facts]
+    return None if isinstance(facts, float) and not isfinite(facts) else facts

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from recon_assets.cli.dry_run import show_plan
+from recon_assets.cli.options import kept_days
 from recon_assets.cli.shared import NOT_RIGHT, echo_json, exit_code, exit_code_of, read_settings
-from recon_assets.domain.settlement import FIRST_DAY, Days, london_day
+from recon_assets.domain.settlement import Days, london_day
 from recon_assets.errors import ReconError, UsageError
 from recon_assets.settings import Settings
 
@@ -33,24 +35,16 @@ def reconcile_through_dagster(
     """Reconciles the days, and shows what was done and the state afterwards."""
     # Before the imports, which take two seconds: a wrong setting is reported at once.
     settings = settings or read_settings()
-    days = kept_days(resolve(settings))
+    days = kept_days(resolve(settings), settings)
     from recon_assets.cli.progress import TerminalObserver
     from recon_assets.orchestration.outcome import Options
-    from recon_assets.reports import state as report
-    from recon_assets.reports.plan import plan_facts, print_plan
 
     chosen = Options(**(options or {}))
+    if dry_run:
+        return show_plan(settings, days, chosen, style)
     observer = TerminalObserver()
-    with _reconciliation(settings, observer, reads=chosen.ingest) as work:
-        if dry_run:
-            planned = work.plan(work.state(days), chosen)
-            if style == "json":
-                echo_json(plan_facts(planned))
-            else:
-                print_plan(report.open_console(), planned)
-            return exit_code(planned.is_empty and not planned.out_of_reach)
-        with observer:
-            outcome = work.summarise(days) if only_summaries else work.reconcile(days, chosen)
+    with _reconciliation(settings, observer, reads=chosen.ingest) as work, observer:
+        outcome = work.summarise(days) if only_summaries else work.reconcile(days, chosen)
     code = exit_code(not outcome.after.summary_faults) if only_summaries else exit_code_of(outcome.after)
     return _show(outcome, observer, style, code)
 
@@ -58,7 +52,7 @@ def reconcile_through_dagster(
 def spot_fix_through_dagster(day: date, period: int, farm: str, style: str) -> int:
     """Reconciles one farm in one settlement period, and shows its calculations before and after."""
     settings = read_settings()
-    kept_days(Days(day, day))
+    kept_days(Days(day, day), settings)
     from recon_assets.cli.progress import TerminalObserver
     from recon_assets.reconcile.settlement_days import DayState
     from recon_assets.reconcile.spot import read_spot
@@ -90,7 +84,7 @@ def read_generation_through_dagster(days: Days, style: str) -> int:
     """Reads wind generation, converges its summaries, and shows what is stored and what Elexon does not have."""
     settings = read_settings()
     today = london_day(datetime.now(UTC))
-    if kept_days(days).last > today:
+    if kept_days(days, settings).last > today:
         raise UsageError(f"{days.last} is still to come")
     from recon_assets.cli.progress import TerminalObserver
     from recon_assets.reports import state as report
@@ -121,7 +115,7 @@ def run_routine(
 ) -> int:
     """Runs an unattended routine, which also writes its log."""
     settings = read_settings()
-    span = None if resolve is None else kept_days(resolve(settings))
+    span = None if resolve is None else kept_days(resolve(settings), settings)
     from recon_assets.cli.progress import TerminalObserver
     from recon_assets.orchestration.logs import open_log
     from recon_assets.orchestration.observers import LogObserver
@@ -141,7 +135,7 @@ def run_routine(
 def reingest_through_dagster(day: date, periods: tuple[int, int] | None, *, bitcoin: bool, style: str) -> int:
     """Reads a day again, and shows what changed."""
     settings = read_settings()
-    kept_days(Days(day, day))
+    kept_days(Days(day, day), settings)
     from recon_assets.cli.progress import TerminalObserver
     from recon_assets.ingest.day_totals import read_day_totals
     from recon_assets.reports import state as report
@@ -166,7 +160,7 @@ def reingest_through_dagster(day: date, periods: tuple[int, int] | None, *, bitc
 
 def repair_through_dagster(settings: Settings, day: date, method: str | None, seed: int | None, style: str) -> int:
     """Verifies a day, reconciles what differs and verifies it again; without a method, reads the day again at once."""
-    kept_days(Days(day, day))
+    kept_days(Days(day, day), settings)
     from recon_assets.cli.progress import TerminalObserver
     from recon_assets.ingest.day_totals import read_day_totals
     from recon_assets.ingest.verification import Finding, Method
@@ -239,13 +233,6 @@ def declare_through_dagster(unit: str, *, is_wind: bool, by: str, note: str | No
     else:
         print_declared(open_console(), facts)
     return exit_code(not observer.reasons)
-
-
-def kept_days(days: Days) -> Days:
-    """The days; UsageError if some are before the first day that is kept."""
-    if days.first < FIRST_DAY:
-        raise UsageError(f"{days.first} is before {FIRST_DAY}, the first day that is kept")
-    return days
 
 
 @contextmanager

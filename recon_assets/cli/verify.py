@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from recon_assets.cli.options import DAY, PERIODS, format_option, newest_day, strict_option
+from recon_assets.cli.options import DAY, PERIODS, format_option, kept_days, newest_day, strict_option
 from recon_assets.cli.shared import echo_json, exit_code, read_settings, reading_engine
-from recon_assets.cli.through_dagster import kept_days, reingest_through_dagster, repair_through_dagster
+from recon_assets.cli.through_dagster import reingest_through_dagster, repair_through_dagster
 from recon_assets.domain.settlement import Days, periods_in
 from recon_assets.errors import UsageError
 
@@ -41,27 +41,27 @@ def comparison_options(command: "Callable[..., Any]") -> "Callable[..., Any]":
 def verify(day: date | None, method: str, seed: int | None, style: str) -> int:
     """Compare day D (YYYY-MM-DD, default yesterday) with Elexon, and change nothing.
 
-    Ends with the command that mends what it found. The log is .recon/logs/verify.jsonl.
+    Ends with the command that mends what it found. Nothing is written.
     """
     settings = read_settings()
-    days = kept_days(Days(chosen := day or newest_day(settings), chosen))
+    days = kept_days(Days(chosen := day or newest_day(settings), chosen), settings)
     from rich.console import Console
 
     from recon_assets.elexon.client import Elexon, open_source
     from recon_assets.ingest.verification import Finding, Method
     from recon_assets.ingest.verify import verify_day
-    from recon_assets.orchestration.logs import open_log
     from recon_assets.reconcile.scope import Scope
     from recon_assets.reports.state import open_console
     from recon_assets.reports.verification import print_verification, verification_facts
 
     elexon = Elexon(open_source(settings), in_flight=settings.elexon_requests_in_flight)
-    scope = Scope(days, settings.curtailment_rule)
-    with reading_engine(settings) as engine, open_log(settings.log_folder, "verify") as log:
-        with Console(stderr=True).status(f"Comparing {chosen} with {elexon.source.name}"):
-            found = verify_day(engine, elexon, scope, datetime.now(UTC), Method(method), seed)
-        facts = verification_facts(found)
-        log.info("verified", extra=facts)
+    scope = Scope(days, settings.curtailment_rule, first_day=settings.first_day)
+    with (
+        reading_engine(settings) as engine,
+        Console(stderr=True).status(f"Comparing {chosen} with {elexon.source.name}"),
+    ):
+        found = verify_day(engine, elexon, scope, datetime.now(UTC), Method(method), seed)
+    facts = verification_facts(found)
     if style == "json":
         echo_json(facts)
     else:

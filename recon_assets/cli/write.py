@@ -30,7 +30,7 @@ def migrate(dry_run: bool, style: str) -> int:
     settings = read_settings()
     engine = open_engine(settings.database_url, keep_journal=True)
     try:
-        migration = schema.migrate(engine, dry_run=dry_run)
+        migration = schema.migrate(engine, dry_run=dry_run, first_day=settings.first_day)
     finally:
         engine.dispose()
     lines = [change.line(planned=dry_run) for change in migration.changes]

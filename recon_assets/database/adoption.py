@@ -10,7 +10,8 @@ from typing import NamedTuple
 from sqlalchemy import Connection, bindparam, text
 
 from recon_assets.database.adoption_columns import column_refusals, quoted
-from recon_assets.database.tables import USER_TABLES, metadata
+from recon_assets.database.kept_tables import USER_TABLES
+from recon_assets.database.tables import metadata
 
 OWN_NAMES = (*(name for name in metadata.tables if name not in USER_TABLES), "recon_progress")
 """Tables that recon makes; a database that it has not adopted must not have them."""

@@ -7,8 +7,8 @@ from sqlalchemy.engine.interfaces import ReflectedColumn
 from sqlalchemy.types import NullType
 
 from recon_assets.database import adoption_types
+from recon_assets.database.kept_tables import PERIOD_COLUMNS
 from recon_assets.database.keys import has_unique_key
-from recon_assets.database.tables import PERIOD_COLUMNS
 
 TYPES_OF_POSTGRESQL = text("""
 SELECT attname, format_type(atttypid, atttypmod) FROM pg_attribute

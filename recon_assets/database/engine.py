@@ -28,6 +28,42 @@ def open_engine(url: URL | str, *, keep_journal: bool = False) -> Engine:
     return create_engine(url, connect_args=arguments, pool_pre_ping=True)
 
 
+def open_engine_to_read(url: URL | str) -> Engine:
+    """An engine for queries alone: it creates no file, and leaves an SQLite file and its journal mode as they are."""
+    url = make_url(url)
+    file = sqlite_file(url)
+    if file is None:
+        return open_engine(url)
+    engine = create_engine(url, creator=lambda: connect_to_read(file, BUSY_TIMEOUT_SECONDS))
+    event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+def connect_to_read(file: Path, timeout_seconds: float) -> sqlite3.Connection:
+    """A connection that does not create the file, set its journal mode, or empty a write-ahead log that it found.
+
+    With mode=ro, a -wal and a -shm file stay behind if there were none; with mode=rw, the last connection that closes
+    writes a write-ahead log that a killed process left into the file (both measured).
+    """
+    mode = "ro" if wal_bytes(file) else "rw"
+    uri = f"{file.absolute().as_uri()}?mode={mode}"
+    # Every pooled connection may serve another thread than the one that opened it, one at a time.
+    connection = sqlite3.connect(uri, uri=True, timeout=timeout_seconds, check_same_thread=False, isolation_level=None)
+    try:
+        connection.execute(f"PRAGMA mmap_size = {MAPPED_BYTES}")
+        connection.execute("PRAGMA schema_version")  # reads the file for the first time
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def wal_bytes(file: Path) -> int:
+    """The size of the write-ahead log. Ask before connecting: the last connection that closes empties the log."""
+    wal = file.with_name(f"{file.name}-wal")
+    return wal.stat().st_size if wal.exists() else 0
+
+
 def sqlite_file(url: URL) -> Path | None:
     """The file of an SQLite database; None for a server."""
     return Path(url.database) if url.get_backend_name() == "sqlite" and url.database else None

@@ -6,7 +6,7 @@ from typing import NamedTuple
 from sqlalchemy import Connection, Engine, inspect, text
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
-from recon_assets.database.tables import USER_TABLES
+from recon_assets.database.kept_tables import USER_TABLES
 from recon_assets.database.transactions import LOCK_CLASS
 from recon_assets.errors import first_line
 

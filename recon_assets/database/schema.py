@@ -4,14 +4,19 @@ Commands that read only ask for the state. Commands that write create the schema
 `recon migrate` changes an older schema or a foreign one.
 """
 
+import sqlite3
 from dataclasses import dataclass
 from datetime import date
 from enum import StrEnum
+from pathlib import Path
+from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, inspect, text
+from sqlalchemy import Connection, Engine, create_engine, insert, inspect, select, text
+from sqlalchemy.engine import URL
+from sqlalchemy.pool import StaticPool
 
 from recon_assets.database.adoption import refusal_message, refusals
-from recon_assets.database.engine import display_url, sqlite_file
+from recon_assets.database.engine import display_url, open_engine_to_read, sqlite_file
 from recon_assets.database.keys import (
     Key,
     add_keys,
@@ -22,12 +27,15 @@ from recon_assets.database.keys import (
 )
 from recon_assets.database.migration import recorded, revisions, upgrade
 from recon_assets.database.shape import Change, changes, shape_of
-from recon_assets.database.tables import metadata
+from recon_assets.database.tables import metadata, recon_settings
 from recon_assets.database.transactions import reading, writing
 from recon_assets.database.trial import trial_refusals
-from recon_assets.errors import SchemaError
+from recon_assets.domain.settlement import FIRST_DAY
+from recon_assets.errors import ConfigurationError, SchemaError
 
 VERSION_TABLE = "recon_schema_version"
+FIRST_DAY_NAME = "first_day"
+"""The name of the first kept day in `recon_settings`."""
 SCHEMA_LOCK = date.min
 """No settlement day has this date. Its lock, taken before the snapshot, is the lock of the schema."""
 
@@ -54,8 +62,11 @@ def schema_state(connection: Connection) -> SchemaState:
     return SchemaState.CURRENT if version == known[0] else SchemaState.OLDER
 
 
-def require_schema(engine: Engine, *, create: bool) -> None:
-    """Makes sure that the schema is current, creating it in an empty database when `create`; else SchemaError."""
+def require_schema(engine: Engine, *, create: bool, first_day: date = FIRST_DAY) -> None:
+    """Makes sure that the schema is current, creating it in an empty database when `create`; else SchemaError.
+
+    ConfigurationError if the database keeps days from another day than `first_day`.
+    """
     where = display_url(engine.url)
     file = sqlite_file(engine.url)
     if file is not None and not file.exists():
@@ -64,8 +75,10 @@ def require_schema(engine: Engine, *, create: bool) -> None:
         file.parent.mkdir(parents=True, exist_ok=True)
     with reading(engine) as connection:
         state = schema_state(connection)
+        if state is SchemaState.CURRENT:
+            check_first_day(connection, first_day)
     if state is SchemaState.EMPTY and create:
-        migrate(engine)
+        migrate(engine, first_day=first_day)
     elif state is SchemaState.EMPTY:
         raise SchemaError(f"{where} holds no curtailment data yet: run 'recon reconcile', or set DATABASE_URL")
     elif state is SchemaState.NEWER:
@@ -73,6 +86,19 @@ def require_schema(engine: Engine, *, create: bool) -> None:
     elif state is not SchemaState.CURRENT:
         found = "an older schema" if state is SchemaState.OLDER else "tables that recon has not adopted yet"
         raise SchemaError(f"{where} has {found}: run 'recon migrate'")
+
+
+def check_first_day(connection: Connection, first_day: date) -> bool:
+    """Whether the first kept day is in the database; ConfigurationError if it is another one than this process has."""
+    found = select(recon_settings.c.value).where(recon_settings.c.name == FIRST_DAY_NAME)
+    kept = connection.execute(found).scalar()
+    if kept not in (None, first_day.isoformat()):
+        raise ConfigurationError(
+            f"RECON_FIRST_DAY is {first_day}, but {display_url(connection.engine.url)} keeps days from {kept} on: set "
+            f"RECON_FIRST_DAY={kept}, or change the database: UPDATE recon_settings SET value = '{first_day}' "
+            f"WHERE name = '{FIRST_DAY_NAME}'"
+        )
+    return kept is not None
 
 
 @dataclass(frozen=True)
@@ -85,16 +111,16 @@ class Migration:
     failures: tuple[str, ...] = ()
 
 
-def migrate(engine: Engine, *, dry_run: bool = False) -> Migration:
+def migrate(engine: Engine, *, dry_run: bool = False, first_day: date = FIRST_DAY) -> Migration:
     """Creates, adopts or upgrades the schema in one transaction, and adds unique keys for which rows were in the way.
 
     No row is changed; a failure leaves no trace. SchemaError, with a line for each reason, when an old database cannot
-    be adopted.
+    be adopted. `first_day` is kept in the database, unless it has one: ConfigurationError if that is another.
     """
     file = sqlite_file(engine.url)
+    if file is not None and dry_run:
+        return _migrate_copy(engine.url, file, first_day)
     if file is not None and not file.exists():
-        if dry_run:
-            return migrate(create_engine("sqlite://"))
         file.parent.mkdir(parents=True, exist_ok=True)
     is_sqlite = engine.dialect.name == "sqlite"
     # Two processes may find the database empty at once. The second waits here and then has nothing to do.
@@ -111,6 +137,10 @@ def migrate(engine: Engine, *, dry_run: bool = False) -> Migration:
         if state in (SchemaState.FOREIGN, SchemaState.OLDER):
             _refuse(list(trial_refusals(connection)))
         done = changes(before, shape_of(connection))
+        if not check_first_day(connection, first_day):
+            connection.execute(insert(recon_settings).values(name=FIRST_DAY_NAME, value=first_day.isoformat()))
+            # In a database that was empty, the table is listed alone, as every new table is.
+            done += [] if state is SchemaState.EMPTY else [Change("add", f"setting {FIRST_DAY_NAME} = {first_day}")]
         missing = list(missing_keys(connection))
         ready = [key for key, duplicates in missing if not duplicates]
         if is_sqlite:
@@ -134,3 +164,19 @@ def migrate(engine: Engine, *, dry_run: bool = False) -> Migration:
 def _refuse(lines: list[str]) -> None:
     if lines:
         raise SchemaError(refusal_message(lines))
+
+
+def _migrate_copy(url: URL, file: Path, first_day: date) -> Migration:
+    """Migrates a copy of an SQLite file, which is gone afterwards: even a rollback would write to the file itself."""
+    copy = sqlite3.connect("")  # in memory, and on disk without a name if it is large
+    if file.exists():
+        original = open_engine_to_read(url)
+        with reading(original) as connection:
+            driver: Any = connection.connection.driver_connection
+            driver.backup(copy)
+        original.dispose()
+    engine = create_engine("sqlite://", creator=lambda: copy, poolclass=StaticPool)
+    try:
+        return migrate(engine, first_day=first_day)
+    finally:
+        engine.dispose()

@@ -246,19 +246,6 @@ proof_of_fetch = Table(
 """One row per settlement period that was read whole, or that acceptance volumes prove to be without wind bids; their
 `stack_rows` are not known. Row count and sums show whether the bids are still the same."""
 
-recovered_days = Table(
-    "recovered_days",
-    metadata,
-    Column("settlement_date", Date, primary_key=True),
-    Column("proven_at", UtcDateTime, nullable=False),
-    Column("proven_by", Text),
-    Column("records", Integer, nullable=False),
-    Column("curtailed_mwh", Double, nullable=False),
-    Column("payment_gbp", Double, nullable=False),
-    Column("bitcoin", Text, nullable=False),
-)
-"""An adopted day as it was before its first proof: records, MWh, GBP, and BTC by miner model as a JSON object."""
-
 settlement_revisions = Table(
     "settlement_revisions",
     metadata,
@@ -299,63 +286,3 @@ Index(
     wind_generation_data.c.settlement_period,
     unique=True,
 )
-
-PROGRESS_TABLES = ("recon_progress", "reconciliation_progress")
-"""The names of the progress table: ours, and the user's, which is left alone if it has other columns."""
-
-
-def progress_table(name: str) -> Table:
-    """The progress of reconciliation, a row per month; not in `metadata`, because its name depends on the database."""
-    return Table(
-        name,
-        MetaData(),
-        Column("id", Integer, primary_key=True),
-        Column("time_period", Text, nullable=False, unique=True),
-        Column("status", Text, nullable=False),
-        Column("percentage_complete", AMOUNT),
-        Column("last_updated", DateTime),
-        Column("total_records", Integer),
-        Column("processed_records", Integer),
-        Column("error_details", Text),
-        Column("failed_records", Integer),
-        Column("timeouts", Integer),
-        Column("phase", Text),
-        Column("worker", Text),
-        Column("started_at", DateTime),
-    )
-
-
-def _superseded(table: Table) -> Table:
-    kept = Table(
-        f"superseded_{table.name}",
-        metadata,
-        *(Column(column.name, column.type) for column in table.columns),
-        Column("superseded_at", UtcDateTime, nullable=False),
-        Column("superseded_by", Text),
-    )
-    Index(f"{kept.name}_period", next(column for column in kept.columns if column.name in PERIOD_COLUMNS))
-    return kept
-
-
-PERIOD_COLUMNS = ("settlement_date", "summary_date", "year_month", "year")
-
-superseded_tables = {
-    table.name: _superseded(table)
-    for table in (
-        curtailment_records,
-        historical_bitcoin_calculations,
-        bitcoin_daily_summaries,
-        bitcoin_monthly_summaries,
-        bitcoin_yearly_summaries,
-        daily_summaries,
-        monthly_summaries,
-        yearly_summaries,
-    )
-}
-"""By the name of a table: rows of it as they were before a proof of their day replaced them, with the time and the
-Dagster run. In an adopted database they also have the columns that only its own tables have."""
-
-USER_TABLES = {table.name: table for table in metadata.tables.values() if table.name in superseded_tables} | {
-    wind_generation_data.name: wind_generation_data
-}
-"""Tables of an old database that recon adopts and writes, by name."""

@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, Table, delete, func, insert, select
 from sqlalchemy.exc import DBAPIError
 
-from recon_assets.database.tables import PERIOD_COLUMNS, USER_TABLES
+from recon_assets.database.kept_tables import PERIOD_COLUMNS, USER_TABLES
 from recon_assets.domain.mining import MODELS
 from recon_assets.errors import first_line
 

@@ -15,7 +15,7 @@ from enum import StrEnum
 from sqlalchemy import Connection, Engine, Table, func, insert, inspect, select, update
 
 from recon_assets.database import transactions
-from recon_assets.database.tables import PROGRESS_TABLES, progress_table
+from recon_assets.database.progress_table import PROGRESS_TABLES, progress_table
 
 WORK_LOG_LOCK = date.max
 """No settlement day has this date. Its lock, taken before the snapshot, makes writers wait for each other. Without it

@@ -7,7 +7,7 @@ Sources: the packaged table agrees with the headers shipped in bitcoinj and Elec
 import csv
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from importlib.resources import files
 from itertools import groupby, pairwise
@@ -164,6 +164,20 @@ def packaged_retargets() -> list[Retarget]:
             )
             for row in csv.DictReader(table)
         ]
+
+
+def with_packaged(stored: Iterable[Retarget]) -> list[Retarget]:
+    """The packaged table joined to what a database stores, by height, lowest first.
+
+    A stored retarget replaces the packaged one, but an exact packaged start time is not replaced by an approximate one.
+    """
+    known = {retarget.height: retarget for retarget in packaged_retargets()}
+    for entry in stored:
+        before = known.get(entry.height)
+        if before is not None and before.time_exact and not entry.time_exact:
+            entry = replace(entry, starts_at=before.starts_at, time_exact=True)
+        known[entry.height] = entry
+    return sorted(known.values(), key=lambda retarget: retarget.height)
 
 
 def parse_adjustments(body: Any, observed_at: datetime) -> list[Retarget]:

@@ -36,6 +36,20 @@ MODELS: dict[str, MinerModel] = {
 """The miner models, by name. A new model is one line here; assets, checks, summaries and commands follow."""
 
 
+def model_like(spelling: str) -> str | None:
+    """The declared model that a text names if case, spaces, `-` and `_` are ignored; None if there is none.
+
+    >>> model_like("s19j pro"), model_like("S21")
+    ('S19J_PRO', None)
+    """
+    names = {_letters(name): name for name in MODELS}
+    return names.get(_letters(spelling))
+
+
+def _letters(text: str) -> str:
+    return "".join(sign for sign in text.upper() if not sign.isspace() and sign not in "-_")
+
+
 def bitcoin_per_hash(difficulty: float, subsidy_btc: float) -> float:
     """Bitcoin that a hash earns on average, without fees: subsidy / (difficulty x 2^32)."""
     return subsidy_btc / (difficulty * HASHES_PER_DIFFICULTY)

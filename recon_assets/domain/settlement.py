@@ -18,7 +18,7 @@ PERIOD = timedelta(minutes=30)
 HOURS_A_PERIOD = PERIOD / timedelta(hours=1)
 """The average MW of a settlement period x this = its MWh."""
 FIRST_DAY = date(2022, 1, 1)
-"""The first settlement day that this project keeps."""
+"""The first settlement day that is kept if RECON_FIRST_DAY names no other."""
 
 PUBLICATION_DELAY = timedelta(minutes=15)
 """Elexon publishes a period about 14 minutes after its end; before this it is not due."""
@@ -115,6 +115,11 @@ class Days:
         """The days of a year written YYYY."""
         first = _parse(f"{year}-01-01", f"{year!r} is not a year: write YYYY, for example 2025")
         return cls(first, first.replace(month=12, day=31))
+
+
+def all_kept_days(first: date, now: datetime) -> Days:
+    """The days that are kept: from the first one to the day in London that `now` (aware) falls in."""
+    return Days(first, max(first, london_day(now)))
 
 
 def parse_day(text: str) -> date:

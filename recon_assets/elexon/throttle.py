@@ -28,14 +28,14 @@ class Throttle:
     def __init__(self, name: str, *, per_second: float, in_flight: int) -> None:
         self._spacing = SAFETY / per_second
         self._in_flight = in_flight
-        folder = Path(tempfile.gettempdir()) / f"recon-throttle-{os.getuid() if hasattr(os, 'getuid') else 'user'}"
-        folder.mkdir(mode=0o700, exist_ok=True)
-        self._folder = folder
+        user = os.getuid() if hasattr(os, "getuid") else "user"
+        self._folder = Path(tempfile.gettempdir()) / f"recon-throttle-{user}"
         self._name = hashlib.blake2b(name.encode(), digest_size=8).hexdigest()
 
     @contextmanager
     def turn(self) -> Iterator[None]:
         """Waits for a place among the requests in flight and for the next free instant; holds it in the `with`."""
+        self._folder.mkdir(mode=0o700, exist_ok=True)
         places = portalocker.NamedBoundedSemaphore(
             self._in_flight,
             name=self._name,

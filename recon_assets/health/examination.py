@@ -15,8 +15,8 @@ import psycopg
 from sqlalchemy import Connection, Engine, inspect
 from sqlalchemy.pool import QueuePool
 
-from recon_assets.database.engine import display_url, sqlite_file
-from recon_assets.database.schema import SchemaState, schema_state
+from recon_assets.database.engine import display_url, sqlite_file, wal_bytes
+from recon_assets.database.schema import SchemaState, check_first_day, schema_state
 from recon_assets.database.tables import metadata
 from recon_assets.domain.settlement import london_day
 from recon_assets.health import postgres, sources, sqlite
@@ -35,10 +35,11 @@ def examine(engine: Engine, settings: Settings, now: datetime, limits: Limits = 
     The engine gives only its address and the state of its pool: the examination opens its own connections.
     """
     file = sqlite_file(engine.url)
-    wal_bytes = sqlite.wal_bytes(file) if file else 0
+    logged_bytes = wal_bytes(file) if file else 0
     database = ProbedDatabase(engine.url, limits)
     connect = database.connect()
-    schema, existing = database.ask("schema", _schema) or (None, None)
+    asked = database.ask("schema", lambda connection: _schema(connection, settings))
+    schema, existing = asked or (None, None)
     newest_day, probes = probe_all(database, existing)
     is_current = schema is SchemaState.CURRENT
     sessions = connections = file_facts = None
@@ -52,7 +53,7 @@ def examine(engine: Engine, settings: Settings, now: datetime, limits: Limits = 
         driver = f"sqlite3 of Python {platform.python_version()}"
         timeouts = sqlite.TIMEOUTS
         tables = database.ask("tables", sqlite.table_sizes)
-        file_facts = database.ask("sqlite", lambda connection: sqlite.file_facts(connection, file, wal_bytes))
+        file_facts = database.ask("sqlite", lambda connection: sqlite.file_facts(connection, file, logged_bytes))
     archive = examine_archive(settings)
     health = Health(
         database=Database(
@@ -91,8 +92,11 @@ def examine(engine: Engine, settings: Settings, now: datetime, limits: Limits = 
     return replace(health, advice=tuple(advise(health)))
 
 
-def _schema(connection: Connection) -> tuple[SchemaState, frozenset[str]]:
-    return schema_state(connection), frozenset(inspect(connection).get_table_names())
+def _schema(connection: Connection, settings: Settings) -> tuple[SchemaState, frozenset[str]]:
+    state = schema_state(connection)
+    if state is SchemaState.CURRENT:
+        check_first_day(connection, settings.first_day)
+    return state, frozenset(inspect(connection).get_table_names())
 
 
 def _server_version(connection: Connection) -> str:

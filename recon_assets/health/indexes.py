@@ -53,7 +53,8 @@ def _fault(columns: tuple[str, ...], unique: bool, found: list[_Found]) -> Fault
 
 
 def _declared(table: Table) -> Iterator[tuple[str, tuple[str, ...], bool]]:
-    yield f"{table.name}_pkey", tuple(table.primary_key.columns.keys()), True
+    if table.primary_key.columns:  # what a proof replaced is kept in tables without a key
+        yield f"{table.name}_pkey", tuple(table.primary_key.columns.keys()), True
     for index in sorted(table.indexes, key=lambda index: str(index.name)):
         yield str(index.name), tuple(index.columns.keys()), bool(index.unique)
 

@@ -48,7 +48,7 @@ class _ProbeQuery(NamedTuple):
 
 CONNECT = _ProbeQuery("connect", f"connecting (the median of {CONNECTS})", 500)
 ROUND_TRIP = _ProbeQuery("select_1", "a round trip (SELECT 1)", 50, statement=select(literal(1)))
-NEWEST = select(func.max(calculations.c.settlement_date))
+NEWEST = select(func.max(calculations.c.settlement_date)).where(calculations.c.settlement_date <= func.current_date())
 NEWEST_DAY = _ProbeQuery("newest_day", "finding the newest day", 200, frozenset({calculations.name}), NEWEST)
 
 

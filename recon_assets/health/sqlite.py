@@ -9,7 +9,7 @@ from pathlib import Path
 
 from sqlalchemy import Connection, Engine, create_engine, text
 
-from recon_assets.database.engine import BUSY_TIMEOUT_SECONDS
+from recon_assets.database.engine import BUSY_TIMEOUT_SECONDS, connect_to_read
 from recon_assets.database.tables import metadata
 from recon_assets.health.facts import Limits, SqliteFile, TableSize, Timeouts
 
@@ -30,19 +30,11 @@ STEPS_BETWEEN_LOOKS = 10_000
 
 
 def open_to_look(file: Path, limits: Limits) -> Engine:
-    """An engine that does not create the file, set its journal mode or write.
-
-    Not mode=ro: for a file in WAL mode it left a -wal and a -shm file behind, owned by the user who looked (measured).
-    """
+    """An engine that does not create the file, set its journal mode or write."""
 
     def connect() -> sqlite3.Connection:
-        connection = sqlite3.connect(f"{file.as_uri()}?mode=rw", uri=True, timeout=limits.lock_ms / 1000)
-        try:
-            connection.execute("PRAGMA query_only = ON")
-            connection.execute("PRAGMA schema_version")  # reads the file for the first time
-        except BaseException:
-            connection.close()
-            raise
+        connection = connect_to_read(file, limits.lock_ms / 1000)
+        connection.execute("PRAGMA query_only = ON")
         return connection
 
     return create_engine("sqlite://", creator=connect)
@@ -61,12 +53,6 @@ def limited(engine: Engine, limits: Limits) -> Iterator[Connection]:
             yield connection
         finally:
             driver.set_progress_handler(None, 0)
-
-
-def wal_bytes(file: Path) -> int:
-    """The size of the write-ahead log. Ask before connecting: the last connection that closes empties the log."""
-    wal = file.with_name(f"{file.name}-wal")
-    return wal.stat().st_size if wal.exists() else 0
 
 
 def file_facts(connection: Connection, file: Path, wal_bytes: int) -> SqliteFile:

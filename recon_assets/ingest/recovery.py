@@ -29,14 +29,13 @@ from sqlalchemy import (
     true,
 )
 
+from recon_assets.database.kept_tables import recovered_days, superseded_tables
 from recon_assets.database.tables import (
     UtcDateTime,
     bitcoin_daily_summaries,
     curtailment_records,
     daily_summaries,
     historical_bitcoin_calculations,
-    recovered_days,
-    superseded_tables,
     wind_bids,
 )
 from recon_assets.domain.curtailment import CurtailmentRule

@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Engine, Table, bindparam, insert, select, upd
 from recon_assets.database import transactions
 from recon_assets.database.tables import network_difficulty, other_bm_units, wind_bm_units
 from recon_assets.domain.bm_units import BmUnit
-from recon_assets.domain.difficulty import Retarget, packaged_retargets, parse_adjustments, with_tail
+from recon_assets.domain.difficulty import Retarget, parse_adjustments, with_packaged, with_tail
 from recon_assets.errors import ReconError
 from recon_assets.ingest.archive_progress import search_again
 from recon_assets.reconcile.wind_units import listed_as_other, other_units, wind_units
@@ -89,9 +89,7 @@ def stored_retargets(connection: Connection) -> list[Retarget]:
 
 def store_retargets(connection: Connection, tail: Sequence[Retarget] = ()) -> int:
     """Merges the packaged table and a live tail into what is stored; returns the number of rows changed."""
-    packaged = {retarget.height: retarget for retarget in packaged_retargets()}
-    known = packaged | {retarget.height: retarget for retarget in stored_retargets(connection)}
-    merged = with_tail(list(known.values()), tail)
+    merged = with_tail(with_packaged(stored_retargets(connection)), tail)
     return _upsert(connection, network_difficulty, [vars(retarget) for retarget in merged])
 
 

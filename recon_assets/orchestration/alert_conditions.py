@@ -7,6 +7,7 @@ import dagster as dg
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
 
 from recon_assets.database import transactions
+from recon_assets.domain.difficulty import with_packaged
 from recon_assets.domain.settlement import Days, contiguous, london_day
 from recon_assets.ingest.reference import stored_retargets
 from recon_assets.orchestration import events
@@ -161,7 +162,7 @@ def stale_sources(resource: ReconResource, now: datetime) -> Iterator[AlertCondi
         return
     with transactions.reading(resource.engine) as connection:
         newest = last_proven_day(connection)
-        observed = max((retarget.observed_at for retarget in stored_retargets(connection)), default=None)
+        observed = max(retarget.observed_at for retarget in with_packaged(stored_retargets(connection)))
     if newest is None:
         return
     if london_day(now) - newest > LATEST + timedelta(days=1):
@@ -169,7 +170,7 @@ def stale_sources(resource: ReconResource, now: datetime) -> Iterator[AlertCondi
         yield AlertCondition(
             WIND_BIDS.to_user_string(), STALE_SOURCE, None, reason, "recon doctor, then recon daily-check"
         )
-    if resource.settings.mempool_api_url is not None and observed is not None and now - observed > LATEST:
+    if resource.settings.mempool_api_url is not None and now - observed > LATEST:
         reason = f"The difficulty was last read at {observed:%Y-%m-%dT%H:%MZ}."
         mend = "recon doctor, then launch the job refresh_difficulty"
         yield AlertCondition(NETWORK_DIFFICULTY.to_user_string(), STALE_SOURCE, None, reason, mend)

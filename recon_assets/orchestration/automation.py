@@ -14,7 +14,7 @@ from dagster import AutomationCondition as When
 from dagster._core.asset_graph_view.asset_graph_view import AssetGraphView
 
 from recon_assets.database import transactions
-from recon_assets.domain.settlement import FIRST_DAY, Days, london_day
+from recon_assets.domain.settlement import Days
 from recon_assets.orchestration.active_runs import ASKED_BY, CALCULATION_GAPS
 from recon_assets.orchestration.instance import housekeeping
 from recon_assets.orchestration.partitions import days_of
@@ -88,10 +88,9 @@ def periods_to_refresh(resource: ReconResource, state: SensorState) -> Periods:
     """
     now = resource.now()
     with transactions.reading(resource.engine) as connection:
-        stored = summed_days(connection)
-    if stored is None:
+        days = summed_days(connection, resource.kept_days())
+    if days is None:
         return dict.fromkeys(SUMMARY_NAMES, frozenset())
-    days = Days(max(stored.first, FIRST_DAY), max(min(stored.last, london_day(now)), FIRST_DAY))
     years = sorted({period[: YEAR.length] for periods in _stale(resource, days).values() for period in periods})
     if not years:
         return dict.fromkeys(SUMMARY_NAMES, frozenset())

@@ -72,7 +72,8 @@ def evaluate(
         return
     now = resource.now()
     with transactions.reading(resource.engine) as connection:
-        first, last = first_day(connection), last_day(connection)
+        kept = resource.kept_days()
+        first, last = first_day(connection, kept), last_day(connection, kept)
     if first is None or last is None:
         for check in chosen:
             yield _result(check, checks.NOTHING_STORED)

@@ -9,7 +9,6 @@ import dagster as dg
 from sqlalchemy import Engine
 
 from recon_assets.database import transactions
-from recon_assets.domain.difficulty import DifficultyHistory
 from recon_assets.domain.settlement import Days, contiguous, due_periods, london_day
 from recon_assets.elexon.recordings import RecordingSource
 from recon_assets.errors import ConfigurationError, first_line
@@ -29,6 +28,7 @@ from recon_assets.orchestration.jobs import (
     REINGEST_JOB,
 )
 from recon_assets.orchestration.outcome import Options, Outcome
+from recon_assets.orchestration.planning import plan_work, read_state
 from recon_assets.orchestration.proving import beginning_small, is_other_rule, recovered_since, survey
 from recon_assets.orchestration.resource import ReconResource
 from recon_assets.orchestration.retry_state import month_spans
@@ -37,9 +37,8 @@ from recon_assets.orchestration.specs import layer_assets
 from recon_assets.orchestration.steps import process_tags
 from recon_assets.reconcile.layer import DAY, MONTH, YEAR, Grain, Layer
 from recon_assets.reconcile.layers import BITCOIN_DAILY, ENERGY, ENERGY_DAILY, SUMMARIES
-from recon_assets.reconcile.plan import Order, Plan, plan
-from recon_assets.reconcile.read_state import reconciled_state
-from recon_assets.reconcile.scope import Scope
+from recon_assets.reconcile.plan import Plan
+from recon_assets.reconcile.scope import Scope, difficulty_history
 from recon_assets.reconcile.settlement_days import DayState
 from recon_assets.reconcile.state import State
 
@@ -93,10 +92,7 @@ class Reconciliation:
 
     def plan(self, state: State, options: Options, suspicion: Mapping[date, float] | None = None) -> Plan:
         """The work that makes a state right; for `suspicion` see plan.py."""
-        can_have = self._resource.elexon.source.can_have if options.ingest else (lambda day: False)
-        order = Order(options.limit, options.worst_first, suspicion or {})
-        now, is_archived = self._resource.now(), self._resource.has_archived
-        return plan(state, can_have, now, order, force=options.force, prove=options.prove, is_archived=is_archived)
+        return plan_work(self._resource, state, options, suspicion)
 
     def reconcile(self, days: Days, options: Options) -> Outcome:
         """Reads the days that the source can have, then converges every layer; works only on what is not right."""
@@ -239,10 +235,10 @@ class Reconciliation:
         return Outcome(before, work, after, self.runs, reported)
 
     def _know_difficulty(self, days: Sequence[date]) -> None:
-        """Reads the newest difficulty if the stored retargets do not cover the days."""
+        """Stores the newest difficulty if none is stored, or if what is known does not cover the days."""
         with transactions.reading(self._resource.engine) as connection:
-            known = stored_retargets(connection)
-        if not known or not all(DifficultyHistory(known).covers(day) for day in days):
+            is_stored, known = bool(stored_retargets(connection)), difficulty_history(connection)
+        if not is_stored or not all(known.covers(day) for day in days):
             self._run(DIFFICULTY_JOB.name)
 
     def refresh_units(self) -> None:
@@ -295,8 +291,3 @@ def _keys(grain: Grain, layers: Sequence[Layer]) -> list[dg.AssetKey]:
 
 def _labels(grain: Grain, days: Sequence[date]) -> list[str]:
     return sorted({grain.label(day) for day in days})
-
-
-def read_state(resource: ReconResource, days: Days, summaries: Sequence[Layer] = SUMMARIES) -> State:
-    """The reconciled state of the days now, from one snapshot."""
-    return reconciled_state(resource.engine, resource.scope(days), resource.now(), summaries)

@@ -13,7 +13,7 @@ from sqlalchemy import Engine
 
 from recon_assets.database.engine import open_engine
 from recon_assets.database.schema import require_schema
-from recon_assets.domain.settlement import Days
+from recon_assets.domain.settlement import Days, all_kept_days
 from recon_assets.elexon.archive import Archive
 from recon_assets.elexon.client import Elexon, open_source
 from recon_assets.orchestration.observers import Observer
@@ -55,9 +55,13 @@ class ReconResource:
         """The time now, with time zone."""
         return datetime.now(UTC)
 
+    def kept_days(self) -> Days:
+        """The days that are kept, today included."""
+        return all_kept_days(self.settings.first_day, self.now())
+
     def scope(self, days: Days) -> Scope:
         """Some days under the curtailment rule of the settings."""
-        return Scope(days, self.settings.curtailment_rule)
+        return Scope(days, self.settings.curtailment_rule, first_day=self.settings.first_day)
 
 
 @contextmanager
@@ -65,7 +69,7 @@ def open_resource(settings: Settings, observer: Observer | None = None) -> Itera
     """A resource on a database with the current schema; in an empty database, the schema is created."""
     engine = open_engine(settings.database_url)
     try:
-        require_schema(engine, create=True)
+        require_schema(engine, create=True, first_day=settings.first_day)
         yield ReconResource(settings, engine, observer or Observer())
     finally:
         engine.dispose()

@@ -10,7 +10,7 @@ import dagster as dg
 from pydantic import Field
 
 from recon_assets.database import transactions
-from recon_assets.domain.settlement import FIRST_DAY, Days, london_day, parse_day
+from recon_assets.domain.settlement import Days, london_day, parse_day
 from recon_assets.errors import UsageError
 from recon_assets.orchestration.logs import open_log
 from recon_assets.orchestration.observers import CountingObserver, LogObserver
@@ -20,7 +20,7 @@ from recon_assets.orchestration.resource import RESOURCE_KEY, ReconResource
 from recon_assets.orchestration.routines import daily_check as check_newest_days
 from recon_assets.orchestration.routines import log_end, report_day
 from recon_assets.orchestration.steps import at_work
-from recon_assets.reconcile.state import first_day
+from recon_assets.reconcile.state import default_first_day
 from recon_assets.reports.daily import REPORTS_KEPT
 
 
@@ -101,13 +101,14 @@ def _work_within(
 
 def _days(config: ReconcileRange, work: Reconciliation, resource: ReconResource) -> Days:
     with transactions.reading(resource.engine) as connection:
-        stored = first_day(connection)
+        stored = default_first_day(connection, resource.kept_days())
     first = parse_day(config.first) if config.first else stored
     last = parse_day(config.last) if config.last else work.newest_day()
     if first is None:
         raise UsageError("nothing is stored yet: say which day is the first")
-    if first < FIRST_DAY:
-        raise UsageError(f"{first} is before {FIRST_DAY}, the first day that is kept")
+    kept = resource.kept_days()
+    if first < kept.first:
+        raise UsageError(f"{first} is before {kept.first}, the first day that is kept")
     if last > london_day(resource.now()):
         raise UsageError(f"{last} is still to come")
     return Days(first, last)

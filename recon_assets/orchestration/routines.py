@@ -31,6 +31,7 @@ def days_to_check(work: Reconciliation, at_least: int) -> Days:
     """The days from the last ingested one to the newest that the source should have; at least so many."""
     last = work.newest_day()
     recent = Days(last - timedelta(days=LONGEST_OUTAGE_DAYS - 1), last)
+    recent = Days(min(last, max(recent.first, work.scope(recent).first_day)), last)
     ingested = work.state(recent, ()).latest_ingested
     first = recent.first if ingested is None else ingested
     return Days(max(recent.first, min(first, last - timedelta(days=at_least - 1))), last)

@@ -201,6 +201,8 @@ def converge_spans(
                 events.log_events(context, converged_events(asset, done.converged, provenance))
             for reasons in done.converged.unfit.values():
                 failures |= reasons
+            for of_periods in done.converged.unfit_models.values():
+                failures |= {_first_day(period): reason for period, reason in of_periods.items()}
             resource.observer.converged(done.days, done.converged)
         failures |= {day: "; ".join(reasons) for day, reasons in done.failures.items()}
     for day, reason in failures.items():
@@ -208,11 +210,19 @@ def converge_spans(
     return failures
 
 
+def _first_day(period: str) -> date:
+    """The first day of a day, month or year of summaries."""
+    return date.fromisoformat(period + "0000-01-01"[len(period) :])
+
+
 def converged_events(
     asset: LayerAsset, done: ConvergedSpan, provenance: events.Provenance
 ) -> Iterator[dg.AssetMaterialization]:
     """An event for each partition of an asset that is right now."""
     unfit = {asset.layer.grain.label(day) for day in done.unfit[asset.layer.name]}
+    for (name, of_model), periods in done.unfit_models.items():
+        if name == asset.layer.name and asset.model in (None, of_model):
+            unfit |= set(periods)
     for (layer, model, partition), contents in done.contents.items():
         if layer == asset.layer.name and model == asset.model and partition not in unfit:
             changes = done.changes_of(layer, model, partition)

@@ -74,7 +74,9 @@ def _days(resource: ReconResource, config: VerifyDays, seed: int) -> Sequence[da
     if not config.random_days:
         return named
     with transactions.reading(resource.engine) as connection:
-        ingested = sorted(set(distinct_days(connection, proof_of_fetch)).difference(named))
+        ingested = sorted(
+            set(distinct_days(connection, proof_of_fetch)).intersection(resource.kept_days()).difference(named)
+        )
     drawn = random.Random(seed).sample(ingested, min(config.random_days, len(ingested)))
     return [*named, *sorted(drawn, reverse=True)]
 

@@ -12,7 +12,7 @@ from recon_assets.database import transactions
 from recon_assets.database.tables import curtailment_records, historical_bitcoin_calculations, proof_of_fetch
 from recon_assets.domain.settlement import london_day
 from recon_assets.reconcile.difference import Tally
-from recon_assets.reconcile.layer import beyond, in_days, in_scope
+from recon_assets.reconcile.layer import beyond, in_days, in_scope, is_number
 from recon_assets.reconcile.read_state import (
     compared_calculations,
     compared_records,
@@ -128,7 +128,11 @@ def _payments_off(connection: Connection, scope: Scope) -> dict[date, tuple[int,
     records = curtailment_records.c
     due = -func.abs(records.volume) * records.original_price
     off = (
-        select(records.settlement_date, func.count(), func.coalesce(func.sum(func.abs(records.payment - due)), 0))
+        select(
+            records.settlement_date,
+            func.count(),
+            func.coalesce(func.sum(func.abs(records.payment - due)).filter(is_number(records.payment - due)), 0),
+        )
         .where(in_scope(records, scope), PAYMENT_OFF(records.payment, due))
         .group_by(records.settlement_date)
     )

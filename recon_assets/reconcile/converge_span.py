@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 
-from sqlalchemy import Connection, Engine, select
+from sqlalchemy import Connection, Engine, or_, select
 
 from recon_assets.domain.mining import MODELS
 from recon_assets.domain.settlement import Days
@@ -17,6 +17,7 @@ from recon_assets.reconcile.difference import compare_layer, contradicted_days
 from recon_assets.reconcile.expected import curtailed_energy
 from recon_assets.reconcile.layer import DAY, Layer
 from recon_assets.reconcile.layers import CALCULATIONS, CURTAILMENT, ENERGY_DAILY
+from recon_assets.reconcile.looked_past import around, misnamed, why_unfit
 from recon_assets.reconcile.scope import Scope, difficulty_history, period_rewards, writing
 from recon_assets.reconcile.settlement_days import DayState, SettlementDays, days_with_evidence
 from recon_assets.reconcile.state import generated_days
@@ -25,12 +26,16 @@ from recon_assets.reconcile.sums import Sums, sum_rows
 
 @dataclass(frozen=True)
 class ConvergedSpan:
-    """What was converged. Keys of `changes` and `contents` are (layer name, miner model or None, period)."""
+    """What was converged. Keys of `changes` and `contents` are (layer name, miner model or None, period).
+
+    `unfit_models` has periods that were left as they are for one miner model: layer name and model -> period -> reason.
+    """
 
     days: Mapping[date, DayState]
     unfit: Mapping[str, Mapping[date, str]]
     changes: Mapping[tuple[str, str | None, str], Changes] = field(default_factory=dict)
     contents: Mapping[tuple[str, str | None, str], Content] = field(default_factory=dict)
+    unfit_models: Mapping[tuple[str, str], Mapping[str, str]] = field(default_factory=dict)
 
     def changes_of(self, layer: str, model: str | None = None, period: str | None = None) -> Changes:
         """The changes of a layer, limited to a miner model and a period if these are given."""
@@ -58,13 +63,14 @@ def converge_span(
     """Makes the layers right from the bottom up, under the days' locks; of calculations, only the models `only`.
 
     Days that cannot be made right stay as they are and are listed in `unfit`, per layer, with the reason (a month or
-    year under its first day). With `converging`, the other layers are only compared: their days that are not right are
-    unfit.
+    year under its first day). Those that are so for one miner model, because its rows have another spelling, are in
+    `unfit_models`. With `converging`, the other layers are only compared: their days that are not right are unfit.
     """
     with writing(engine, scope.days, timeout_seconds) as connection:
         days = _settlement_days(connection, scope, now)
         unfit: dict[str, dict[date, str]] = {}
         changes: dict[tuple[str, str | None, str], Changes] = {}
+        unfit_models: dict[tuple[str, str], dict[str, str]] = {}
         for layer in layers:
             kept = _kept_days(layer, days)
             unfit[layer.name] = kept | _unfit_days(connection, layer, scope, days)
@@ -78,20 +84,24 @@ def converge_span(
                         unfit[layer.name][day] = f"{day}: not all settlement periods of {layer.name} are right"
                 continue
             by = (layer.period, "miner_model") if "miner_model" in layer.key else (layer.period,)
-            made_by = converge_by(connection, layer, fit, *by)
             lost = [day for day in days.lost if unfit[layer.name].get(day) == kept.get(day)]
-            if layer is CALCULATIONS and lost:
-                # What is missing is no evidence; it only has to be there.
-                others = frozenset(scope.days).difference(lost)
-                made_by |= fill_missing(connection, layer, fit.only_excluding(others), *by)
-            for (period, *model), made in made_by.items():
-                changes[layer.name, model[0] if model else None, str(period)] = made
+            # Of days that lost records only what is missing is added: it is no evidence.
+            others = frozenset(scope.days).difference(lost)
+            to_fill = [(fit.only_excluding(others), fill_missing)] if layer is CALCULATIONS and lost else []
+            for part, change in ((fit, converge_by), *to_fill):
+                found = misnamed(connection, layer, part)
+                for (name, of_model), spellings in found.items():
+                    reason = why_unfit(layer, name, of_model, spellings)
+                    unfit_models.setdefault((layer.name, of_model), {})[name] = reason
+                for piece in around(layer, part, found):
+                    for (period, *model), made in change(connection, layer, piece, *by).items():
+                        changes[layer.name, model[0] if model else None, str(period)] = made
         contents = {
             key: found
             for layer in (layers if with_contents else ())
             for key, found in contents_of(connection, layer, _for_layer(layer, scope, only))
         }
-    return ConvergedSpan(days.days, unfit, changes, contents)
+    return ConvergedSpan(days.days, unfit, changes, contents, unfit_models)
 
 
 def _settlement_days(connection: Connection, scope: Scope, now: datetime) -> SettlementDays:
@@ -156,24 +166,30 @@ def _unfit_days(connection: Connection, layer: Layer, scope: Scope, days: Settle
             day: f"{day}: curtailment records are missing; calculations wait until curtailment_records is right"
             for day in damaged_days(connection, scope.excluding(days.contradicted))
         }
-        unfit |= _days_of_unknown_difficulty(connection, scope)
+        unfit |= _days_of_unknown_bitcoin(connection, scope)
     return unfit
 
 
-def _days_of_unknown_difficulty(connection: Connection, scope: Scope) -> dict[date, str]:
-    """Days with curtailed energy in a settlement period whose reward is not known, with the reason."""
+def _days_of_unknown_bitcoin(connection: Connection, scope: Scope) -> dict[date, str]:
+    """Days with a settlement period whose reward or curtailed energy is not known, with the reason."""
     energy = curtailed_energy(scope).subquery("energy")
     same = (energy.c.settlement_date == period_rewards.c.settlement_date) & (
         energy.c.settlement_period == period_rewards.c.settlement_period
     )
+    without_energy = energy.c.curtailed_mwh.is_(None)
     without = (
-        select(energy.c.settlement_date)
+        select(energy.c.settlement_date, without_energy)
         .select_from(energy.outerjoin(period_rewards, same))
-        .where(period_rewards.c.difficulty.is_(None))
+        .where(or_(period_rewards.c.difficulty.is_(None), without_energy))
         .distinct()
     )
-    days = connection.execute(without).scalars().all()
+    days = connection.execute(without).all()
     if not days:
         return {}
     history = difficulty_history(connection)
-    return {day: str(history.unknown(day)) for day in days}
+    return {
+        day: f"{day}: a curtailment record has NaN or Infinity as its volume: run 'recon reingest {day}'"
+        if is_without_energy
+        else str(history.unknown(day))
+        for day, is_without_energy in sorted(days, key=lambda found: bool(found[1]))
+    }

@@ -11,13 +11,13 @@ from math import fsum
 
 from sqlalchemy import Connection, Table, and_, exists, func, select
 
+from recon_assets.database.kept_tables import superseded_tables
 from recon_assets.database.tables import (
     bitcoin_daily_summaries,
     curtailment_records,
     daily_summaries,
     historical_bitcoin_calculations,
     monthly_summaries,
-    superseded_tables,
     yearly_summaries,
 )
 from recon_assets.domain.settlement import Days, contiguous

@@ -17,6 +17,7 @@ from sqlalchemy import (
     Table,
     Text,
     and_,
+    case,
     cast,
     column,
     exists,
@@ -46,6 +47,7 @@ from recon_assets.reconcile.layer import (
     Grain,
     in_days,
     in_scope,
+    is_number,
 )
 from recon_assets.reconcile.scope import Scope, period_rewards
 
@@ -58,12 +60,16 @@ def models_of(scope: Scope) -> CTE:
 
 
 def curtailed_energy(scope: Scope) -> Select[Any]:
-    """MWh per (settlement_date, settlement_period, farm_id) with curtailed energy; the sign of a volume is ignored."""
+    """MWh per (settlement_date, settlement_period, farm_id) with curtailed energy; the sign of a volume is ignored.
+
+    NULL if a volume is NaN or infinite: how much was curtailed is then not known.
+    """
     records = curtailment_records.c
     # The sum is converted, not each record: PostgreSQL converts numeric to double through text, which is slow.
     mwh = cast(func.sum(func.abs(records.volume)), Double)
     key = (records.settlement_date, records.settlement_period, records.farm_id)
-    return select(*key, mwh.label("curtailed_mwh")).where(in_scope(records, scope)).group_by(*key).having(mwh > 0)
+    known = case((is_number(mwh), mwh)).label("curtailed_mwh")
+    return select(*key, known).where(in_scope(records, scope)).group_by(*key).having(mwh > 0)
 
 
 def expected_records(scope: Scope) -> Select[Any]:
@@ -172,21 +178,34 @@ def bitcoin_by_day(scope: Scope) -> Select[Any]:
     """Per (settlement_date, miner_model): the sum of the calculations, in BTC."""
     calculations = historical_bitcoin_calculations.c
     key = (calculations.settlement_date, calculations.miner_model)
-    total = func.sum(calculations.bitcoin_mined).label("bitcoin_mined")
+    total = func.sum(calculations.bitcoin_mined).filter(is_number(calculations.bitcoin_mined)).label("bitcoin_mined")
     return select(*key, total).where(owned_calculations(scope)).group_by(*key)
 
 
 def energy_by_day(scope: Scope) -> Select[Any]:
-    """Per settlement_date: records, MWh as a positive amount, GBP with its sign (0 where no record has a price)."""
+    """Per settlement_date: records, MWh as a positive amount, GBP with its sign (0 where no record has a price).
+
+    A volume or price that is NaN or infinite is left out of the sums; `no_numbers` counts the records with one.
+    """
     records = curtailment_records.c
     mwh = func.abs(records.volume)
-    gbp = func.coalesce(func.sum(-mwh * records.original_price), 0)
-    sums = (func.sum(mwh).label("curtailed_mwh"), gbp.label("payment_gbp"))
+    gbp = -mwh * records.original_price
+    sums = (
+        func.coalesce(func.sum(mwh).filter(is_number(mwh)), 0).label("curtailed_mwh"),
+        func.coalesce(func.sum(gbp).filter(is_number(gbp)), 0).label("payment_gbp"),
+    )
+    no_numbers = func.count().filter(has_no_number()).label("no_numbers")
     return (
-        select(records.settlement_date, *sums, func.count().label("rows"))
+        select(records.settlement_date, *sums, func.count().label("rows"), no_numbers)
         .where(in_scope(records, scope))
         .group_by(records.settlement_date)
     )
+
+
+def has_no_number() -> ColumnElement[bool]:
+    """Whether the volume or a price of a record is NaN or infinite."""
+    records = curtailment_records.c
+    return or_(*(~is_number(records[name]) for name in ("volume", "original_price", "final_price")))
 
 
 def generation_by_day(scope: Scope) -> Select[Any]:
@@ -197,7 +216,7 @@ def generation_by_day(scope: Scope) -> Select[Any]:
     rows, twin = wind_generation_data.c, wind_generation_data.alias("twin").c
     same = and_(twin.settlement_date == rows.settlement_date, twin.settlement_period == rows.settlement_period)
     sums = (
-        (cast(func.sum(power_mw), Double) * HOURS_A_PERIOD).label(name)
+        (cast(func.sum(power_mw).filter(is_number(power_mw)), Double) * HOURS_A_PERIOD).label(name)
         for power_mw, name in (
             (rows.total_wind, "total_mwh"),
             (rows.wind_onshore, "onshore_mwh"),

@@ -47,16 +47,25 @@ Written = Callable[[Columns], ColumnElement[Any]]
 Differs = Callable[[ColumnElement[Any], ColumnElement[Any]], ColumnElement[bool]]
 
 
+def is_number(amount: ColumnElement[Any]) -> ColumnElement[bool]:
+    """Whether a stored amount is finite: PostgreSQL stores NaN and Infinity, SQLite infinities. NULL for NULL."""
+    # Written out, because a bound double would convert every numeric through text. PostgreSQL sorts NaN above all.
+    return func.abs(amount) < literal_column("1e30")
+
+
 def beyond(*, relative: float, absolute: float = 0.0) -> Differs:
-    """True where two numbers differ by more than **both** tolerances, or exactly one of the two is NULL."""
+    """True where two numbers differ by more than **both** tolerances, or exactly one of the two is NULL.
+
+    NaN and infinities differ from everything: a sum of them is no value that a row could be right by.
+    """
 
     def differs(stored: ColumnElement[Any], expected: ColumnElement[Any]) -> ColumnElement[bool]:
         number = cast(stored, Double)
         gap = func.abs(number - expected)
         # Inside a CASE both databases stop at the first true condition, usually the first.
         within = or_(
-            gap <= absolute if absolute else number == expected,
-            gap <= relative * func.abs(expected),
+            gap <= absolute if absolute else and_(number == expected, is_number(expected)),
+            and_(gap <= relative * func.abs(expected), is_number(expected)),
             and_(stored.is_(None), expected.is_(None)),
         )
         return case((within, false()), else_=true())

@@ -16,8 +16,8 @@ from typing import TypeVar
 from sqlalchemy import Connection, Engine, and_, func, select
 
 from recon_assets.database import transactions
-from recon_assets.database.tables import curtailment_records, proof_of_fetch
-from recon_assets.domain.settlement import Days
+from recon_assets.database.tables import curtailment_records, proof_of_fetch, wind_generation_data
+from recon_assets.domain.settlement import Days, all_kept_days
 from recon_assets.reconcile.difference import (
     Tally,
     compare_calculations,
@@ -28,7 +28,8 @@ from recon_assets.reconcile.difference import (
 )
 from recon_assets.reconcile.evidence import is_within
 from recon_assets.reconcile.layer import YEAR, Layer, in_days, in_scope, is_key_unique
-from recon_assets.reconcile.layers import CURTAILMENT, SUMMARIES
+from recon_assets.reconcile.layers import CURTAILMENT, LAYERS, SUMMARIES
+from recon_assets.reconcile.looked_past import outside_days, records_without_number, unknown_models
 from recon_assets.reconcile.scope import Scope, load_rewards, period_rewards, plan_for_merges, plan_for_sets
 from recon_assets.reconcile.settlement_days import SettlementDays, days_with_evidence
 from recon_assets.reconcile.state import State
@@ -77,6 +78,9 @@ def reconciled_state(engine: Engine, scope: Scope, now: datetime, summaries: Seq
             return sums if is_within(days, whole.days) else _sums(connections, scope.of(days))
 
         days = days_with_evidence(connections[0], scope, now, contradicted, sum_up, suspects=suspects)
+        unknown = unknown_models(connections[0], scope, sums.other_days)
+        no_numbers = records_without_number(connections[0], scope, sums.no_numbers)
+        outside = outside_days(connections[0], all_kept_days(scope.first_day, now), LAYERS, wind_generation_data)
     latest = days.latest_ingested
     return State(
         scope=scope,
@@ -98,6 +102,11 @@ def reconciled_state(engine: Engine, scope: Scope, now: datetime, summaries: Seq
         lost_periods=days.lost_periods,
         new_wind_days=days.new_wind_days,
         generated=frozenset(day for day in sums.generation if day in scope.days),
+        unknown_models=unknown.spellings,
+        unknown_rows=unknown.rows,
+        misnamed=unknown.days,
+        outside_days=outside,
+        no_numbers=no_numbers,
     )
 
 

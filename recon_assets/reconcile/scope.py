@@ -26,7 +26,7 @@ from sqlalchemy import (
 from recon_assets.database import transactions
 from recon_assets.database.tables import AMOUNT, network_difficulty
 from recon_assets.domain.curtailment import CurtailmentRule
-from recon_assets.domain.difficulty import DifficultyHistory, Retarget
+from recon_assets.domain.difficulty import DifficultyHistory, Retarget, with_packaged
 from recon_assets.domain.mining import MODELS, MinerModel
 from recon_assets.domain.settlement import FIRST_DAY, Days
 
@@ -37,8 +37,8 @@ class Scope:
 
     `excluded` are days that the layer below cannot be trusted for: nothing is expected of them and nothing is removed.
     `periods` (first and last) and `farm` narrow the half-hourly layers further. With `summed`, summaries are made from
-    the sums by day that sums.py has loaded, instead of from every row again. `first_day` is the first day that is kept.
-    `run_id` is the Dagster run that works.
+    the sums by day that sums.py has loaded, instead of from every row again. `first_day` is the first day that the
+    database keeps, whatever the scope's days are. `run_id` is the Dagster run that works.
     """
 
     days: Days
@@ -91,9 +91,13 @@ _reward_spans = Table(
 
 
 def difficulty_history(connection: Connection) -> DifficultyHistory:
-    """The difficulty history in the database; ReconError if there is none."""
+    """The difficulty that is known: the packaged table joined to the retargets in the database.
+
+    So an old database gives the same verdict before its first run as after it. ReconError if the retargets contradict
+    each other.
+    """
     rows = connection.execute(select(network_difficulty)).mappings()
-    return DifficultyHistory(Retarget(**row) for row in rows)
+    return DifficultyHistory(with_packaged(Retarget(**row) for row in rows))
 
 
 @contextmanager
@@ -144,10 +148,8 @@ def plan_for_merges(connection: Connection) -> Iterator[None]:
 
 
 def load_rewards(connection: Connection, days: Days) -> None:
-    """Creates `period_rewards` and fills it for the days; it stays empty if the database holds no difficulty."""
+    """Creates `period_rewards` and fills it for the days; a period whose difficulty is not known has no row."""
     period_rewards.create(connection, checkfirst=False)
-    if connection.execute(select(network_difficulty.c.height).limit(1)).first() is None:
-        return
     spans = [span._asdict() for span in difficulty_history(connection).rewards(days)]
     if not spans:
         return

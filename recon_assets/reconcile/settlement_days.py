@@ -12,8 +12,9 @@ from enum import StrEnum
 
 from sqlalchemy import BigInteger, Connection, Table, cast, func, literal, select
 
-from recon_assets.database.tables import curtailment_records, proof_of_fetch, recovered_days
-from recon_assets.domain.settlement import Days, due_periods, london_day
+from recon_assets.database.kept_tables import recovered_days
+from recon_assets.database.tables import curtailment_records, proof_of_fetch
+from recon_assets.domain.settlement import Days, all_kept_days, due_periods
 from recon_assets.reconcile.evidence import Lost, lost_days, lost_periods
 from recon_assets.reconcile.layer import MONTH, YEAR, in_days
 from recon_assets.reconcile.scope import Scope
@@ -107,7 +108,7 @@ def settlement_days_of(
     proven = proven_periods(connection, scope)
     without_proof = recorded.difference(distinct_days(connection, proof_of_fetch))
     # Rows outside the kept days make no gap of the years between.
-    kept = Days(scope.first_day, max(scope.first_day, london_day(now)))
+    kept = all_kept_days(scope.first_day, now)
     newest = max((day for day in without_proof if day in kept), default=None)
     adopted = Days(kept.first, newest) if newest else None
     missing = {day: sorted(set(due_periods(day, now)) - periods) for day, periods in proven.items()}

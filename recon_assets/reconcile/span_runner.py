@@ -110,7 +110,8 @@ class SpanRunner:
             for part in done:
                 for key, made in part.changes.items():
                     changes[key] = changes[key] + made if key in changes else made
-            found = replace(found, changes=changes)
+            unfit_models = {key: reasons for part in (*done, found) for key, reasons in part.unfit_models.items()}
+            found = replace(found, changes=changes, unfit_models=unfit_models)
         return SpanResult(days, found, {days.first: failures} if failures else {})
 
     def _sizes(self, spans: Iterable[Days]) -> Sizes:

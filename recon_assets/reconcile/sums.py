@@ -6,12 +6,21 @@ The rows of a long history are read once for the summaries of every grain.
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
+from math import isfinite
 
 from sqlalchemy import Connection, func, insert, select
 
 from recon_assets.database.tables import historical_bitcoin_calculations
+from recon_assets.domain.settlement import Days
 from recon_assets.reconcile.difference import compare_layer, count_if
-from recon_assets.reconcile.expected import day_bitcoin, day_energy, day_generation, energy_by_day, generation_by_day
+from recon_assets.reconcile.expected import (
+    bitcoin_by_day,
+    day_bitcoin,
+    day_energy,
+    day_generation,
+    energy_by_day,
+    generation_by_day,
+)
 from recon_assets.reconcile.layer import Layer, in_scope
 from recon_assets.reconcile.scope import Scope
 
@@ -21,11 +30,17 @@ Generation = tuple[float | None, float | None, float | None]
 
 @dataclass
 class Sums:
-    """By date and miner model: BTC and rows. By date: MWh, GBP and rows; and the wind generation in MWh."""
+    """By date and miner model: BTC and rows. By date: MWh, GBP and rows; and the wind generation in MWh.
+
+    `other_days` have calculations of other miner models than the scope's; `no_numbers` have records whose volume or
+    price is NaN or infinite. No such amount is in a sum.
+    """
 
     bitcoin: dict[tuple[date, str], tuple[float, int]] = field(default_factory=dict)
     energy: dict[date, tuple[float, float, int]] = field(default_factory=dict)
     generation: dict[date, Generation] = field(default_factory=dict)
+    other_days: frozenset[date] = frozenset()
+    no_numbers: frozenset[date] = frozenset()
 
     @classmethod
     def of(cls, parts: Iterable["Sums"]) -> "Sums":
@@ -35,16 +50,20 @@ class Sums:
             whole.bitcoin |= part.bitcoin
             whole.energy |= part.energy
             whole.generation |= part.generation
+            whole.other_days |= part.other_days
+            whole.no_numbers |= part.no_numbers
         return whole
 
 
 def sum_rows(connection: Connection, scope: Scope) -> Sums:
     """The sums of the scope's days."""
+    bitcoin, other_days = _sum_bitcoin(connection, scope)
+    energy = connection.execute(energy_by_day(scope)).all()
     return Sums(
-        bitcoin=sum_bitcoin(connection, scope),
-        energy={
-            day: (float(mwh), float(gbp), count) for day, mwh, gbp, count in connection.execute(energy_by_day(scope))
-        },
+        bitcoin=bitcoin,
+        other_days=other_days,
+        energy={day: (float(mwh), float(gbp), count) for day, mwh, gbp, count, _ in energy},
+        no_numbers=frozenset(day for day, *_, no_numbers in energy if no_numbers),
         generation={
             day: (total, onshore, offshore)
             for day, total, onshore, offshore, _ in connection.execute(generation_by_day(scope))
@@ -54,6 +73,13 @@ def sum_rows(connection: Connection, scope: Scope) -> Sums:
 
 def sum_bitcoin(connection: Connection, scope: Scope) -> dict[tuple[date, str], tuple[float, int]]:
     """The bitcoin and the number of calculations of each day and model."""
+    return _sum_bitcoin(connection, scope)[0]
+
+
+def _sum_bitcoin(
+    connection: Connection, scope: Scope
+) -> tuple[dict[tuple[date, str], tuple[float, int]], frozenset[date]]:
+    """The bitcoin and the number of calculations of each day and model, and the days with rows of other models."""
     stored = historical_bitcoin_calculations.c
     # One column per model: grouped by day alone, the rows come in key order and nothing has to be sorted.
     columns = [
@@ -64,13 +90,22 @@ def sum_bitcoin(connection: Connection, scope: Scope) -> dict[tuple[date, str], 
             count_if(stored.miner_model == model),
         )
     ]
-    by_day = select(stored.settlement_date, *columns).where(in_scope(stored, scope)).group_by(stored.settlement_date)
-    return {
-        (day, model): (float(total), count)
-        for day, *sums in connection.execute(by_day)
-        for model, total, count in zip(scope.models, sums[::2], sums[1::2], strict=True)
-        if count
-    }
+    by_day = select(stored.settlement_date, func.count(), *columns).where(in_scope(stored, scope))
+    found: dict[tuple[date, str], tuple[float, int]] = {}
+    other_days = set()
+    for day, rows, *sums in connection.execute(by_day.group_by(stored.settlement_date)):
+        for model, total, count in zip(scope.models, sums[::2], sums[1::2], strict=True):
+            if count:
+                found[day, model] = float(total), count
+        if sum(sums[1::2]) < rows:
+            other_days.add(day)
+    # Only these days are summed again without what is no number: asking each row took longer for all days.
+    spoilt = [day for (day, _), (total, _) in found.items() if not isfinite(total)]
+    if spoilt:
+        again = bitcoin_by_day(scope.of(Days(min(spoilt), max(spoilt))))
+        totals = {(day, model): float(total or 0) for day, model, total in connection.execute(again)}
+        found |= {key: (total, found[key][1]) for key, total in totals.items()}
+    return found, frozenset(other_days)
 
 
 def stale_keys(

@@ -9,13 +9,7 @@ from typing import Any
 
 from sqlalchemy import CompoundSelect, Connection, Select, select, union
 
-from recon_assets.database.tables import (
-    bm_unit_declarations,
-    other_bm_units,
-    uncounted_bids,
-    wind_bids,
-    wind_bm_units,
-)
+from recon_assets.database.tables import bm_unit_declarations, other_bm_units, uncounted_bids, wind_bids, wind_bm_units
 from recon_assets.domain.settlement import Days
 
 

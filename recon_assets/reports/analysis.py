@@ -12,6 +12,7 @@ from recon_assets.reconcile.layers import BITCOIN_DAILY, ENERGY_DAILY, MONTHLY_L
 from recon_assets.reconcile.settlement_days import DayState
 from recon_assets.reconcile.state import Conclusion, State
 from recon_assets.reports.conclusion import CONCLUSIONS, conclusion_facts, print_proof
+from recon_assets.reports.looked_past import print_unknown_model_facts, unknown_model_facts
 
 NOTHING_OLD = "the old database holds no record, and nothing proves that there was none"
 
@@ -26,12 +27,14 @@ def analysis_facts(state: State) -> dict[str, Any]:
         "faulty_dates": len({day for finding in findings for day in _span(finding)}),
         "findings": findings,
         "stale_periods": summaries,
+        "unknown_models": unknown_model_facts(state),
     }
 
 
 def _days(state: State) -> Iterator[dict[str, Any]]:
     """A finding for every day with stored rows that are not right."""
     days = {*state.faulty_days, *state.days_in(DayState.INCOMPLETE), *state.lost, *state.new_wind_days}
+    days |= {day for day, _ in state.misnamed}
     for day in sorted(days):
         reasons = list(_reasons(state, day))
         if reasons:
@@ -70,6 +73,8 @@ def _reasons(state: State, day: date) -> Iterator[str]:
     records = state.curtailment.get(day)
     if records and records.faults:
         yield f"records: {_counts(missing=records.missing, surplus=records.superfluous, wrong=records.wrong)}"
+    if rows := state.no_numbers.get(day):
+        yield f"volume or price is NaN or Infinity: {'; '.join(rows)}"
     for model in state.scope.models:
         tally = state.calculations.get((day, model))
         if tally and tally.faults:
@@ -77,6 +82,8 @@ def _reasons(state: State, day: date) -> Iterator[str]:
                 missing=tally.missing, orphaned=tally.surplus, duplicated=tally.duplicated, wrong=tally.wrong
             )
             yield f"{model}: {counts}"
+        if spellings := state.misnamed.get((day, model)):
+            yield f"{model}: looked past rows of {', '.join(map(repr, sorted(spellings)))}: rename them first"
     stale = [layer.name for layer in (BITCOIN_DAILY, ENERGY_DAILY) if _is_stale(state, layer.name, day)]
     if stale:
         yield f"stale: {', '.join(stale)}"
@@ -91,6 +98,8 @@ def _command(state: State, day: date) -> str:
     reasons = list(_reasons(state, day))
     if all(reason.startswith("stale") for reason in reasons):
         return f"recon summaries --from {day} --to {day}"
+    if day in state.no_numbers and state.days[day] in (DayState.ADOPTED, DayState.ADOPTED_EMPTY):
+        return f"recon reingest {day}"
     return f"recon date {day}"
 
 
@@ -128,6 +137,7 @@ def print_analysis(console: Console, facts: Mapping[str, Any]) -> None:
         table.add_row(finding["period"], finding["why"], finding["mend"])
     if table.row_count:
         console.print(table)
+    print_unknown_model_facts(console, facts["unknown_models"])
     console.print(CONCLUSIONS[Conclusion(facts["conclusion"])])
     if facts["proof"]:
         print_proof(console, facts["unproven_days"], facts["proof"])

@@ -18,6 +18,7 @@ from recon_assets.reconcile.settlement_days import state_counts
 from recon_assets.reconcile.spot import Spot
 from recon_assets.reconcile.state import State
 from recon_assets.reports.conclusion import conclusion_facts, print_conclusion
+from recon_assets.reports.looked_past import print_looked_past
 from recon_assets.reports.words import plural
 
 if TYPE_CHECKING:
@@ -49,6 +50,8 @@ def state_facts(state: State) -> dict[str, Any]:
         "settlement_days": state_counts(state.days.values()),
         "days_with_new_wind_units": [day.isoformat() for day in sorted(state.new_wind_days)],
         "stale_summaries": state.summary_faults,
+        "unknown_models": dict(state.unknown_models),
+        "outside_days": sum(state.outside_days.values()),
         "latest_ingested": state.latest_ingested.isoformat() if state.latest_ingested else None,
         "days_behind": state.days_behind,
         "models": {
@@ -161,6 +164,7 @@ def print_state(console: Console, state: State) -> None:
     behind = f"{plural(facts['days_behind'], 'day')} behind" if facts["days_behind"] else "up to date"
     summary.add_row("Latest ingested day", f"{facts['latest_ingested'] or 'none'} ({behind})")
     console.print(summary)
+    print_looked_past(console, state)
     if facts["worst_dates"]:
         headings = ("worst dates", "missing", "orphaned", "duplicated", "wrong", "%")
         worst = Table(*headings, box=None, padding=(0, 0, 0, 1), pad_edge=False, header_style="bold underline")

@@ -15,7 +15,7 @@ from rich.text import Text
 from sqlalchemy import Engine, inspect
 
 from recon_assets.database.engine import display_url
-from recon_assets.database.tables import PROGRESS_TABLES
+from recon_assets.database.progress_table import PROGRESS_TABLES
 from recon_assets.database.transactions import reading
 from recon_assets.database.work_log import MonthProgress, Status, read_progress
 from recon_assets.errors import SchemaError

@@ -1,5 +1,6 @@
 import threading
 from collections.abc import Iterator
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,14 @@ from sqlalchemy.exc import IntegrityError
 
 from recon_assets.database.engine import open_engine
 from recon_assets.database.migration import MIGRATIONS
+from recon_assets.database.progress_table import progress_table
 from recon_assets.database.schema import VERSION_TABLE, Migration, SchemaState, migrate, require_schema, schema_state
 from recon_assets.database.shape import Change
-from recon_assets.database.tables import metadata, progress_table
+from recon_assets.database.tables import metadata
 from recon_assets.database.transactions import reading, writing
 from recon_assets.elexon.client import Elexon
 from recon_assets.elexon.recordings import RecordingSource
-from recon_assets.errors import SchemaError
+from recon_assets.errors import ConfigurationError, SchemaError
 from recon_assets.ingest.generation import read_wind_generation
 from recon_assets.reconcile.apply import Changes
 from recon_assets.settings import Settings
@@ -548,3 +550,37 @@ def test_a_progress_table_of_another_shape_is_left_alone_and_another_is_made(emp
     assert shape(empty)["reconciliation_progress"] == before
     assert shape(empty)["recon_progress"][0].keys() == {column.name for column in progress_table("").columns}
     assert migrate(empty).changes == ()
+
+
+FIRST_KEPT = "SELECT value FROM recon_settings WHERE name = 'first_day'"
+
+
+def test_the_first_kept_day_is_written_by_the_first_migration(empty: Engine) -> None:
+    migrate(empty, first_day=date(2023, 1, 1))
+
+    assert scalar(empty, FIRST_KEPT) == "2023-01-01"
+    assert migrate(empty, first_day=date(2023, 1, 1)).changes == ()
+    require_schema(empty, create=False, first_day=date(2023, 1, 1))
+
+
+def test_a_database_of_an_earlier_version_gets_its_first_kept_day_when_it_is_migrated(empty: Engine) -> None:
+    migrate_to(empty, "0003")
+
+    assert "added setting first_day = 2023-01-01" in lines(migrate(empty, dry_run=True, first_day=date(2023, 1, 1)))
+    assert "added setting first_day = 2022-01-01" in lines(migrate(empty))
+
+    execute(empty, "DELETE FROM recon_settings")
+    require_schema(empty, create=False, first_day=date(2024, 1, 1))
+    assert lines(migrate(empty)) == ["added setting first_day = 2022-01-01"]
+
+
+def test_a_process_with_another_first_day_is_refused(empty: Engine) -> None:
+    require_schema(empty, create=True, first_day=date(2023, 1, 1))
+
+    for refuse in (lambda: require_schema(empty, create=True), lambda: migrate(empty)):
+        with pytest.raises(ConfigurationError) as failure:
+            refuse()
+        assert str(failure.value).startswith("RECON_FIRST_DAY is 2022-01-01, but ")
+        assert "keeps days from 2023-01-01 on: set RECON_FIRST_DAY=2023-01-01, or" in str(failure.value)
+    execute(empty, str(failure.value).rpartition("change the database: ")[2])
+    require_schema(empty, create=False)

@@ -15,6 +15,7 @@ from recon_assets.domain.difficulty import (
     packaged_retargets,
     parse_adjustments,
     subsidy_btc,
+    with_packaged,
     with_tail,
 )
 from recon_assets.domain.settlement import Days, period_starts_at, periods_in
@@ -280,3 +281,23 @@ def test_the_answer_of_mempool_is_read() -> None:
 def test_any_other_answer_is_an_error(body: Any) -> None:
     with pytest.raises(ReconError, match=r"not what mempool\.space documents"):
         parse_adjustments(body, OBSERVED)
+
+
+def test_what_is_known_without_a_stored_table_is_the_packaged_one() -> None:
+    assert with_packaged([]) == PACKAGED
+
+
+def test_a_stored_retarget_replaces_the_packaged_one_but_its_approximate_time_not_an_exact_one() -> None:
+    exact = next(retarget for retarget in PACKAGED if retarget.time_exact)
+    newest = PACKAGED[-1]
+    later = newest.observed_at + timedelta(days=2)
+    told = replace(exact, starts_at=exact.starts_at + timedelta(minutes=3), time_exact=False, source="old")
+    after = replace(newest, height=newest.height + 2016, starts_at=later - timedelta(days=1), observed_at=later)
+    own = replace(PACKAGED[40], difficulty=1.0)
+
+    known = {retarget.height: retarget for retarget in with_packaged([told, after, own])}
+
+    assert len(known) == len(PACKAGED) + 1
+    assert known[exact.height] == replace(exact, source="old")
+    assert known[after.height] == after
+    assert known[own.height] == own

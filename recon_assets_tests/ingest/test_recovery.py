@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine
 
-from recon_assets.database.tables import curtailment_records, superseded_tables
+from recon_assets.database.kept_tables import superseded_tables
+from recon_assets.database.tables import curtailment_records
 from recon_assets.database.transactions import reading
 from recon_assets.domain.curtailment import CurtailmentRule
 from recon_assets.errors import ReconError

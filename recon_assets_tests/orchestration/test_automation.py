@@ -177,7 +177,6 @@ def test_what_lacks_its_difficulty_is_not_waited_for(automation: Automation) -> 
     execute(
         automation.resource.engine,
         S9_GONE,
-        "DELETE FROM network_difficulty WHERE starts_at > '2025-06-01'",
         "UPDATE network_difficulty SET observed_at = '2025-06-02 00:00:00'",
     )
 

@@ -2,7 +2,7 @@ from datetime import UTC, date, datetime
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, delete, inspect, update
+from sqlalchemy import Engine, inspect, update
 
 from recon_assets.database import transactions
 from recon_assets.database.engine import open_engine
@@ -267,8 +267,6 @@ def test_an_adopted_database_is_made_right_in_its_own_columns(settings: Settings
     engine = open_engine(settings.database_url)
     build_old_database(engine)
     migrate(engine)
-    with transactions.writing(engine) as connection:
-        store_retargets(connection)
     before = contents(engine, curtailment_records)
     days = Days(date(2023, 6, 1), date(2023, 6, 2))
     assert state_of(engine, days).of_model("S9") == Tally(expected=2, actual=1, duplicated=1, wrong=1)
@@ -435,10 +433,8 @@ def test_a_day_that_was_never_read_is_fit_for_the_sums_of_its_wind_generation_al
 
 def test_a_repair_without_a_known_difficulty_writes_nothing_of_the_day_and_names_it(small_days: Engine) -> None:
     with transactions.writing(small_days) as connection:
-        table = network_difficulty
-        connection.execute(delete(table).where(table.c.height > 899_136))
         known_until = datetime(2025, 6, 7, 12, tzinfo=UTC)
-        connection.execute(update(table).where(table.c.height == 899_136).values(observed_at=known_until))
+        connection.execute(update(network_difficulty).values(observed_at=known_until))
     execute(small_days, f"DELETE FROM {TABLE}")
 
     made = converge_span(small_days, DAILY_LAYERS, Scope(SMALL_DAYS, RULE), NOW)

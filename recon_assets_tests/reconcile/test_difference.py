@@ -3,7 +3,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, delete, update
+from sqlalchemy import Engine, update
 
 from recon_assets.database.tables import network_difficulty
 from recon_assets.database.transactions import writing
@@ -376,11 +376,9 @@ def test_without_any_data_every_day_is_behind(engine: Engine) -> None:
 
 
 def know_difficulty_up_to(engine: Engine, instant: datetime) -> None:
-    """Makes the epoch that began on 2025-05-31 the last one, observed at an instant."""
-    table = network_difficulty
+    """Says that the difficulty was last read at an instant. Rows that are gone would come from the packaged table."""
     with writing(engine) as connection:
-        connection.execute(delete(table).where(table.c.height > 899_136))
-        connection.execute(update(table).where(table.c.height == 899_136).values(observed_at=instant))
+        connection.execute(update(network_difficulty).values(observed_at=instant))
 
 
 def test_where_the_difficulty_is_not_known_calculations_are_expected_and_not_right(small_days: Engine) -> None:
@@ -400,8 +398,18 @@ def test_where_the_difficulty_is_not_known_calculations_are_expected_and_not_rig
     assert after.missing == unknown
 
 
-def test_without_any_difficulty_nothing_is_right(small_days: Engine) -> None:
+def test_without_any_stored_difficulty_the_packaged_one_gives_the_same_verdict(small_days: Engine) -> None:
+    before = state_of(small_days, SMALL_DAYS)
     execute(small_days, "DELETE FROM network_difficulty")
+
+    after = state_of(small_days, SMALL_DAYS)
+
+    assert after == before
+    assert after.is_right
+
+
+def test_a_stored_difficulty_replaces_the_packaged_one(small_days: Engine) -> None:
+    execute(small_days, "UPDATE network_difficulty SET difficulty = difficulty * 1.01 WHERE height = 899136")
 
     total = state_of(small_days, SMALL_DAYS).total
 

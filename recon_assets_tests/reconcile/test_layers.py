@@ -6,10 +6,7 @@ from sqlalchemy import Double, Engine, Text, cast, literal, select, text
 from sqlalchemy.types import TypeEngine
 
 from recon_assets.database import transactions
-from recon_assets.database.tables import (
-    curtailment_records,
-    historical_bitcoin_calculations,
-)
+from recon_assets.database.tables import curtailment_records, historical_bitcoin_calculations
 from recon_assets.domain.curtailment import CurtailmentRule
 from recon_assets.domain.mining import MODELS, MinerModel
 from recon_assets.domain.settlement import Days

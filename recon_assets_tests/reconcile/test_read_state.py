@@ -10,7 +10,7 @@ from sqlalchemy import Engine
 
 from recon_assets.database import transactions
 from recon_assets.domain.curtailment import CurtailmentRule
-from recon_assets.domain.settlement import Days
+from recon_assets.domain.settlement import FIRST_DAY, Days, all_kept_days
 from recon_assets.reconcile.read_state import settlement_days, stale_summaries
 from recon_assets.reconcile.scope import Scope
 from recon_assets.reconcile.settlement_days import DayState
@@ -118,10 +118,13 @@ def test_a_period_that_is_not_due_is_not_lacking(small_days: Engine) -> None:
     assert settlement_days(small_days, scope_of(SMALL_DAYS), NOW).unproven == {JUNE_7: tuple(range(25, 49))}
 
 
+KEPT = all_kept_days(FIRST_DAY, NOW)
+
+
 def test_the_days_that_sums_are_made_of_are_those_with_anything_to_sum(small_days: Engine) -> None:
     def look() -> tuple[Days | None, date | None]:
         with transactions.reading(small_days) as connection:
-            return summed_days(connection), last_proven_day(connection)
+            return summed_days(connection, KEPT), last_proven_day(connection)
 
     assert look() == (SMALL_DAYS, JUNE_7)
 

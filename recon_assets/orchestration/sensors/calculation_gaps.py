@@ -7,7 +7,6 @@ import dagster as dg
 from recon_assets.database import transactions
 from recon_assets.domain.difficulty import DifficultyHistory
 from recon_assets.domain.settlement import (
-    FIRST_DAY,
     PUBLICATION_DELAY,
     Days,
     day_starts_at,
@@ -59,7 +58,8 @@ def find_calculation_gaps(context: dg.SensorEvaluationContext) -> dg.SensorResul
     resource: ReconResource = getattr(context.resources, RESOURCE_KEY)
     now, at = resource.now(), read_cursor(context.cursor).get("year")
     with transactions.reading(resource.engine) as connection:
-        first, last = first_day(connection), last_day(connection)
+        kept = resource.kept_days()
+        first, last = first_day(connection, kept), last_day(connection, kept)
     if first is None or last is None:
         return dg.SkipReason("Nothing is stored yet.")
     years = range(last.year, first.year - 1, -1)
@@ -120,4 +120,4 @@ def _records() -> dg.AssetKey:
 
 
 def _calculations(resource: ReconResource) -> list[dg.AssetKey]:
-    return [calculations_key(model) for model in resource.scope(Days(FIRST_DAY, FIRST_DAY)).models]
+    return [calculations_key(model) for model in resource.scope(resource.kept_days()).models]

@@ -6,7 +6,6 @@ from datetime import date, timedelta
 import dagster as dg
 
 from recon_assets.domain.settlement import (
-    FIRST_DAY,
     Days,
     due_periods,
     london_day,
@@ -49,7 +48,8 @@ def find_unread_days(context: dg.SensorEvaluationContext) -> dg.SensorResult:
     housekeeping(context.instance)
     resource: ReconResource = getattr(context.resources, RESOURCE_KEY)
     now = resource.now()
-    days = Days(FIRST_DAY, london_day(now) - timedelta(days=1))
+    first = resource.settings.first_day
+    days = Days(first, max(first, london_day(now) - timedelta(days=1)))
     in_flight = active_days(context.instance, repository_of(context), [WIND_BIDS])
     found = settlement_days(resource.engine, resource.scope(days), now)
     can_have = resource.elexon.source.can_have

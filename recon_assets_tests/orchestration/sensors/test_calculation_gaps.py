@@ -244,7 +244,6 @@ def test_where_the_difficulty_is_not_known_it_is_read_once_an_hour_and_nothing_e
     execute(
         noon.engine,
         "DELETE FROM historical_bitcoin_calculations",
-        "DELETE FROM network_difficulty WHERE starts_at > '2025-06-01'",
         "UPDATE network_difficulty SET observed_at = '2025-06-02 00:00:00'",
     )
 
