@@ -11,7 +11,7 @@ from sqlalchemy import Engine
 from recon_assets.orchestration.automation import SUMMARY_KEYS
 from recon_assets.orchestration.build import build_defs
 from recon_assets.orchestration.instance import report_right_partitions
-from recon_assets.orchestration.reconciliation import read_state
+from recon_assets.orchestration.planning import read_state
 from recon_assets.orchestration.resource import ReconResource
 from recon_assets.orchestration.specs import WIND_GENERATION
 from recon_assets_tests.support.generation import store

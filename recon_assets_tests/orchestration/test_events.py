@@ -17,7 +17,7 @@ from recon_assets.elexon.stand_in import StandInElexon
 from recon_assets.ingest.reference import store_retargets, stored_retargets
 from recon_assets.orchestration import events
 from recon_assets.orchestration.instance import report_right_partitions
-from recon_assets.orchestration.reconciliation import read_state
+from recon_assets.orchestration.planning import read_state
 from recon_assets.orchestration.resource import ReconResource
 from recon_assets.orchestration.specs import (
     LAYER_ASSETS,

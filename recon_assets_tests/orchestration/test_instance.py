@@ -29,7 +29,7 @@ from recon_assets.orchestration.instance import (
     prepare_home,
     report_right_partitions,
 )
-from recon_assets.orchestration.reconciliation import read_state
+from recon_assets.orchestration.planning import read_state
 from recon_assets.orchestration.resource import ReconResource
 from recon_assets.orchestration.specs import WIND_GENERATION
 from recon_assets.orchestration.steps import process_tags
