@@ -10,6 +10,7 @@ from typing import get_args
 import click
 import dagster as dg
 import pytest
+import yaml
 
 import recon_assets
 from recon_assets.cli import recon
@@ -237,9 +238,16 @@ def test_the_numbers_in_the_page_on_performance_are_those_of_the_code() -> None:
 
 
 def test_the_config_of_a_job_in_a_page_is_one_that_it_takes() -> None:
-    (config,) = re.findall(r"```yaml\n(.*?)```", OPERATIONS, re.DOTALL)
+    (config,) = re.findall(r"```yaml\n(ops:.*?)```", OPERATIONS, re.DOTALL)
 
     dg.validate_run_config(build_defs().resolve_job_def(REINGEST_JOB.name), dg.config_from_yaml_strings([config]))
+
+
+def test_the_storage_in_a_page_is_that_of_the_packaged_configuration() -> None:
+    (storage,) = re.findall(r"```yaml\n(storage:.*?)```", OPERATIONS, re.DOTALL)
+    packaged = yaml.safe_load((PROJECT / "recon_assets" / "data" / "dagster.yaml").read_text(encoding="utf-8"))
+
+    assert yaml.safe_load(storage)["storage"] == packaged["storage"]
 
 
 @pytest.mark.parametrize("name", sorted({check.name for check in CHECKS}))

@@ -15,7 +15,7 @@ from recon_assets.errors import ElexonError, ReconError
 from recon_assets.ingest import reference
 from recon_assets.ingest.archive_progress import note_searched, searched_back_to
 from recon_assets.ingest.bids import IngestedDay, ingest_day
-from recon_assets.ingest.uncounted import store_uncounted, uncounted_of
+from recon_assets.ingest.uncounted import store_uncounted, uncounted_of, uncounted_volumes
 from recon_assets.reconcile.settlement_days import distinct_days
 
 
@@ -104,3 +104,6 @@ def _search_day(connection: Connection, source: Elexon, day: date, now: datetime
     if periods:
         stack = source.settlement_stack(day, now, periods)
         store_uncounted(connection, day, uncounted_of(connection, day, stack.rows))
+    elif (answer := source.acceptance_volumes(day)) is not None:
+        # The day was proven empty by its volumes.
+        store_uncounted(connection, day, uncounted_volumes(connection, answer[0]))

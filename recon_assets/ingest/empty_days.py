@@ -18,6 +18,7 @@ from recon_assets.ingest.plausibility import stored_rows
 from recon_assets.ingest.recovery import keep_as_it_was
 from recon_assets.ingest.reference import known_bm_units
 from recon_assets.ingest.sync import sync_rows
+from recon_assets.ingest.uncounted import store_uncounted, uncounted_volumes
 from recon_assets.reconcile.apply import Changes
 from recon_assets.reconcile.scope import Scope
 
@@ -50,6 +51,7 @@ def prove_empty(
         periods = list(due_periods(day, now))
         proofs = [_empty_proof(day, period, now) for period in periods]
         bids = sync_rows(connection, wind_bids, [], day, periods, key=BID_KEY)
+        store_uncounted(connection, day, uncounted_volumes(connection, volumes))
         changes = sync_rows(connection, proof_of_fetch, proofs, day, periods, key=HALF_HOUR)
         return IngestedDay(
             settlement_date=day,

@@ -60,6 +60,13 @@ def uncounted_of(connection: Connection, day: date, rows: pd.DataFrame) -> Uncou
     return {str(unit): (len(mwh), float(mwh.sum())) for unit, mwh in volumes}
 
 
+def uncounted_volumes(connection: Connection, volumes: pd.DataFrame) -> Uncounted:
+    """The same from the acceptance volumes (payloads.VOLUMES) of a day of which no wind bid is stored."""
+    other = set(connection.execute(listed_as_other()).scalars())
+    accepted = volumes[(volumes["volume"] < 0) & ~volumes["bm_unit_id"].isin(other)]
+    return {str(unit): (len(mwh), float(mwh.sum())) for unit, mwh in accepted.groupby("bm_unit_id")["volume"]}
+
+
 def stored_uncounted(connection: Connection, day: date) -> Uncounted:
     """The uncounted bids of a day as they are stored."""
     stored = uncounted_bids.c

@@ -86,13 +86,14 @@ def plan(
     by_volumes = [] if force else [day for day in ingest if day in empty]
     from_archive = [day for day in ingest if not force and day in state.only_new_wind_days and is_archived(day)]
     stacks = sum(len(due_periods(day, now)) for day in ingest if day not in {*by_volumes, *from_archive})
+    surveyed = sum(1 for day in ingest if prove and state.days[day] is DayState.ADOPTED)
     return Plan(
         chunks=chunks,
         ingest=ingest,
         months=_summaries(state, MONTHLY_LAYERS, days, ingest),
         years=_summaries(state, YEARLY_LAYERS, days, ingest),
         out_of_reach=sorted(wanted.intersection(state.days_to_read if not prove else wanted).difference(reachable)),
-        requests=stacks + len(by_volumes),
+        requests=stacks + len(by_volumes) + surveyed,
         by_volumes=by_volumes,
         from_archive=from_archive,
     )

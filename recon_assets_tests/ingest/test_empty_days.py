@@ -15,6 +15,7 @@ from recon_assets.elexon.client import Elexon
 from recon_assets.elexon.http import HttpSource
 from recon_assets.elexon.recordings import RecordingSource
 from recon_assets.elexon.stand_in import StandInElexon
+from recon_assets.ingest.archived import search_archive
 from recon_assets.ingest.bids import IngestedDay
 from recon_assets.ingest.empty_days import prove_empty
 from recon_assets.ingest.revisions import read_revisions
@@ -28,6 +29,7 @@ from recon_assets_tests.support.steps import (
     NOW,
     change_recording,
     contents,
+    execute,
     ingest,
     scalar,
     state_of,
@@ -114,3 +116,25 @@ def test_reading_a_day_that_was_proven_empty_is_no_revision(calm: Engine, record
         assert read_revisions(connection, DAY.days) == []
     assert scalar(calm, "SELECT count(*) FROM proof_of_fetch WHERE source = 'stack' AND stack_rows > 0") == 48
     assert scalar(calm, "SELECT count(*) FROM wind_bids WHERE settlement_date = '2025-06-06'") == 83
+
+
+def test_a_proof_by_volumes_ends_when_a_unit_becomes_wind(calm: Engine, recordings: Path, tmp_path: Path) -> None:
+    # given a unit that a person called not wind, and one that Elexon lists with another fuel
+    columns = "bm_unit_id, is_wind, declared_by, declared_at"
+    insertion = f"INSERT INTO bm_unit_declarations ({columns}) VALUES"
+    execute(calm, f"{insertion} ('T_NEWWO-1', false, 'me', '2026-01-15 12:00:00')")
+    change_recording(recordings, JUNE_6, lambda content: volumes(content)[0].update(bmUnit="T_NEWWO-1"))
+    assert isinstance(prove(calm, recordings), IngestedDay)
+    assert state_of(calm, DAY.days).new_wind_days == frozenset()
+
+    # when the first becomes wind
+    execute(calm, "UPDATE bm_unit_declarations SET is_wind = true")
+    assert state_of(calm, DAY.days).new_wind_days == {JUNE_6}
+
+    # and when the second does
+    execute(calm, "UPDATE bm_unit_declarations SET is_wind = false", "DELETE FROM uncounted_bids")
+    other = scalar(calm, "SELECT min(bm_unit_id) FROM other_bm_units WHERE fuel_type IS NOT NULL")
+    change_recording(recordings, JUNE_6, lambda content: volumes(content)[1].update(bmUnit=other))
+    execute(calm, f"{insertion} ('{other}', true, 'me', '2026-01-15 12:00:00')")
+    search_archive(calm, Archive(recordings), NOW, lambda: True)
+    assert state_of(calm, DAY.days).new_wind_days == {JUNE_6}
