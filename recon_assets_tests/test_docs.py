@@ -10,7 +10,6 @@ from typing import get_args
 import click
 import dagster as dg
 import pytest
-import yaml
 
 import recon_assets
 from recon_assets.cli import recon
@@ -245,9 +244,8 @@ def test_the_config_of_a_job_in_a_page_is_one_that_it_takes() -> None:
 
 def test_the_storage_in_a_page_is_that_of_the_packaged_configuration() -> None:
     (storage,) = re.findall(r"```yaml\n(storage:.*?)```", OPERATIONS, re.DOTALL)
-    packaged = yaml.safe_load((PROJECT / "recon_assets" / "data" / "dagster.yaml").read_text(encoding="utf-8"))
 
-    assert yaml.safe_load(storage)["storage"] == packaged["storage"]
+    assert storage in (PROJECT / "recon_assets" / "data" / "dagster.yaml").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("name", sorted({check.name for check in CHECKS}))
