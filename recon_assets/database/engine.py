@@ -91,6 +91,7 @@ def _configure_sqlite(connection: Any, _record: Any) -> None:
 
 
 def _configure_sqlite_but_journal(connection: Any, _record: Any) -> None:
+    connection.execute("PRAGMA schema_version").close()  # reads the file, so that one that is no database is refused
     # The driver would begin a transaction only at the first write. Instead, SQLAlchemy's begin event does it.
     connection.isolation_level = None
     # Three years are 440 MB. Comparing them through a 2 MB cache took 1.6 times as long as through mapped memory.

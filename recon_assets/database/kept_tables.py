@@ -32,7 +32,7 @@ recovered_days = Table(
 
 def _superseded(table: Table) -> Table:
     kept = Table(
-        f"superseded_{table.name}",
+        f"superseded_{table.name.removeprefix('historical_bitcoin_')}",
         metadata,
         *(Column(column.name, column.type) for column in table.columns),
         Column("superseded_at", UtcDateTime, nullable=False),

@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import date, timedelta
 from typing import Any, NamedTuple, TypeVar
 
-from sqlalchemy import Connection, Executable, Row, and_, exc, func, literal, select
+from sqlalchemy import Connection, Executable, Row, and_, exc, func, literal, select, union_all
 from sqlalchemy.engine import URL
 
 from recon_assets.database.engine import open_engine, sqlite_file
@@ -48,7 +48,12 @@ class _ProbeQuery(NamedTuple):
 
 CONNECT = _ProbeQuery("connect", f"connecting (the median of {CONNECTS})", 500)
 ROUND_TRIP = _ProbeQuery("select_1", "a round trip (SELECT 1)", 50, statement=select(literal(1)))
-NEWEST = select(func.max(calculations.c.settlement_date)).where(calculations.c.settlement_date <= func.current_date())
+_DAY = calculations.c.settlement_date
+_KEPT_AND_BEYOND = union_all(  # each by the index; what sorts after every date is no date
+    select(func.max(_DAY).label("day")).where(func.current_date() >= _DAY),
+    select(func.max(_DAY)).where(date.max < _DAY),
+).subquery()
+NEWEST = select(func.max(_KEPT_AND_BEYOND.c.day))
 NEWEST_DAY = _ProbeQuery("newest_day", "finding the newest day", 200, frozenset({calculations.name}), NEWEST)
 
 

@@ -15,7 +15,7 @@ from recon_assets.reconcile.apply import Changes, converge_by, damaged_days, fil
 from recon_assets.reconcile.content import Content, contents_of
 from recon_assets.reconcile.difference import compare_layer, contradicted_days
 from recon_assets.reconcile.expected import curtailed_energy
-from recon_assets.reconcile.layer import DAY, Layer
+from recon_assets.reconcile.layer import DAY, MONTH, Layer
 from recon_assets.reconcile.layers import CALCULATIONS, CURTAILMENT, ENERGY_DAILY
 from recon_assets.reconcile.looked_past import around, misnamed, why_unfit
 from recon_assets.reconcile.scope import Scope, difficulty_history, period_rewards, writing
@@ -129,7 +129,10 @@ def _kept_days(layer: Layer, days: SettlementDays) -> dict[date, str]:
         if label not in days.kept_periods:
             return {}
         evidence = days.lost_periods.get(label) or next(iter(days.lost.values()))
-        return {first: f"{label}: records seem to be lost ({evidence}): run 'recon reconcile --from ... --prove'"}
+        option = "month" if layer.grain is MONTH else "year"
+        return {
+            first: f"{label}: records seem to be lost ({evidence}): run 'recon reconcile --{option} {label} --prove'"
+        }
     kept = {
         day: f"{day} has no record and no proof: run 'recon date {day}', which asks whether there was any curtailment"
         for day in days.days_in(DayState.ADOPTED_EMPTY)

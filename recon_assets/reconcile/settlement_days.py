@@ -44,8 +44,9 @@ class SettlementDays:
 
     `unproven` has the due settlement periods without proof of each day that has some proofs. `contradicted` are the
     days whose bids do not match their proofs. `new_wind_days` were read when other units counted as wind
-    (wind_units.py). `lost` are unproven days with evidence of lost records (evidence.py), and
-    `lost_periods` the months and years, by label.
+    (wind_units.py). `lost` are unproven days with evidence of lost records (evidence.py), and `lost_periods` the months
+    and years, by label. `adopted` are all days up to the newest one of an old database that is not proven; None if
+    there is none.
     """
 
     days: Mapping[date, DayState]
@@ -54,6 +55,7 @@ class SettlementDays:
     new_wind_days: frozenset[date] = field(default_factory=frozenset)
     lost: Mapping[date, Lost] = field(default_factory=dict)
     lost_periods: Mapping[str, Lost] = field(default_factory=dict)
+    adopted: Days | None = None
 
     def days_in(self, state: DayState) -> list[date]:
         """The days in one state, oldest first."""
@@ -119,6 +121,7 @@ def settlement_days_of(
         },
         unproven={day: tuple(periods) for day, periods in missing.items() if periods},
         contradicted=contradicted,
+        adopted=adopted,
         new_wind_days=new_wind_days(connection, scope.days),
     )
 
@@ -141,9 +144,9 @@ def days_with_evidence(
     found = settlement_days_of(connection, scope, now, contradicted)
     partly = recovered_days_of(connection, scope) & found.unproven.keys()
     unproven = {day for day, state in found.days.items() if state not in PROVEN} | partly
-    if not unproven:
-        return found
-    if not found.unproven_days:
+    if not found.adopted:
+        if not unproven:
+            return found
         sums = sum_up(Days(min(unproven), max(unproven)))
         return replace(found, lost=lost_days(connection, scope, unproven, sums, suspects))
     wider = around or YEAR.whole(scope.days)

@@ -87,9 +87,11 @@ def assert_status_right(facts: dict[str, Any], days: int) -> None:
 def assert_right(facts: dict[str, Any], days: int) -> None:
     """Checks that a state as JSON has every documented key, and that nothing is missing or wrong."""
     assert set(facts) == TALLY | {
+        "conclusion", "is_right", "rule", "days", "unproven_days", "proof", "lost", "unknown_models", "outside_days",
         "curtailment_records", "curtailment", "settlement_days", "stale_summaries", "latest_ingested", "days_behind",
-        "models", "worst_dates",
+        "days_with_new_wind_units", "models", "worst_dates",
     }  # fmt: skip
+    assert (facts["conclusion"], facts["is_right"], facts["unproven_days"]) == ("right", True, 0)
     for tally in (facts, *facts["models"].values()):
         assert tally["expected"] == tally["actual"] > 0
         assert [tally[name] for name in ("missing", "orphaned", "duplicated", "wrong")] == [0, 0, 0, 0]
@@ -174,7 +176,7 @@ def test_a_value_changed_by_hand_is_found_and_mended(recon: Command, small_days:
 
     # then
     assert (mended.exit_code, mended.stderr) == (0, "")
-    assert_right({name: fact for name, fact in mended.facts.items() if name != "done"}, days=2)
+    assert_right({name: fact for name, fact in mended.facts.items() if name not in ("done", "recovered")}, days=2)
     assert contents(small_days, *ALL_TABLES) == right
 
 
@@ -193,7 +195,7 @@ def test_a_dry_run_says_exactly_what_would_be_done_and_does_nothing(
     assert planned.exit_code == shown.exit_code == 1
     assert planned.facts == {
         "ingest": ["2025-06-06", "2025-06-07"], "converge": ["2025-06-06", "2025-06-07"], "months": ["2025-06"],
-        "years": ["2025"], "out_of_reach": [], "from_archive": [], "requests": 96,
+        "years": ["2025"], "out_of_reach": [], "from_archive": [], "by_volumes": [], "requests": 96, "seconds": 12,
     }  # fmt: skip
     assert "2025-06-06..2025-06-07" in shown.stdout
     assert "96" in shown.stdout

@@ -49,7 +49,7 @@ def test_the_first_proof_of_an_adopted_day_keeps_what_it_held(adopted: Engine) -
     kept = superseded_tables["curtailment_records"]
     assert scalar(adopted, f"SELECT count(*) FROM {COPIES} WHERE superseded_at IS NOT NULL") == 6
     assert sum(contents(adopted, kept)[COPIES].values()) == old.total()
-    assert scalar(adopted, "SELECT count(*) FROM superseded_historical_bitcoin_calculations") == calculations == 12
+    assert scalar(adopted, "SELECT count(*) FROM superseded_calculations") == calculations == 12
     for table, rows in (("daily", 2), ("monthly", 1), ("yearly", 1)):
         assert scalar(adopted, f"SELECT count(*) FROM superseded_{table}_summaries") == rows
         assert scalar(adopted, f"SELECT count(*) FROM superseded_bitcoin_{table}_summaries") == 3 * rows

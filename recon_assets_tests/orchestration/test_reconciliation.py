@@ -74,7 +74,7 @@ OF_DAYS, OF_SUMS = (
         "DELETE FROM historical_bitcoin_calculations WHERE miner_model = 'S9'": ["2025-06-06", "2025-06-07"],
         "UPDATE curtailment_records SET volume = volume * 1.01 WHERE settlement_date = '2025-06-06'": ["2025-06-06"],
         "DELETE FROM curtailment_records WHERE settlement_date = '2025-06-07'": ["2025-06-07"],
-        "INSERT INTO daily_summaries (summary_date, total_curtailed_energy) VALUES ('2025-06-30', 5)": ["2025-06-30"],
+        "INSERT INTO daily_summaries (summary_date, total_curtailed_energy) VALUES ('2025-06-30', 0)": ["2025-06-30"],
     },
     {
         "UPDATE bitcoin_monthly_summaries SET bitcoin_mined = bitcoin_mined + 1": ["2025-06"],

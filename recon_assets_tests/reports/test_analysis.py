@@ -35,7 +35,8 @@ def findings(state: State) -> list[tuple[str, str, list[str], str]]:
 def test_of_what_is_right_there_is_nothing_to_say() -> None:
     assert analysis_facts(RIGHT) == {
         "conclusion": "right", "is_right": True, "rule": "so_flagged", "days": "2025-06-01..2025-06-03",
-        "unproven_days": 0, "proof": None, "lost": [], "faulty_dates": 0, "findings": [], "stale_periods": [],
+        "unproven_days": 0, "proof": None, "lost": [], "unknown_models": [], "faulty_dates": 0, "findings": [],
+        "stale_periods": [],
     }  # fmt: skip
 
 

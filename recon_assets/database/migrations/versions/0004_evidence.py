@@ -59,7 +59,7 @@ def upgrade() -> None:
     )
     inspector = sa.inspect(op.get_bind())
     for table, period in PERIODS.items():
-        name = f"superseded_{table}"
+        name = f"superseded_{table.removeprefix('historical_bitcoin_')}"
         op.create_table(
             name,
             *(sa.Column(column["name"], _existing(column["type"])) for column in inspector.get_columns(table)),
