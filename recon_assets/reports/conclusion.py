@@ -64,9 +64,6 @@ def print_conclusion(console: Console, state: State) -> None:
 
 def print_proof(console: Console, days: int, proof: Mapping[str, Any]) -> None:
     """The command that proves so many unproven days, and what it takes."""
-    console.print(
-        f"{plural(days, 'day')} of the old database {'is' if days == 1 else 'are'} not proven. This proves "
-        f"{'it' if days == 1 else 'them'}, with {plural(proof['requests'], 'request')} in about "
-        f"{duration(proof['seconds'])}:"
-    )
+    takes = f"{plural(proof['requests'], 'request')}, about {duration(proof['seconds'])}"
+    console.print(f"{plural(days, 'day')} of the old database {'is' if days == 1 else 'are'} not proven ({takes}):")
     console.print(Text(f"    {proof['command']}", style="bold cyan"))

@@ -7,7 +7,7 @@ from rich.table import Table
 
 from recon_assets.reconcile.plan import Plan, format_days
 from recon_assets.reports.recovery import REQUESTS_A_SECOND
-from recon_assets.reports.words import duration
+from recon_assets.reports.words import duration, plural
 
 
 def plan_facts(work: Plan) -> dict[str, Any]:
@@ -30,15 +30,16 @@ def print_plan(console: Console, work: Plan) -> None:
     days = [day for chunk in work.chunks for day in chunk]
     table = Table.grid(padding=(0, 2))
     from_elexon = [day for day in work.ingest if day not in work.from_archive]
-    table.add_row("Read from Elexon", f"{len(from_elexon):,} days", format_days(from_elexon))
+    table.add_row("Read from Elexon", plural(len(from_elexon), "day"), format_days(from_elexon))
     if work.from_archive:
-        table.add_row("Read from the archive", f"{len(work.from_archive):,} days", format_days(work.from_archive))
+        table.add_row("Read from the archive", plural(len(work.from_archive), "day"), format_days(work.from_archive))
     if work.by_volumes:
         what = "ask first whether there was any wind; each day that is not empty is read whole"
-        table.add_row("of these by volumes", f"{len(work.by_volumes):,} days", what)
-    table.add_row("Requests", f"{work.requests:,}", f"about {duration(work.requests / REQUESTS_A_SECOND)}")
-    table.add_row("Converge", f"{len(days):,} days", format_days(days))
+        table.add_row("of these by volumes", plural(len(work.by_volumes), "day"), what)
+    takes = f"about {duration(work.requests / REQUESTS_A_SECOND)}" if work.requests else ""
+    table.add_row("Requests", f"{work.requests:,}", takes)
+    table.add_row("Converge", plural(len(days), "day"), format_days(days))
     table.add_row("Monthly summaries", f"{len(work.months):,}", ", ".join(work.months))
     table.add_row("Yearly summaries", f"{len(work.years):,}", ", ".join(work.years))
-    table.add_row("Out of reach", f"{len(work.out_of_reach):,} days", format_days(work.out_of_reach))
+    table.add_row("Out of reach", plural(len(work.out_of_reach), "day"), format_days(work.out_of_reach))
     console.print(table)
