@@ -101,7 +101,7 @@ def read_generation_through_dagster(days: Days, style: str) -> int:
         echo_json(facts)
     else:
         report.print_generation(report.open_console(), facts)
-    return exit_code(facts["is_right"] and not observer.reasons)
+    return exit_code(facts["generation_is_right"] and not observer.reasons)
 
 
 def run_routine(

@@ -254,7 +254,7 @@ def generation_facts(
         },
         "failed_days": {day.isoformat(): reason for day, reason in sorted(failures.items())},
         "stale_summaries": stale,
-        "is_right": not (incomplete or failures or stale),
+        "generation_is_right": not (incomplete or failures or stale),
     }
 
 
@@ -278,4 +278,5 @@ def print_generation(console: Console, facts: Mapping[str, Any]) -> None:
     if facts["failed_days"]:
         days = [date.fromisoformat(day) for day in facts["failed_days"]]
         console.print(f"[yellow]{plural(len(days), 'day')} could not be read[/]: {format_days(days)}")
-    console.print("[green]Everything is right.[/]" if facts["is_right"] else "[red]Not everything is right.[/]")
+    verdict = "[green]The wind generation is right.[/]"
+    console.print(verdict if facts["generation_is_right"] else "[red]The wind generation is not right.[/]")

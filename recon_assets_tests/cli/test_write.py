@@ -527,7 +527,7 @@ def test_wind_reads_days_and_sums_them_up_to_the_year(recon: Command, small_days
     # then
     assert (first.exit_code, first.stderr) == (0, "")
     facts = first.facts
-    assert (facts["days"], facts["days_read"], facts["is_right"]) == ("2025-06-06..2025-06-07", 2, True)
+    assert (facts["days"], facts["days_read"], facts["generation_is_right"]) == ("2025-06-06..2025-06-07", 2, True)
     assert facts["half_hours"] == {"stored": 96, "inserted": 96, "corrected": 0, "removed": 0}
     assert facts["mwh"] == {name: 2 * mwh for name, mwh in DAY_MWH.items()}
     assert facts["summaries"] == {"inserted": 0, "corrected": 2 + 1 + 1, "removed": 0}
@@ -556,7 +556,7 @@ def test_wind_reads_days_and_sums_them_up_to_the_year(recon: Command, small_days
         "Offshore 144,012.000 MWh",
         "In all 192,036.000 MWh",
         "Summaries 0 inserted, 0 corrected, 0 removed, 0 stale",
-        "Everything is right.",
+        "The wind generation is right.",
     ]
     assert rows(small_days) == before
 
@@ -578,11 +578,11 @@ def test_wind_needs_no_bids_and_names_what_is_not_published(recon: Command, engi
     facts = ended.facts
     assert facts["failed_days"] == {"2025-06-05": no_recording, "2025-06-07": unpublished}
     assert facts["incomplete_days"] == {"2025-06-06": {"pending": [47, 48], "of_one_kind": [3]}}
-    assert (facts["days_read"], facts["half_hours"]["stored"], facts["is_right"]) == (1, 45, False)
+    assert (facts["days_read"], facts["half_hours"]["stored"], facts["generation_is_right"]) == (1, 45, False)
     assert "2025-06-06: not published: settlement period 47, 48" in table.stdout
     assert "2025-06-06: of one kind only: settlement period 3" in table.stdout
     assert "2 days could not be read: 2025-06-05, 2025-06-07" in table.stdout
-    assert table.stdout.splitlines()[-1] == "Not everything is right."
+    assert table.stdout.splitlines()[-1] == "The wind generation is not right."
     # what was read is summed, and nothing is said of its curtailment
     assert scalar(engine, "SELECT total_wind_generation FROM daily_summaries") == 45 / 48 * DAY_MWH["total"]
     for name in ("daily", "monthly", "yearly"):

@@ -172,6 +172,21 @@ def test_a_day_that_was_read_when_other_units_counted_as_wind_fails_its_check(sm
     assert (worst["settlement_date"], worst["new_wind_units"]) == ("2025-06-06", 1)
 
 
+def test_days_of_an_old_database_are_a_warning_until_they_are_proven_and_an_error_without_records(
+    small_days: Engine,
+) -> None:
+    execute(small_days, "DELETE FROM proof_of_fetch", "DELETE FROM wind_bids")
+
+    adopted = results(small_days)["wind_bids:every_period_has_proof"]
+    wider = results(small_days, Days(JUNE_6 - timedelta(days=1), JUNE_7))["wind_bids:every_period_has_proof"]
+    execute(small_days, "DELETE FROM curtailment_records WHERE settlement_date = '2025-06-06'")
+    lost = results(small_days)["wind_bids:every_period_has_proof"]
+
+    assert (adopted.holds, adopted.is_warning, adopted.counts["adopted_days_without_proof"]) == (False, True, 2)
+    assert (wider.is_warning, wider.counts["adopted_days_without_records"]) == (False, 1)
+    assert (lost.is_warning, lost.counts["days_with_lost_records"]) == (False, 1)
+
+
 def test_a_day_that_is_published_as_it_goes_is_only_a_warning(engine: Engine) -> None:
     # given: the morning of a day was read in time, and it is noon
     morning = day_starts_at(JUNE_6) + timedelta(hours=8)

@@ -75,6 +75,33 @@ def test_when_everything_is_right_there_is_nothing_to_run(small_days: Engine) ->
     assert "Nothing is being worked on." in said
 
 
+def test_how_much_of_the_history_is_proven_is_said_and_what_proves_the_rest(small_days: Engine) -> None:
+    execute(
+        small_days,
+        "DELETE FROM proof_of_fetch WHERE settlement_date = '2025-06-06'",
+        "DELETE FROM wind_bids WHERE settlement_date = '2025-06-06'",
+    )
+
+    facts = facts_of(state_of(small_days, SMALL_DAYS))
+    said = printed(facts)
+
+    assert facts["conclusion"] == "right_as_far_as_known"
+    assert next(line.split() for line in said if line.startswith("Proven")) == [
+        "Proven",
+        "1",
+        "of",
+        "2",
+        "days",
+        "(50",
+        "%)",
+    ]
+    assert said[-3:] == [
+        "1 day of the old database is not proven (49 requests, about 1 minute):",
+        "    recon reconcile --from 2025-06-06 --to 2025-06-06 --prove",
+        "Right as far as known.",
+    ]
+
+
 def test_every_month_is_there_and_its_counts_are_the_faults_in_it(small_days: Engine) -> None:
     # given two days, of which one has lost its calculations and the other a record and the truth of one model
     of_june_7 = scalar(
