@@ -8,7 +8,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
-from math import fsum
+from math import fsum, isfinite
 from typing import Any
 
 from sqlalchemy import (
@@ -90,14 +90,19 @@ def keep_as_it_was(connection: Connection, scope: Scope, now: datetime) -> bool:
             "proven_at": now,
             "proven_by": scope.run_id,
             "records": was.records.rows,
-            "curtailed_mwh": -was.records.mwh,
-            "payment_gbp": was.records.gbp,
-            "bitcoin": json.dumps(was.bitcoin, sort_keys=True),
+            "curtailed_mwh": _finite(-was.records.mwh),
+            "payment_gbp": _finite(was.records.gbp),
+            "bitcoin": json.dumps({model: _finite(btc) for model, btc in was.bitcoin.items()}, sort_keys=True),
         },
     )
     for layer in LAYERS:
         _copy(connection, layer, layer.grain.label(day), now, scope.run_id)
     return True
+
+
+def _finite(amount: float) -> float:
+    """The amount; 0 for NaN and Infinity, which an old database may hold and of which nothing can be recovered."""
+    return amount if isfinite(amount) else 0.0
 
 
 def _has_old_rows(connection: Connection, day: date) -> bool:
@@ -204,13 +209,3 @@ def uncounted_records(connection: Connection, days: Days, rule: CurtailmentRule,
     uncounted = func.count().filter(spots.c.is_bid, ~spots.c.is_counted)
     records, found = connection.execute(select(func.count(), uncounted).select_from(spots)).one()
     return int(records), int(found)
-
-
-def figures_facts(figures: Figures) -> dict[str, Any]:
-    """Figures for programs."""
-    return {
-        "records": figures.records,
-        "curtailed_mwh": figures.curtailed_mwh,
-        "payment_gbp": figures.payment_gbp,
-        "bitcoin": dict(figures.bitcoin),
-    }

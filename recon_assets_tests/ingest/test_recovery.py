@@ -130,3 +130,13 @@ def test_old_records_that_the_rule_does_not_count_are_counted(engine: Engine) ->
     with reading(engine) as connection:
         assert uncounted_records(connection, SMALL_DAYS, RULE, NOW) == (4, 2)
         assert uncounted_records(connection, SMALL_DAYS, CurtailmentRule.ALL_BIDS, NOW) == (4, 0)
+
+
+def test_an_old_record_without_a_number_counts_as_nothing_before(adopted: Engine) -> None:
+    no_number = "'NaN'" if adopted.dialect.name == "postgresql" else "9e999"
+    execute(adopted, f"UPDATE curtailment_records SET volume = {no_number} WHERE settlement_date = '2025-06-06'")
+
+    ingest(adopted, [JUNE_6])
+
+    assert scalar(adopted, "SELECT curtailed_mwh FROM recovered_days") == 0
+    assert scalar(adopted, f"SELECT count(*) FROM {COPIES}") == 3
