@@ -125,8 +125,11 @@ def _database_url(text: str | None, folder: Path) -> URL:
         raise ConfigurationError(
             "DATABASE_URL is not a URL: write postgresql://user:password@host:5432/database or sqlite:///file.db"
         ) from None
-    if "@" in (url.host or ""):
-        raise ConfigurationError("DATABASE_URL has more than one @: write %40 for an @ in the password")
+    # A / in a password ends the host for the parser, and the rest of the password would be shown as the database.
+    if "@" in f"{url.host or ''}{url.database or ''}" and url.drivername != "sqlite":
+        raise ConfigurationError(
+            "DATABASE_URL has more than one @, or a / before it: write %40 for an @ and %2F for a / in the password"
+        )
     if url.drivername == "sqlite":
         if not url.database:
             raise ConfigurationError("DATABASE_URL names no file: write sqlite:///file.db")

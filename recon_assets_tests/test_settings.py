@@ -102,6 +102,7 @@ def test_everything_else_can_be_set() -> None:
         ("DATABASE_URL", "postgresql://ann:s3cret@db:543x/wind"),
         ("DATABASE_URL", "postgresql://ann:s3cret@[::1/wind"),
         ("DATABASE_URL", "postgresql://ann:pass@s3cret@db/wind"),
+        ("DATABASE_URL", "postgresql://ann:pa@ss/s3cret%#1@db/wind"),
         ("ELEXON_API_URL", "data.elexon.co.uk"),
         ("ELEXON_API_URL", "ftp://data.elexon.co.uk"),
         ("ELEXON_API_URL", "postgresql://ann:s3cret@db/wind"),

@@ -68,11 +68,17 @@ class Period:
 
     def __init__(self, first: date | None, last: date | None, month: str | None, year: str | None) -> None:
         named = [
-            name for name, value in (("--month", month), ("--year", year), ("--from/--to", first or last)) if value
+            name
+            for name, value in (("--month", month), ("--year", year), ("--from/--to", first or last))
+            if value is not None
         ]
         if len(named) > 1:
             raise UsageError(f"{' and '.join(named)} exclude each other: name the period once")
-        self._days = Days.of_month(month) if month else Days.of_year(year) if year else None
+        self._days = None
+        if month is not None:
+            self._days = Days.of_month(month)
+        elif year is not None:
+            self._days = Days.of_year(year)
         self._first, self._last = first, last
         if first and last:
             self._days = Days(first, last)
@@ -92,7 +98,9 @@ class Period:
         first = self._first or first_day or (max(span.first, settings.first_day) if span else None)
         if first is None:
             raise UsageError("the database holds no data yet: name a period, for example --month 2025-06")
-        last = self._last or newest_day(settings)
+        if first > today:
+            raise UsageError(f"{first} is still to come")
+        last = newest_day(settings) if self._last is None else min(self._last, today)
         return Days(first, max(first, last) if self._last is None else last)
 
 

@@ -9,6 +9,14 @@ from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import URL, make_url
 
 BUSY_TIMEOUT_SECONDS = 30
+LOST_AFTER = {
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 20_000,
+}
+"""When a connection counts as lost, in s and ms. By default Linux waits a quarter of an hour to two hours for a network
+that is gone in the middle of a statement; with these a command ended within a minute. DATABASE_URL may name others."""
 MAPPED_BYTES = 2**31
 
 
@@ -24,7 +32,11 @@ def open_engine(url: URL | str, *, keep_journal: bool = False) -> Engine:
         event.listen(engine, "begin", _begin_sqlite)
         return engine
     # No prepared statements: a plan from the statistics of an empty table made a loop over days three times slower.
-    arguments = {"prepare_threshold": None, "application_name": "recon", "connect_timeout": 10}
+    defaults = {"application_name": "recon", "connect_timeout": 10, **LOST_AFTER}
+    arguments = {
+        "prepare_threshold": None,
+        **{name: value for name, value in defaults.items() if name not in url.query},
+    }
     return create_engine(url, connect_args=arguments, pool_pre_ping=True)
 
 
