@@ -10,7 +10,7 @@ from typing import Any
 
 from dagster._serdes import ConfigurableClassData
 from dagster_postgres import DagsterPostgresStorage
-from sqlalchemy import Engine, create_engine
+from sqlalchemy import Engine, create_engine, make_url
 
 
 class PooledPostgresStorage(DagsterPostgresStorage):
@@ -25,12 +25,23 @@ class PooledPostgresStorage(DagsterPostgresStorage):
         cls, inst_data: ConfigurableClassData | None, config_value: Mapping[str, Any]
     ) -> DagsterPostgresStorage:
         """The storage from the configuration that DagsterPostgresStorage takes."""
+        address = config_value.get("postgres_url")
+        if address:
+            config_value = {**config_value, "postgres_url": _with_driver(address)}
         storage = super().from_config_value(inst_data, config_value)  # type: ignore[arg-type]
         if "auth_provider" not in config_value:
             for part in (storage.event_log_storage, storage.run_storage, storage.schedule_storage):
                 # Dagster has no setting for this; its webserver replaces the same attribute.
                 part._engine = _engine(storage.postgres_url)  # type: ignore[union-attr]
         return storage
+
+
+def _with_driver(address: str) -> str:
+    """The address with the driver that Dagster's storage is written for; SQLAlchemy's own choice is another one."""
+    url = make_url(address)
+    if url.drivername not in ("postgres", "postgresql"):
+        return address
+    return url.set(drivername="postgresql+psycopg2").render_as_string(hide_password=False)
 
 
 @cache

@@ -47,6 +47,16 @@ def open_connections(postgres: PostgresServer) -> int:
     return int(counted[0])
 
 
+@pytest.mark.parametrize("scheme", ["postgresql", "postgres"])
+def test_an_address_without_a_driver_works(home: Path, scheme: str) -> None:
+    configuration = home / "dagster.yaml"
+    configuration.write_text(configuration.read_text(encoding="utf-8").replace("postgresql+psycopg2:", f"{scheme}:"))
+
+    with open_instance(home) as instance:
+        assert instance.get_runs_count() == 0
+        assert backend(instance) > 0
+
+
 def test_one_connection_serves_many_statements_of_many_instances(home: Path, postgres: PostgresServer) -> None:
     backends = set()
     for _ in range(5):
