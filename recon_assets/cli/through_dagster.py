@@ -272,6 +272,6 @@ def _show(outcome: "Outcome", observer: "TerminalObserver", style: str, code: in
         report.print_done(console, done, outcome.before, outcome.plan)
         recovery.print_recovery(console, outcome.recovered)
         if outcome.unproven:
-            console.print(f"[red]Not proven, though the source has them[/]: {format_days(outcome.unproven)}")
+            console.print(f"[red]Not proven[/]: {format_days(outcome.unproven)}")
         report.print_state(console, outcome.after)
     return NOT_RIGHT if observer.reasons or outcome.unproven else code

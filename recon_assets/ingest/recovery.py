@@ -36,6 +36,7 @@ from recon_assets.database.tables import (
     curtailment_records,
     daily_summaries,
     historical_bitcoin_calculations,
+    proof_of_fetch,
     wind_bids,
 )
 from recon_assets.domain.curtailment import CurtailmentRule
@@ -44,7 +45,7 @@ from recon_assets.errors import ReconError
 from recon_assets.ingest.day_totals import day_totals
 from recon_assets.ingest.unit_facts import unknown_farms
 from recon_assets.reconcile.layer import DAY, MONTH, Layer
-from recon_assets.reconcile.layers import LAYERS
+from recon_assets.reconcile.layers import DAILY_LAYERS, MONTHLY_LAYERS, YEARLY_LAYERS
 from recon_assets.reconcile.scope import Scope
 from recon_assets.reconcile.settlement_days import UNPROVEN, settlement_days_of
 
@@ -79,6 +80,10 @@ def keep_as_it_was(connection: Connection, scope: Scope, now: datetime) -> bool:
     already = select(recovered_days.c.settlement_date).where(recovered_days.c.settlement_date == day)
     if connection.execute(already).first() is not None:
         return False
+    for layer in (*MONTHLY_LAYERS, *YEARLY_LAYERS):
+        # Whatever day is proven first: the totals of its month and year will be made anew.
+        if not _has_proof(connection, layer.grain.whole(scope.days)):
+            _copy(connection, layer, layer.grain.label(day), now, scope.run_id)
     state = settlement_days_of(connection, scope, now, frozenset()).days[day]
     if state not in UNPROVEN and not _has_old_rows(connection, day):
         return False
@@ -95,9 +100,14 @@ def keep_as_it_was(connection: Connection, scope: Scope, now: datetime) -> bool:
             "bitcoin": json.dumps({model: _finite(btc) for model, btc in was.bitcoin.items()}, sort_keys=True),
         },
     )
-    for layer in LAYERS:
-        _copy(connection, layer, layer.grain.label(day), now, scope.run_id)
+    for layer in DAILY_LAYERS:
+        _copy(connection, layer, day.isoformat(), now, scope.run_id)
     return True
+
+
+def _has_proof(connection: Connection, days: Days) -> bool:
+    of_days = proof_of_fetch.c.settlement_date.between(days.first, days.last)
+    return connection.execute(select(proof_of_fetch.c.settlement_date).where(of_days).limit(1)).first() is not None
 
 
 def _finite(amount: float) -> float:
@@ -123,7 +133,9 @@ def _copy(connection: Connection, layer: Layer, period: str, now: datetime, run_
     names = [found["name"] for found in inspector.get_columns(layer.name) if found["name"] in kept]
     stored = table(layer.name, *(_column(layer.table, name) for name in names))
     of_period = stored.c[layer.period] == (date.fromisoformat(period) if layer.grain is DAY else period)
-    known = exists().where(and_(*(copies.c[key.name] == stored.c[key.name] for key in layer.table.primary_key.columns)))
+    # SQLite gives ids again, so that a copy of another period may have the same one.
+    keys = {layer.period, *(key.name for key in layer.table.primary_key.columns)}
+    known = exists().where(and_(*(copies.c[name] == stored.c[name] for name in keys)))
     stamps = {"superseded_at": bindparam(None, now, UtcDateTime()), "superseded_by": bindparam(None, run_id, Text())}
     target = table(copies.name, *map(column, (*names, *stamps)))
     rows = select(*stored.c, *stamps.values()).where(of_period, ~known)

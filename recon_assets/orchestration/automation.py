@@ -101,7 +101,10 @@ def periods_to_refresh(resource: ReconResource, state: SensorState) -> Periods:
     # A run may have ended between the readings, so refresh only what is stale before and after.
     after = _stale(resource, span)
     found = settlement_days(resource.engine, resource.scope(span), now)
-    kept = {*found.kept_periods, *(day.isoformat() for day in (*found.lost, *found.days_in(DayState.ADOPTED_EMPTY)))}
+    kept = {
+        *found.kept_periods,
+        *(day.isoformat() for day in (*found.suspicious_days, *found.days_in(DayState.ADOPTED_EMPTY))),
+    }
     return {
         layer.name: frozenset(
             period

@@ -77,8 +77,8 @@ class CountingObserver(Observer):
         self.converged_rows += sum(span.changes.values(), Changes())
 
     def failed(self, day: date, reason: str) -> None:
-        """See Observer."""
-        self.failures[day] = reason
+        """See Observer. The first reason counts: what fails after it fails because of it."""
+        self.failures.setdefault(day, reason)
 
     def run_failed(self, job: str, reason: str) -> None:
         """See Observer."""

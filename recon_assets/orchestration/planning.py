@@ -1,6 +1,7 @@
 """Reads the state of days and plans the work on them; nothing is written, and Dagster is not asked."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import date
 
 from recon_assets.domain.settlement import Days
@@ -20,7 +21,9 @@ def plan_work(
     can_have = resource.elexon.source.can_have if options.ingest else (lambda day: False)
     order = Order(options.limit, options.worst_first, suspicion or {})
     now, is_archived = resource.now(), resource.has_archived
-    return plan(state, can_have, now, order, force=options.force, prove=options.prove, is_archived=is_archived)
+    work = plan(state, can_have, now, order, force=options.force, prove=options.prove, is_archived=is_archived)
+    # Where nothing may be read, nothing is known of what the source has.
+    return work if options.ingest else replace(work, out_of_reach=[])
 
 
 def read_state(resource: ReconResource, days: Days, summaries: Sequence[Layer] = SUMMARIES) -> State:

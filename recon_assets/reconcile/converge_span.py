@@ -84,7 +84,7 @@ def converge_span(
                         unfit[layer.name][day] = f"{day}: not all settlement periods of {layer.name} are right"
                 continue
             by = (layer.period, "miner_model") if "miner_model" in layer.key else (layer.period,)
-            lost = [day for day in days.lost if unfit[layer.name].get(day) == kept.get(day)]
+            lost = [day for day in days.suspicious_days if unfit[layer.name].get(day) == kept.get(day)]
             # Of days that lost records only what is missing is added: it is no evidence.
             others = frozenset(scope.days).difference(lost)
             to_fill = [(fit.only_excluding(others), fill_missing)] if layer is CALCULATIONS and lost else []
@@ -112,7 +112,8 @@ def _settlement_days(connection: Connection, scope: Scope, now: datetime) -> Set
     def sum_up(days: Days) -> Sums:
         return sum_rows(connection, whole_days.of(days))
 
-    return days_with_evidence(connection, whole_days, now, contradicted, sum_up, around=scope.days)
+    months = MONTH.whole(scope.days)
+    return days_with_evidence(connection, whole_days, now, contradicted, sum_up, around=months)
 
 
 def _kept_days(layer: Layer, days: SettlementDays) -> dict[date, str]:
@@ -138,8 +139,8 @@ def _kept_days(layer: Layer, days: SettlementDays) -> dict[date, str]:
         for day in days.days_in(DayState.ADOPTED_EMPTY)
     }
     return kept | {
-        day: f"{day}: records seem to be lost ({evidence}): run 'recon date {day}' to read it"
-        for day, evidence in days.lost.items()
+        day: f"{day}: records seem to be lost ({days.evidence_of(day)}): only reading the day from Elexon helps"
+        for day in days.suspicious_days
     }
 
 

@@ -4,7 +4,7 @@ An old database may have lost records while what was made from them is still the
 of it is corrected or removed, because it is all that is known of what was lost.
 """
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from math import fsum
@@ -14,6 +14,8 @@ from sqlalchemy import Connection, Table, and_, exists, func, select
 from recon_assets.database.kept_tables import superseded_tables
 from recon_assets.database.tables import (
     bitcoin_daily_summaries,
+    bitcoin_monthly_summaries,
+    bitcoin_yearly_summaries,
     curtailment_records,
     daily_summaries,
     historical_bitcoin_calculations,
@@ -30,7 +32,12 @@ ROUNDING_MWH = 0.01
 ROUNDING_RELATIVE = 1e-6
 """By so much an old total may be above its records without being evidence: old systems rounded them."""
 
-PERIOD_TOTALS: tuple[tuple[Table, Grain], ...] = ((monthly_summaries, MONTH), (yearly_summaries, YEAR))
+ROUNDING_BTC = 1e-8
+
+PERIOD_TOTALS: tuple[tuple[Grain, Table, Table], ...] = (
+    (MONTH, monthly_summaries, bitcoin_monthly_summaries),
+    (YEAR, yearly_summaries, bitcoin_yearly_summaries),
+)
 
 
 @dataclass(frozen=True)
@@ -46,6 +53,11 @@ class Lost:
     recorded_mwh: float = 0.0
     orphaned: int = 0
     claimed_btc: Mapping[str, float] = field(default_factory=dict)
+
+    def is_explained(self, mwh: float) -> bool:
+        """Whether so many lost MWh are all that the total is above the records."""
+        claimed = self.claimed_mwh
+        return not self.claimed_btc and claimed is not None and not is_above(claimed - mwh, self.recorded_mwh)
 
     def __str__(self) -> str:
         words = []
@@ -89,28 +101,83 @@ def lost_days(
 
 
 def lost_periods(
-    connection: Connection, summed: Days, sums: Sums, unproven: Collection[date], proven: Collection[date]
+    connection: Connection,
+    around: Days,
+    unproven: Collection[date],
+    proven: Collection[date],
+    models: Collection[str],
+    sum_up: Callable[[Days], Sums],
 ) -> dict[str, Lost]:
-    """The months and years with unproven days whose old total is above their records, by label.
+    """The months and years with unproven days whose old totals are above their rows, by label.
 
-    Only those that lie within the days `summed`, whose sums are `sums`. A total of a period with a proven day is not an
-    old one any more: the old one was kept (superseded) when the first day was proven.
+    Only those that lie within the days `around`. A total of a period with a proven day is not an old one any more: the
+    old one was kept (superseded) when the first day was proven. `sum_up` gives the sums of the rows of some days.
     """
     found: dict[str, Lost] = {}
-    for table, grain in PERIOD_TOTALS:
-        labels = {grain.label(day) for day in unproven if is_within(grain.whole(Days(day, day)), summed)}
-        renewed = {grain.label(day) for day in proven}
-        if not labels:
+    for grain, energy, bitcoin in PERIOD_TOTALS:
+        labels = {grain.label(day) for day in unproven if is_within(grain.whole(Days(day, day)), around)}
+        old = labels - {grain.label(day) for day in proven}
+        claimed_mwh: dict[str, float] = {}
+        claimed_btc: dict[str, dict[str, float]] = {}
+        for of_labels, tables in ((old, (energy, bitcoin)), (labels, _superseded(energy, bitcoin))):
+            claimed_mwh |= _energy_of(connection, tables[0], grain, of_labels)
+            for label, model, total in _bitcoin_of(connection, tables[1], grain, of_labels, models):
+                claimed_btc.setdefault(label, {})[model] = total
+        if not claimed_mwh and not claimed_btc:
             continue
-        recorded = _by_period(sums, grain)
-        for old, is_old in ((table, labels - renewed), (superseded_tables[table.name], labels)):
-            totals = select(old.c[grain.column], old.c.total_curtailed_energy).where(
-                old.c[grain.column].in_(sorted(is_old)), old.c.total_curtailed_energy.is_not(None)
-            )
-            for label, mwh in connection.execute(totals):
-                if is_above(abs(float(mwh)), recorded.get(label, 0.0)):
-                    found[label] = Lost(abs(float(mwh)), recorded.get(label, 0.0))
+        periods = [whole_period(label) for label in {*claimed_mwh, *claimed_btc}]
+        sums = sum_up(Days(min(days.first for days in periods), max(days.last for days in periods)))
+        recorded, calculated = _by_period(sums, grain), _bitcoin_by_period(sums, grain)
+        for label in {*claimed_mwh, *claimed_btc}:
+            mwh = recorded.get(label, 0.0)
+            above = claimed_mwh.get(label)
+            above = above if above is not None and is_above(above, mwh) else None
+            stored = {model: calculated.get((label, model), 0.0) for model in claimed_btc.get(label, {})}
+            unsupported = _unsupported(claimed_btc.get(label, {}), stored, has_energy=label in claimed_mwh, mwh=mwh)
+            if above is not None or unsupported:
+                found[label] = Lost(above, mwh, claimed_btc=unsupported)
     return found
+
+
+def _superseded(*tables: Table) -> tuple[Table, ...]:
+    return tuple(superseded_tables[table.name] for table in tables)
+
+
+def _energy_of(connection: Connection, table: Table, grain: Grain, labels: Collection[str]) -> dict[str, float]:
+    totals = select(table.c[grain.column], table.c.total_curtailed_energy).where(
+        table.c[grain.column].in_(sorted(labels)), table.c.total_curtailed_energy.is_not(None)
+    )
+    return {label: abs(float(mwh)) for label, mwh in connection.execute(totals)}
+
+
+def _bitcoin_of(
+    connection: Connection, table: Table, grain: Grain, labels: Collection[str], models: Collection[str]
+) -> list[tuple[str, str, float]]:
+    totals = select(table.c[grain.column], table.c.miner_model, table.c.bitcoin_mined).where(
+        table.c[grain.column].in_(sorted(labels)), table.c.miner_model.in_(models), table.c.bitcoin_mined > 0
+    )
+    return [(label, model, float(total)) for label, model, total in connection.execute(totals)]
+
+
+def _unsupported(
+    claimed: Mapping[str, float], stored: Mapping[str, float], *, has_energy: bool, mwh: float
+) -> dict[str, float]:
+    """The totals of bitcoin, by model, that no calculation supports.
+
+    Where no energy total is stored, a total above the calculations counts too. Elsewhere it does not: old calculations
+    were made with wrong difficulties, and their sums say little of energy.
+    """
+    return {
+        model: total
+        for model, total in claimed.items()
+        if (not stored.get(model) and not mwh)
+        or (not has_energy and total > stored.get(model, 0.0) * (1 + ROUNDING_RELATIVE) + ROUNDING_BTC)
+    }
+
+
+def whole_period(label: str) -> Days:
+    """The days of a month or year."""
+    return Days.of_month(label) if "-" in label else Days.of_year(label)
 
 
 def is_within(days: Days, others: Days) -> bool:
@@ -134,6 +201,13 @@ def _by_period(sums: Sums, grain: Grain) -> dict[str, float]:
     return {label: fsum(of_days) for label, of_days in parts.items()}
 
 
+def _bitcoin_by_period(sums: Sums, grain: Grain) -> dict[tuple[str, str], float]:
+    parts: dict[tuple[str, str], list[float]] = {}
+    for (day, model), (total, _) in sums.bitcoin.items():
+        parts.setdefault((grain.label(day), model), []).append(total)
+    return {key: fsum(of_days) for key, of_days in parts.items()}
+
+
 def _energy_totals(connection: Connection, scope: Scope) -> dict[date, float]:
     """MWh by day, as a positive number, of every stored daily total."""
     totals = daily_summaries.c
@@ -146,11 +220,7 @@ def _energy_totals(connection: Connection, scope: Scope) -> dict[date, float]:
 def _bitcoin_totals(
     connection: Connection, scope: Scope, sums: Sums, claimed: Mapping[date, float]
 ) -> dict[date, dict[str, float]]:
-    """BTC by day and model of the totals that no calculation supports.
-
-    Where no energy total is stored, a total above the calculations counts too. Elsewhere it does not: old calculations
-    were made with wrong difficulties, and their sums say little of energy.
-    """
+    """BTC by day and model of the totals that no calculation supports."""
     totals = bitcoin_daily_summaries.c
     query = select(totals.summary_date, totals.miner_model, totals.bitcoin_mined).where(
         totals.summary_date.between(scope.days.first, scope.days.last),
@@ -159,12 +229,16 @@ def _bitcoin_totals(
     )
     found: dict[date, dict[str, float]] = {}
     for day, model, total in connection.execute(query):
-        stored, rows = sums.bitcoin.get((day, model), (0.0, 0))
-        has_records = day in sums.energy and sums.energy[day][0] > 0
-        unsupported = not rows and not has_records
-        if unsupported or (day not in claimed and float(total) > stored * (1 + ROUNDING_RELATIVE) + 1e-8):
-            found.setdefault(day, {})[model] = float(total)
-    return found
+        found.setdefault(day, {})[model] = float(total)
+    return {
+        day: _unsupported(
+            of_day,
+            {model: sums.bitcoin.get((day, model), (0.0, 0))[0] for model in of_day},
+            has_energy=day in claimed,
+            mwh=_recorded(sums, day),
+        )
+        for day, of_day in found.items()
+    }
 
 
 def _orphaned(connection: Connection, scope: Scope, days: Iterable[date]) -> dict[date, int]:

@@ -43,7 +43,7 @@ def calculation_gaps(state: State, constraints: str = "") -> dict[date, Gap]:
         if tally.faults:
             of_models.setdefault(day, {})[model] = tally
     damaged = {day: tally for day, tally in state.curtailment.items() if tally.faults}
-    frozen = {day for day in state.lost if not state.of_day(day).missing}
+    frozen = {day for day in state.suspicious_days if not state.of_day(day).missing}
     for day in sorted({*of_models, *damaged} - state.contradicted - frozen):
         models, records = of_models.get(day, {}), damaged.get(day, Tally())
         counts = [["records", *_counts(records)], *([model, *_counts(models[model])] for model in sorted(models))]

@@ -68,7 +68,8 @@ def plan(
     reachable = {day for day in wanted if can_have(day) and due_periods(day, now)}
     order = order or Order()
     suspicion = order.suspicion
-    first = [day for day in reversed(state.suspicious_days) if day in reachable]
+    suspicious = sorted(state.suspicious_days, key=lambda day: (day in state.lost, day), reverse=True)
+    first = [day for day in suspicious if day in reachable]
     later = sorted(({*state.faulty_days, *reachable}).difference(first), reverse=True)
     if order.worst_first:
         later.sort(key=lambda day: -state.of_day(day).faults)

@@ -79,9 +79,23 @@ class SettlementDays:
 
     @property
     def suspicious_days(self) -> list[date]:
-        """Days with evidence of lost records, and the unproven days of such a month."""
-        of_months = {day for day in self.unproven_days if MONTH.label(day) in self.lost_periods}
+        """Days with evidence of lost records, and the unproven days of a month whose total these do not explain."""
+        explained: dict[str, float] = {}
+        for day, found in self.lost.items():
+            if found.claimed_mwh is not None:
+                month = MONTH.label(day)
+                explained[month] = explained.get(month, 0.0) + found.claimed_mwh - found.recorded_mwh
+        of_months = {
+            day
+            for day in self.unproven_days
+            for found in [self.lost_periods.get(MONTH.label(day))]
+            if found and not found.is_explained(explained.get(MONTH.label(day), 0.0))
+        }
         return sorted(of_months.union(self.lost))
+
+    def evidence_of(self, day: date) -> str:
+        """What speaks for lost records of a suspicious day."""
+        return str(self.lost[day]) if day in self.lost else f"{MONTH.label(day)}: {self.lost_periods[MONTH.label(day)]}"
 
     @property
     def days_to_read(self) -> list[date]:
@@ -98,7 +112,7 @@ class SettlementDays:
     @property
     def latest_ingested(self) -> date | None:
         """The newest day that is complete, read or adopted; None if there is none."""
-        unready = (DayState.NOT_INGESTED, DayState.INCOMPLETE)
+        unready = (DayState.NOT_INGESTED, DayState.INCOMPLETE, DayState.ADOPTED_EMPTY)
         return max((day for day, state in self.days.items() if state not in unready), default=None)
 
 
@@ -109,9 +123,11 @@ def settlement_days_of(
     recorded = frozenset(distinct_days(connection, curtailment_records))
     proven = proven_periods(connection, scope)
     without_proof = recorded.difference(distinct_days(connection, proof_of_fetch))
+    # Days that were proven since then are still days of an old database, which may have lost others before them.
+    old = without_proof.union(connection.execute(select(recovered_days.c.settlement_date)).scalars())
     # Rows outside the kept days make no gap of the years between.
     kept = all_kept_days(scope.first_day, now)
-    newest = max((day for day in without_proof if day in kept), default=None)
+    newest = max((day for day in old if day in kept), default=None)
     adopted = Days(kept.first, newest) if newest else None
     missing = {day: sorted(set(due_periods(day, now)) - periods) for day, periods in proven.items()}
     return SettlementDays(
@@ -144,19 +160,18 @@ def days_with_evidence(
     found = settlement_days_of(connection, scope, now, contradicted)
     partly = recovered_days_of(connection, scope) & found.unproven.keys()
     unproven = {day for day, state in found.days.items() if state not in PROVEN} | partly
-    if not found.adopted:
-        if not unproven:
-            return found
+    if not unproven and not found.adopted:
+        return found
+    lost = {}
+    if unproven:
         sums = sum_up(Days(min(unproven), max(unproven)))
-        return replace(found, lost=lost_days(connection, scope, unproven, sums, suspects))
+        lost = lost_days(connection, scope, unproven, sums, suspects)
     wider = around or YEAR.whole(scope.days)
-    sums, of_wider = sum_up(wider), settlement_days_of(connection, scope.of(wider), now, contradicted)
-    proven = {day for day, state in of_wider.days.items() if state in PROVEN}
-    return replace(
-        found,
-        lost=lost_days(connection, scope, unproven, sums, suspects),
-        lost_periods=lost_periods(connection, wider, sums, of_wider.unproven_days, proven),
-    )
+    of_wider = settlement_days_of(connection, scope.of(wider), now, contradicted).days
+    known = all_kept_days(scope.first_day, now)
+    without = {day for day, state in of_wider.items() if state not in PROVEN and day in known}
+    periods = lost_periods(connection, wider, without, of_wider.keys() - without, scope.models, sum_up)
+    return replace(found, lost=lost, lost_periods=periods)
 
 
 def recovered_days_of(connection: Connection, scope: Scope) -> frozenset[date]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from sqlalchemy import Connection, func, select
 
+from recon_assets.database.kept_tables import recovered_days
 from recon_assets.database.tables import (
     curtailment_records,
     historical_bitcoin_calculations,
@@ -163,6 +164,7 @@ def default_first_day(connection: Connection, kept: Days) -> date | None:
     """
     recorded = set(distinct_days(connection, curtailment_records))
     adopted = recorded.difference(distinct_days(connection, proof_of_fetch))
+    adopted |= set(connection.execute(select(recovered_days.c.settlement_date)).scalars())
     return kept.first if any(day in kept for day in adopted) else first_day(connection, kept)
 
 

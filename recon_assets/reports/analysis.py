@@ -62,8 +62,8 @@ def _reasons(state: State, day: date) -> Iterator[str]:
         yield "never ingested"
     if state.days[day] is DayState.ADOPTED_EMPTY:
         yield NOTHING_OLD
-    if day in state.lost:
-        yield f"records seem to be lost: {state.lost[day]}"
+    if day in state.suspicious_days:
+        yield f"records seem to be lost: {state.evidence_of(day)}"
     if day in state.contradicted:
         yield "the wind bids are not those that were fetched"
     if day in state.unproven:

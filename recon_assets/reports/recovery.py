@@ -9,6 +9,7 @@ from rich.table import Table
 from recon_assets.domain.settlement import periods_in
 from recon_assets.ingest.recovery import Figures, Recovery
 from recon_assets.reconcile.settlement_days import DayState, SettlementDays
+from recon_assets.reports.words import plural
 
 REQUESTS_A_SECOND = 8
 """The default of ELEXON_REQUESTS_PER_SECOND."""
@@ -42,7 +43,7 @@ def print_recovery(console: Console, found: Sequence[Recovery]) -> None:
     if not found:
         return
     days, changed = sum(month.days for month in found), sum(month.changed_days for month in found)
-    console.print(f"[bold]Proven[/]: {days:,} days of the old database; {changed:,} of them hold something else now")
+    console.print(f"[bold]Proven[/]: {plural(days, 'day')} of the old database, {changed:,} of them not as they were")
     model = next((name for month in found for name in month.after.bitcoin), None)
     headings = ("month", "days", "changed", "records", "MWh", "GBP", f"BTC {model}" if model else "BTC")
     table = Table(*headings, box=None, padding=(0, 0, 0, 2), pad_edge=False, header_style="bold underline")
@@ -69,7 +70,8 @@ def proof_facts(state: SettlementDays) -> dict[str, Any] | None:
     if not days:
         return None
     empty = set(state.days_in(DayState.ADOPTED_EMPTY)).difference(state.lost)
-    requests = sum(1 if day in empty else 1 + periods_in(day) for day in days)
+    asked = {day for day in days if state.days[day] is DayState.ADOPTED} | empty
+    requests = len(asked) + sum(periods_in(day) for day in days if day not in empty)
     return {
         "command": f"recon reconcile --from {days[0]} --to {days[-1]} --prove",
         "requests": requests,

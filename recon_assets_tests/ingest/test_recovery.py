@@ -140,3 +140,18 @@ def test_an_old_record_without_a_number_counts_as_nothing_before(adopted: Engine
 
     assert scalar(adopted, "SELECT curtailed_mwh FROM recovered_days") == 0
     assert scalar(adopted, f"SELECT count(*) FROM {COPIES}") == 3
+
+
+def test_a_day_that_is_proven_again_is_kept_again_whatever_ids_its_rows_have(adopted: Engine) -> None:
+    copied = f"SELECT count(*) FROM {COPIES} WHERE settlement_date = '2025-06-07'"
+    execute(
+        adopted,
+        "DELETE FROM curtailment_records WHERE settlement_date = '2025-06-06'",
+        "UPDATE curtailment_records SET id = id + 100",
+        f"INSERT INTO {COPIES} (id, settlement_date, settlement_period, superseded_at)"
+        " SELECT id, '2025-06-05', 1, '2026-01-15 12:00:00' FROM curtailment_records",
+    )
+
+    ingest(adopted, [JUNE_7])
+
+    assert scalar(adopted, copied) == 3

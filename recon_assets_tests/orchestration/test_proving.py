@@ -71,6 +71,8 @@ def test_all_is_proven_and_what_changed_is_said(work: Reconciliation, stand_in: 
         "DELETE FROM bitcoin_daily_summaries",
         "DELETE FROM monthly_summaries",
         "DELETE FROM yearly_summaries",
+        "DELETE FROM bitcoin_monthly_summaries",
+        "DELETE FROM bitcoin_yearly_summaries",
     )
     assert state_of(work.engine, THREE_DAYS).lost == {}
 

@@ -5,13 +5,15 @@ from datetime import date
 import pytest
 from sqlalchemy import Engine
 
+from recon_assets.database.transactions import reading
 from recon_assets.domain.settlement import Days
 from recon_assets.reconcile.converge_span import converge_span
 from recon_assets.reconcile.evidence import Lost
-from recon_assets.reconcile.layers import BITCOIN_MONTHLY, DAILY_LAYERS, ENERGY_MONTHLY, MONTHLY_LAYERS
+from recon_assets.reconcile.layers import BITCOIN_MONTHLY, CALCULATIONS, DAILY_LAYERS, ENERGY_MONTHLY, MONTHLY_LAYERS
 from recon_assets.reconcile.plan import Order, plan
 from recon_assets.reconcile.scope import Scope
-from recon_assets.reconcile.state import Conclusion
+from recon_assets.reconcile.settlement_days import DayState
+from recon_assets.reconcile.state import Conclusion, default_first_day
 from recon_assets_tests.reconcile.test_apply import RULE, orphans
 from recon_assets_tests.support.steps import (
     JUNE_6,
@@ -76,22 +78,25 @@ def test_records_outside_the_kept_days_make_no_gap(old: Engine) -> None:
 
 
 @pytest.mark.parametrize(
-    ("damage", "found"),
+    ("damage", "found", "to_read"),
     [
         # everything but the totals
-        (("records", "calculations"), "a total of 58.133 MWh over 0.000 MWh of records"),
+        (("records", "calculations"), "a total of 58.133 MWh over 0.000 MWh of records", [JUNE_7]),
         # what was after the first settlement periods
-        (("late",), "a total of 58.133 MWh over 16.550 MWh of records"),
+        (("late",), "a total of 58.133 MWh over 16.550 MWh of records", [JUNE_7]),
         # the records alone, and no total
-        (("records", "totals"), "24 calculations without a record"),
+        (("records", "totals"), "24 calculations without a record", [JUNE_6, JUNE_7]),
         # everything but the totals of bitcoin
         (
             ("records", "calculations", "energy"),
             "totals of bitcoin (M20S 0.02426858, S19J_PRO 0.03931651, S9 0.01223626) that no calculations support",
+            [JUNE_6, JUNE_7],
         ),
     ],
 )
-def test_what_is_above_the_records_is_evidence(old: Engine, damage: tuple[str, ...], found: str) -> None:
+def test_what_is_above_the_records_is_evidence(
+    old: Engine, damage: tuple[str, ...], found: str, to_read: list[date]
+) -> None:
     wheres = {
         "records": ["DELETE FROM curtailment_records WHERE settlement_date = '2025-06-07'"],
         "calculations": ["DELETE FROM historical_bitcoin_calculations WHERE settlement_date = '2025-06-07'"],
@@ -109,7 +114,8 @@ def test_what_is_above_the_records_is_evidence(old: Engine, damage: tuple[str, .
     assert state.conclusion is Conclusion.NOT_RIGHT
     assert set(state.lost) == {JUNE_7}
     assert found in str(state.lost[JUNE_7])
-    assert state.days_to_read == [JUNE_6, JUNE_7]  # the total of the month is above its records too
+    # The total of the month is above its records, too. If the day does not explain that, any other day may.
+    assert state.days_to_read == to_read
 
 
 def test_a_total_of_a_month_is_evidence_of_a_day_of_which_nothing_is_left(old: Engine) -> None:
@@ -205,3 +211,59 @@ def test_the_totals_that_are_evidence_are_summed_again_when_their_days_have_been
 
     assert lost(old) == {}
     assert plan(state_of(old, SMALL_DAYS), lambda day: True, NOW).is_empty
+
+
+def test_reading_another_day_of_the_month_does_not_end_the_evidence(old: Engine) -> None:
+    execute(old, "UPDATE monthly_summaries SET total_curtailed_energy = 99999")
+    months = Scope(Days.of_month("2025-06"), RULE)
+    before = lost(old)["2025-06"]
+
+    ingest(old, [date(2025, 6, 20)])
+    converge_span(old, DAILY_LAYERS, Scope(Days(date(2025, 6, 20), date(2025, 6, 20)), RULE), NOW)
+    converge_span(old, MONTHLY_LAYERS, months, NOW)
+
+    assert lost(old)["2025-06"].claimed_mwh == before.claimed_mwh == 99999
+    assert scalar(old, "SELECT total_curtailed_energy FROM superseded_monthly_summaries") == 99999
+
+
+@pytest.mark.parametrize("first", [JUNE_7, JUNE_6])
+def test_a_database_stays_an_old_one_when_its_days_are_proven(old: Engine, first: date) -> None:
+    ingest(old, [first, JUNE_6, JUNE_7])
+
+    state = state_of(old, Days(date(2025, 5, 1), JUNE_7))
+
+    assert state.conclusion is Conclusion.NOT_RIGHT
+    assert state.days[JUNE_5] is DayState.ADOPTED_EMPTY
+    with reading(old) as connection:
+        kept = Days(date(2022, 1, 1), JUNE_7)
+        assert default_first_day(connection, kept) == kept.first
+
+
+@pytest.mark.parametrize("month", ["2023-05", "2025-07"])
+def test_totals_of_a_month_without_any_row_are_kept_as_evidence(old: Engine, month: str) -> None:
+    execute(
+        old,
+        f"INSERT INTO bitcoin_monthly_summaries (year_month, miner_model, bitcoin_mined) VALUES ('{month}', 'S9', 42)",
+        f"INSERT INTO monthly_summaries (year_month, total_curtailed_energy) VALUES ('{month}', 112260)",
+    )
+
+    state = state_of(old, Days.of_month(month))
+    made = converge_span(old, MONTHLY_LAYERS, Scope(Days.of_month(month), RULE), NOW)
+
+    assert str(state.lost_periods[month]) == "a total of 112,260.000 MWh over 0.000 MWh of records"
+    assert dict(state.lost_periods[month].claimed_btc) == {"S9": 42}
+    assert not made.changes
+    assert plan(state, lambda day: False, NOW).months == []
+
+
+def test_calculations_of_a_month_that_lost_records_are_not_changed(old: Engine) -> None:
+    execute(
+        old,
+        "UPDATE monthly_summaries SET total_curtailed_energy = 99999",
+        "UPDATE historical_bitcoin_calculations SET bitcoin_mined = bitcoin_mined * 2",
+    )
+    before = contents(old, CALCULATIONS.table)
+
+    converge_span(old, DAILY_LAYERS, Scope(SMALL_DAYS, RULE), NOW)
+
+    assert contents(old, CALCULATIONS.table) == before
