@@ -24,7 +24,7 @@ from recon_assets.orchestration.checks import evaluate, specs_of
 from recon_assets.orchestration.partitions import DAYS, DAYS_A_RUN, PARTITIONS, days_of
 from recon_assets.orchestration.pools import DATABASE, ELEXON
 from recon_assets.orchestration.resource import RESOURCE_KEY
-from recon_assets.orchestration.run_config import ConvergeConfig
+from recon_assets.orchestration.run_config import ConvergeConfig, DifficultyConfig
 from recon_assets.orchestration.specs import (
     NETWORK_DIFFICULTY_SPEC,
     WIND_BIDS,
@@ -36,6 +36,7 @@ from recon_assets.orchestration.specs import (
 )
 from recon_assets.orchestration.steps import at_work, converge_spans, fail_for, read_days, read_generation
 from recon_assets.reconcile.layer import DAY, MONTH, YEAR, Grain
+from recon_assets.reconcile.scope import difficulty_history
 
 RESOURCES = {RESOURCE_KEY}
 RANGES = dg.BackfillPolicy.multi_run(max_partitions_per_run=DAYS_A_RUN)
@@ -66,10 +67,10 @@ def wind_bm_units(context: dg.AssetExecutionContext) -> dg.MaterializeResult[Any
 
 
 @dg.asset(**NETWORK_DIFFICULTY_SPEC, required_resource_keys=RESOURCES)
-def network_difficulty(context: dg.AssetExecutionContext) -> dg.MaterializeResult[Any]:
+def network_difficulty(context: dg.AssetExecutionContext, config: DifficultyConfig) -> dg.MaterializeResult[Any]:
     """Joins the packaged table and mempool.space's tail to what is stored."""
     with at_work(context) as resource:
-        url = resource.settings.mempool_api_url
+        url = None if config.packaged_only else resource.settings.mempool_api_url
         with reference.writing(resource.engine) as connection:
             changed = store_retargets(connection)
         if url is not None:
@@ -77,9 +78,16 @@ def network_difficulty(context: dg.AssetExecutionContext) -> dg.MaterializeResul
             with reference.writing(resource.engine) as connection:
                 changed += store_retargets(connection, tail)
         version, rows = events.difficulty_version(resource.engine)
+        with transactions.reading(resource.engine) as connection:
+            known_until = difficulty_history(connection).known_until
         source = "packaged table alone" if url is None else f"packaged table and {url}"
         return dg.MaterializeResult(
-            metadata={"dagster/row_count": rows, "changed": changed, "source": source},
+            metadata={
+                "dagster/row_count": rows,
+                "changed": changed,
+                "source": source,
+                "known_until": dg.MetadataValue.timestamp(known_until),
+            },
             data_version=dg.DataVersion(version),
         )
 

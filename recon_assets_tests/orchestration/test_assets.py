@@ -5,6 +5,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from datetime import UTC, datetime
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -43,6 +44,7 @@ from recon_assets_tests.support.generation import OFFSHORE_MW, ONSHORE_MW, PATH,
 from recon_assets_tests.support.locking import store_behind
 from recon_assets_tests.support.paths import DATA
 from recon_assets_tests.support.steps import JUNE_6, JUNE_7, NOW, SMALL_DAYS, execute, ingest, scalar
+from recon_assets_tests.support.ticks import WorkbenchAt
 from recon_assets_tests.support.ui import DAILY_ASSETS, DAILY_LAYERS, launch, reasons
 
 TOTALS = json.loads((DATA / "totals.json").read_text())
@@ -421,15 +423,17 @@ def test_the_wind_units_are_the_packaged_ones_and_those_of_elexon(
 def test_the_difficulty_is_the_packaged_one_and_the_tail_of_mempool(
     resource: ReconResource, instance: dg.DagsterInstance, mempool: str
 ) -> None:
-    # given
-    resource.settings = replace(resource.settings, mempool_api_url=mempool)
+    # given a clock after the epoch that mempool.space knows
+    later = WorkbenchAt(replace(resource.settings, mempool_api_url=mempool), resource.engine)
+    later.moment = datetime(2026, 8, 29, tzinfo=UTC)
 
     # when
-    assert launch(resource, instance, [NETWORK_DIFFICULTY]).success
+    assert launch(later, instance, [NETWORK_DIFFICULTY]).success
 
     # then
     (event,) = events(instance, "network_difficulty")
     assert mempool in str(event.metadata["source"].value)
+    assert event.metadata["known_until"].value == later.moment.timestamp()
     assert scalar(resource.engine, "SELECT count(*) FROM network_difficulty WHERE source = 'mempool'") == 1
 
 
