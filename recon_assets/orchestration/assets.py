@@ -13,7 +13,7 @@ from typing import Any
 import dagster as dg
 
 from recon_assets.database import transactions
-from recon_assets.domain.bm_units import packaged_bm_units
+from recon_assets.domain.bm_units import PACKAGED_LIST, packaged_bm_units
 from recon_assets.domain.settlement import Days, contiguous
 from recon_assets.ingest import reference
 from recon_assets.ingest.reference import read_tail, store_bm_units, store_retargets
@@ -23,7 +23,7 @@ from recon_assets.orchestration.archive_search import search_a_while
 from recon_assets.orchestration.checks import evaluate, specs_of
 from recon_assets.orchestration.partitions import DAYS, DAYS_A_RUN, PARTITIONS, days_of
 from recon_assets.orchestration.pools import DATABASE, ELEXON
-from recon_assets.orchestration.resource import RESOURCE_KEY
+from recon_assets.orchestration.resource import RESOURCE_KEY, ReconResource
 from recon_assets.orchestration.run_config import ConvergeConfig, DifficultyConfig
 from recon_assets.orchestration.specs import (
     NETWORK_DIFFICULTY_SPEC,
@@ -59,11 +59,27 @@ def wind_bm_units(context: dg.AssetExecutionContext) -> dg.MaterializeResult[Any
         version, rows = events.bm_units_version(resource.engine)
         with transactions.reading(resource.engine) as connection:
             counts = count_units(connection)
+        in_use = list_in_use(resource, is_listed=listed is not None)
+        if listed is None and resource.archive:
+            resource.observer.noted(f"{resource.elexon.source.name} has no list of BM units (404); in use: {in_use}")
+            context.log.warning(f"{resource.elexon.source.name} has no list of BM units (404); in use: {in_use}")
         source = "packaged list alone" if listed is None else f"packaged list and {resource.elexon.source.name}"
+        about = {"source": source, "list_in_use": in_use}
         return dg.MaterializeResult(
-            metadata={"dagster/row_count": rows, "changed": changed, "source": source, **counts, **found},
+            metadata={"dagster/row_count": rows, "changed": changed, **about, **counts, **found},
             data_version=dg.DataVersion(version),
         )
+
+
+def list_in_use(resource: ReconResource, *, is_listed: bool) -> str:
+    """The lists of BM units that are in use, and how old the newest one of Elexon is."""
+    if is_listed:
+        return f"Elexon's list of {resource.now():%Y-%m-%d %H:%MZ} and the {PACKAGED_LIST}"
+    seen = resource.archive.reference_seen_at() if resource.archive else None
+    if seen is None:
+        return f"the {PACKAGED_LIST}, and what was stored before"
+    days = (resource.now() - seen).days
+    return f"Elexon's list of {seen:%Y-%m-%d %H:%MZ}, {days} days old, and the {PACKAGED_LIST}"
 
 
 @dg.asset(**NETWORK_DIFFICULTY_SPEC, required_resource_keys=RESOURCES)
