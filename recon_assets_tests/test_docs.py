@@ -14,6 +14,7 @@ import pytest
 import recon_assets
 from recon_assets.cli import recon
 from recon_assets.cli.verify import METHODS
+from recon_assets.elexon.generation import TOLERATED_OF_GENERATION
 from recon_assets.elexon.http import LONGEST_RETRY_AFTER_SECONDS
 from recon_assets.elexon.payloads import TOLERATED
 from recon_assets.elexon.stand_in import main as stand_in
@@ -26,6 +27,7 @@ from recon_assets.orchestration.build import build_defs
 from recon_assets.orchestration.checks import CHECKS
 from recon_assets.orchestration.jobs import REINGEST_JOB
 from recon_assets.settings import Settings, Unattended
+from recon_assets_tests.support.openapi import operation_of
 
 PROJECT = Path(recon_assets.__file__).parent.parent
 PAGES = (PROJECT / "README.md", PROJECT / "CONTRIBUTING.md", PROJECT / "CHANGELOG.md", *PROJECT.glob("docs/*.md"))
@@ -216,6 +218,29 @@ def test_every_count_of_what_is_tolerated_is_documented_and_no_other() -> None:
     section = DOCS["data.md"].partition("\n### What is tolerated\n")[2].partition("\n### ")[0]
 
     assert re.findall(r"^\| `(\w+)` \| \S", section, re.MULTILINE) == list(TOLERATED)
+
+
+FIELD_TABLES = {
+    "The bid stack": "/balancing/settlement/stack/all/bid/2025-06-06/7",
+    "The acceptance volumes": "/balancing/settlement/acceptance/volumes/all/bid/2025-06-06",
+    "The system prices": "/balancing/settlement/system-prices/2025-06-06",
+    "Wind and solar": "/generation/actual/per-type/wind-and-solar",
+    "The BM units": "/reference/bmunits/all",
+}
+
+
+@pytest.mark.parametrize("title", FIELD_TABLES)
+def test_every_field_of_an_answer_that_is_read_is_documented_and_no_other(title: str) -> None:
+    section = DOCS["data.md"].partition("\n### Every field\n")[2].partition("\n### ")[0]
+    table = section.partition(f"\n{title}, `")[2].partition("\n| field |")[2].partition("\n\n")[0]
+    cells = [line.split("|")[1] for line in table.splitlines()[2:]]
+
+    documented = [name for cell in cells for name in re.findall(r"`(\w+)`", cell)]
+    assert sorted(documented) == sorted(operation_of(FIELD_TABLES[title]).fields)
+
+
+def test_every_row_that_is_left_out_of_the_generation_is_documented() -> None:
+    assert [name for name in TOLERATED_OF_GENERATION if f"(`{name}`)" not in DOCS["data.md"]] == []
 
 
 def test_the_limits_in_the_pages_are_those_of_the_code() -> None:

@@ -7,11 +7,17 @@ units, so that the stored list grows by union and never shrinks.
 import json
 from dataclasses import dataclass
 from importlib.resources import files
+from math import isfinite
 from typing import Any
 
 from recon_assets.errors import ElexonError
 
 WIND = "WIND"
+
+TEXTS = ("elexonBmUnit", "nationalGridBmUnit", "bmUnitName", "leadPartyName", "fuelType")
+"""The fields that are read and are text or null."""
+
+PACKAGED_LIST = "packaged list of October 2025"
 
 
 @dataclass(frozen=True)
@@ -35,6 +41,10 @@ def parse_bm_units(body: Any) -> list[BmUnit]:
     """The BM units of a reference answer, without those that have no Elexon name; ElexonError for any other body."""
     if not isinstance(body, list) or not all(isinstance(row, dict) for row in body):
         raise ElexonError("the BM unit reference is not an array of units")
+    for row in body:
+        for name in TEXTS:
+            if not isinstance(row.get(name), str | None):
+                raise ElexonError(f"the BM unit reference holds a {name} that is no text: {row[name]!r}")
     units = [
         BmUnit(
             bm_unit_id=row["elexonBmUnit"],
@@ -59,9 +69,12 @@ def packaged_bm_units() -> list[BmUnit]:
 
 def _capacity(text: Any) -> float | None:
     try:
-        return float(text) if text else None
-    except (TypeError, ValueError) as error:
-        raise ElexonError(f"the BM unit reference holds a generationCapacity that is no number: {text!r}") from error
+        capacity = float(text) if text else None
+    except (TypeError, ValueError):
+        capacity = float("nan")
+    if capacity is not None and not isfinite(capacity):
+        raise ElexonError(f"the BM unit reference holds a generationCapacity that is no number: {text!r}")
+    return capacity
 
 
 def is_bm_unit(stack_id: object) -> bool:

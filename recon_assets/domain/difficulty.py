@@ -1,17 +1,16 @@
 """Network difficulty and block subsidy over time, and what a hash earned in each settlement period.
 
-Sources: the packaged table agrees with the headers shipped in bitcoinj and Electrum; the live tail is mempool.space
-`GET /v1/mining/difficulty-adjustments/{interval}`, an array of `[unix_time, height, difficulty, change_ratio]`.
+Source: the packaged table agrees with the headers shipped in bitcoinj and Electrum. adjustments.py joins the live tail.
 """
 
 import csv
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
 from importlib.resources import files
 from itertools import groupby, pairwise
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from recon_assets.domain.mining import bitcoin_per_hash
 from recon_assets.domain.settlement import PERIOD, day_starts_at, periods_in
@@ -28,7 +27,10 @@ PACKAGED_OBSERVED_AT = datetime(2026, 8, 16, tzinfo=UTC)
 
 @dataclass(frozen=True)
 class Retarget:
-    """A difficulty adjustment: `difficulty` applies from block `height`, which was found at `starts_at`."""
+    """A difficulty adjustment: `difficulty` applies from block `height`, which was found at `starts_at`.
+
+    `change_ratio` is the difficulty divided by the one before it, rounded, where the source says so. It is not stored.
+    """
 
     height: int
     starts_at: datetime
@@ -36,6 +38,7 @@ class Retarget:
     difficulty: float
     source: str
     observed_at: datetime
+    change_ratio: float | None = field(default=None, compare=False)
 
 
 class PeriodReward(NamedTuple):
@@ -178,49 +181,6 @@ def with_packaged(stored: Iterable[Retarget]) -> list[Retarget]:
             entry = replace(entry, starts_at=before.starts_at, time_exact=True)
         known[entry.height] = entry
     return sorted(known.values(), key=lambda retarget: retarget.height)
-
-
-def parse_adjustments(body: Any, observed_at: datetime) -> list[Retarget]:
-    """The live tail from mempool.space's array `[unix_time, height, difficulty, change_ratio]`, newest first.
-
-    ReconError when the body is anything else.
-    """
-    try:
-        tail = [
-            Retarget(int(height), datetime.fromtimestamp(unix_time, UTC), True, float(value), "mempool", observed_at)
-            for unix_time, height, value, *_ in body
-        ]
-    except (TypeError, ValueError) as error:
-        raise ReconError(f"the difficulty adjustments are not what mempool.space documents: {error}") from error
-    wrong = [entry.height for entry in tail if entry.height % RETARGET_BLOCKS or not entry.difficulty > 0]
-    if not tail or wrong:
-        raise ReconError(f"the difficulty adjustments are not what mempool.space documents: heights {wrong}")
-    return tail
-
-
-def with_tail(known: Sequence[Retarget], tail: Sequence[Retarget]) -> list[Retarget]:
-    """The known retargets merged with a live tail, by height: new heights are added, approximate start times replaced.
-
-    Exact times and known difficulties stay; ReconError when the tail contradicts a known difficulty by more than a
-    millionth. The newest epoch gets the tail's `observed_at`.
-    """
-    merged = {retarget.height: retarget for retarget in known}
-    for entry in tail:
-        before = merged.get(entry.height)
-        if before is None:
-            merged[entry.height] = entry
-        elif abs(entry.difficulty - before.difficulty) > 1e-6 * before.difficulty:
-            raise ReconError(
-                f"the difficulty of block {entry.height} is {before.difficulty}, but MEMPOOL_API_URL says "
-                f"{entry.difficulty}: nothing was changed"
-            )
-        elif not before.time_exact or entry.height == max(merged):
-            starts_at = before.starts_at if before.time_exact else entry.starts_at
-            merged[entry.height] = Retarget(
-                entry.height, starts_at, True, before.difficulty, entry.source, entry.observed_at
-            )
-    DifficultyHistory(merged.values())
-    return sorted(merged.values(), key=lambda retarget: retarget.height)
 
 
 def _segments(ordered: Sequence[Retarget]) -> Iterator[_Segment]:

@@ -96,6 +96,13 @@ class Archive:
         with self._held():
             _write(self.folder / REFERENCE, received.encode())
 
+    def reference_seen_at(self) -> datetime | None:
+        """When the newest list of BM units was kept; None if none was."""
+        try:
+            return datetime.fromtimestamp((self.folder / REFERENCE).stat().st_mtime, UTC)
+        except FileNotFoundError:
+            return None
+
     def size(self) -> Size:
         """The size of the archive, from the names of its files; zero if the folder does not exist yet."""
         recordings = sorted(self.folder.glob("????-??-??.json.gz"))

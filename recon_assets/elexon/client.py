@@ -16,8 +16,9 @@ import pandas as pd
 
 from recon_assets.domain.bm_units import BmUnit, parse_bm_units
 from recon_assets.domain.settlement import due_periods, format_periods
+from recon_assets.elexon.generation import generation_frame, rows_of_the_day
 from recon_assets.elexon.http import HttpSource
-from recon_assets.elexon.payloads import generation_frame, rows_of, stack_frame, volumes_frame
+from recon_assets.elexon.payloads import rows_of, stack_frame, volumes_frame
 from recon_assets.elexon.recordings import RecordingSource
 from recon_assets.elexon.source import Body, Source
 from recon_assets.errors import ElexonError
@@ -48,14 +49,24 @@ class SettlementStack:
 
 
 @dataclass(frozen=True)
+class AcceptanceVolumes:
+    """A settlement day's accepted bid volumes: `rows` follows payloads.VOLUMES; the others as in SettlementStack."""
+
+    rows: pd.DataFrame
+    tolerated: Mapping[str, int]
+    received: Mapping[str, str]
+
+
+@dataclass(frozen=True)
 class WindGeneration:
-    """A settlement day's wind generation: `rows` follows payloads.GENERATION; `halves` are periods with only one kind
-    of wind published.
+    """A settlement day's wind generation: `rows` follows generation.GENERATION; `halves` are periods with only one kind
+    of wind published; `tolerated` counts rows that were left out, by kind (generation.TOLERATED_OF_GENERATION).
     """
 
     settlement_date: date
     rows: pd.DataFrame
     halves: Sequence[int]
+    tolerated: Mapping[str, int]
     received: Mapping[str, str]
 
 
@@ -108,11 +119,13 @@ class Elexon:
         published = [period for period in wanted if period not in pending]
         return SettlementStack(day, frame, published, pending, +tolerated, received)
 
-    def acceptance_volumes(self, day: date) -> tuple[pd.DataFrame, Mapping[str, str]] | None:
-        """The day's accepted bid volumes (payloads.VOLUMES) and the answer as received; None if there are none yet."""
+    def acceptance_volumes(self, day: date) -> AcceptanceVolumes | None:
+        """The day's accepted bid volumes; None if there are none yet."""
         try:
             body = self.source.acceptance_volumes(day)
-            return None if body is None else (volumes_frame(day, body), _received({VOLUMES: body}))
+            if body is None:
+                return None
+            return AcceptanceVolumes(*volumes_frame(day, body), _received({VOLUMES: body}))
         except ElexonError as error:
             raise ElexonError(f"{day} acceptance volumes: {error}") from error
 
@@ -123,9 +136,10 @@ class Elexon:
             if body is None:
                 return None
             rows, halves = generation_frame(day, body)
+            _, others = rows_of_the_day(day, body)
         except ElexonError as error:
             raise ElexonError(f"{day} wind generation: {error}") from error
-        return WindGeneration(day, rows, halves, _received({GENERATION: body}))
+        return WindGeneration(day, rows, halves, others, _received({GENERATION: body}))
 
     def _period(self, day: date, period: int) -> "_PeriodStack | ElexonError":
         try:

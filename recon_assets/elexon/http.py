@@ -5,7 +5,7 @@
 
 import json
 import threading
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from urllib.parse import urlsplit
 
@@ -21,7 +21,7 @@ from tenacity import (
     wait_random,
 )
 
-from recon_assets.domain.settlement import Days, day_starts_at, period_starts_at, periods_in
+from recon_assets.domain.settlement import Days, day_starts_at
 from recon_assets.elexon.source import Body
 from recon_assets.elexon.throttle import Throttle
 from recon_assets.errors import ElexonError
@@ -88,8 +88,9 @@ class HttpSource:
 
     def wind_and_solar(self, day: date) -> Body | None:
         """See Source."""
-        first, last = day_starts_at(day), period_starts_at(day, periods_in(day))
-        return self._get(f"generation/actual/per-type/wind-and-solar?from={first:{INSTANT}}&to={last:{INSTANT}}")
+        # Nobody says whether `to` is included. If not, the start of the last half-hour would leave that one out.
+        first, end = day_starts_at(day), day_starts_at(day + timedelta(days=1))
+        return self._get(f"generation/actual/per-type/wind-and-solar?from={first:{INSTANT}}&to={end:{INSTANT}}")
 
     def bm_units(self) -> Body | None:
         """See Source."""

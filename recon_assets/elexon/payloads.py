@@ -1,18 +1,17 @@
-"""Parses Elexon's bodies into frames: a bid stack, acceptance volumes, wind generation.
+"""Parses Elexon's bodies into frames: a bid stack and acceptance volumes.
 
 A body that breaks Elexon's schema is an error. Oddities that can still be read are tolerated, and counted by kind.
 """
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from datetime import date, datetime
+from datetime import date
 from math import isfinite
 from typing import Any
 
 import pandas as pd
 import pandera.pandas as pa
 
-from recon_assets.domain.settlement import period_starts_at, periods_in
 from recon_assets.elexon.source import Body
 from recon_assets.errors import ElexonError
 
@@ -78,59 +77,71 @@ VOLUME_COLUMNS = {
 }
 """An acceptance volume: Elexon's field -> our column."""
 
+VOLUMES_UNUSED = frozenset(
+    {
+        "createdDateTime",
+        "settlementDate",
+        "startTime",
+        "bmUnitType",
+        "leadPartyName",
+        "nationalGridBmUnit",
+        "acceptanceDuration",
+        "pairVolumes",
+    }
+)
+"""The other known fields of an acceptance volume."""
+
 VOLUMES = pa.DataFrameSchema(
     {
         "settlement_period": pa.Column("int64", pa.Check.in_range(1, 50)),
-        "bm_unit_id": pa.Column("object"),
+        "bm_unit_id": pa.Column("object", nullable=True),
         "acceptance_id": pa.Column("int64"),
-        "volume": pa.Column("float64"),
-    },
-    unique=["settlement_period", "bm_unit_id", "acceptance_id"],
-    coerce=True,
-    strict=True,
-)
-"""A day's accepted bid volumes: one row per settlement period, BM unit and acceptance, in MWh (negative)."""
-
-WIND_TYPES = {"Wind Onshore": "wind_onshore", "Wind Offshore": "wind_offshore"}
-"""Elexon's psrType -> our column."""
-
-GENERATION = pa.DataFrameSchema(
-    {
-        "settlement_period": pa.Column("int64", unique=True),
-        "wind_onshore": pa.Column("float64"),
-        "wind_offshore": pa.Column("float64"),
-        "published_at": pa.Column("object"),
+        "volume": pa.Column("float64", nullable=True),
     },
     coerce=True,
     strict=True,
 )
-"""A day's wind generation: one row per settlement period that has both kinds, in average MW; `published_at` (an aware
-datetime) is the newer publication of the two."""
+"""A day's accepted bid volumes: one row per settlement period, BM unit and acceptance, in MWh (negative). Elexon allows
+null for unit and volume: a sum over them is not the sum of what was accepted."""
 
+VOLUMES_KEY = ["settlement_period", "bm_unit_id", "acceptance_id"]
 
-TOLERATED = ("repeated_rows", "null_flags", "unknown_fields", "mislabelled_answers", "null_answers")
+TOLERATED = (
+    "repeated_rows",
+    "null_flags",
+    "unknown_fields",
+    "mislabelled_answers",
+    "null_answers",
+    "null_units",
+    "null_volumes",
+)
 """Oddities that are tolerated: rows repeated exactly; null flags of an acceptance, which mean false; fields that
-Elexon's schema does not have; JSON answers with another content type; answers whose `data` is null."""
+Elexon's schema does not have; JSON answers with another content type; answers whose `data` is null; acceptance volumes
+without a BM unit, and without a volume."""
 
+Fields = Mapping[tuple[type, ...], Mapping[str, bool]]
+"""The types that the fields of a row may have -> field -> whether it may be null."""
 
-FIELDS: Mapping[tuple[type, ...], Mapping[str, bool]] = {
+FIELDS: Fields = {
     (int,): {"settlementPeriod": False, "sequenceNumber": False, "acceptanceId": True, "bidOfferPairId": True},
     (int, float): {"volume": False, "originalPrice": True, "finalPrice": True, "transmissionLossMultiplier": True},
     (str,): {"id": True, "createdDateTime": True},
     (bool,): {"soFlag": True, "cadlFlag": True},
 }
-"""The types that the fields of a stack row may have -> field -> whether it may be null."""
+"""The fields of a stack row that are read."""
+
+VOLUME_FIELDS: Fields = {
+    (int,): {"settlementPeriod": False, "acceptanceId": False},
+    (int, float): {"totalVolumeAccepted": True},
+    (str,): {"bmUnit": True},
+}
+"""The fields of an acceptance volume that are read."""
 
 
 def rows_of(body: Body, day: date, period: int | None = None) -> list[dict[str, Any]]:
     """The rows in an envelope `{"data": [...]}`; null means no rows. ElexonError for another day or period."""
-    envelope = body.content
-    if not isinstance(envelope, dict) or "data" not in envelope or not isinstance(envelope["data"], list | None):
-        raise ElexonError("the answer has no list 'data'")
-    rows: list[dict[str, Any]] = envelope["data"] or []
+    rows = listed_rows(body)
     for row in rows:
-        if not isinstance(row, dict):
-            raise ElexonError("the answer holds rows that are no objects")
         if row.get("settlementDate") != day.isoformat():
             raise ElexonError(f"the answer holds rows of {row.get('settlementDate')}")
         if period is not None and row.get("settlementPeriod") != period:
@@ -138,10 +149,29 @@ def rows_of(body: Body, day: date, period: int | None = None) -> list[dict[str, 
     return rows
 
 
+def listed_rows(body: Body) -> list[dict[str, Any]]:
+    """The rows in an envelope, of whatever day. ElexonError when a settlement period is a text."""
+    envelope = body.content
+    if not isinstance(envelope, dict) or "data" not in envelope or not isinstance(envelope["data"], list | None):
+        raise ElexonError("the answer has no list 'data'")
+    rows: list[dict[str, Any]] = envelope["data"] or []
+    for row in rows:
+        if not isinstance(row, dict):
+            raise ElexonError("the answer holds rows that are no objects")
+        if isinstance(row.get("settlementPeriod"), str):
+            raise ElexonError(f"the answer's settlementPeriod is {shown(row['settlementPeriod'])}")
+    return rows
+
+
+def shown(value: Any) -> str:
+    """A value that is not of the type that it should be, for an error."""
+    return f"the text {value!r}" if isinstance(value, str) else repr(value)
+
+
 def stack_frame(day: date, rows: Sequence[Mapping[str, Any]]) -> tuple[pd.DataFrame, Counter[str]]:
     """Rows of a bid stack as a frame that follows STACK, and the oddities that were tolerated."""
     for row in rows:
-        _check_types(day, row)
+        _check_types(row, FIELDS, COLUMNS, f"{day}: the bid stack")
     frame = pd.DataFrame(rows, columns=list(COLUMNS), dtype=object).rename(columns=COLUMNS)
     flags = ["so_flag", "cadl_flag"]
     tolerated = Counter(
@@ -152,89 +182,49 @@ def stack_frame(day: date, rows: Sequence[Mapping[str, Any]]) -> tuple[pd.DataFr
     frame[flags] = frame[flags].eq(True)
     whole = frame.drop_duplicates()
     tolerated["repeated_rows"] = len(frame) - len(whole)
-    return _checked(STACK, whole, f"{day}: the bid stack"), +tolerated
+    return checked(STACK, whole, f"{day}: the bid stack"), +tolerated
 
 
-def _check_types(day: date, row: Mapping[str, Any]) -> None:
+def _check_types(row: Mapping[str, Any], fields_by_type: Fields, columns: Mapping[str, str], what: str) -> None:
     """ElexonError when a field does not have the type of Elexon's schema; a frame would silently convert it."""
-    for kinds, fields in FIELDS.items():
+    for kinds, fields in fields_by_type.items():
         for field, is_nullable in fields.items():
             value = row.get(field)
             if is_nullable if value is None else type(value) in kinds and (type(value) is not float or isfinite(value)):
                 continue
-            raise ElexonError(f"{day}: the bid stack breaks Elexon's schema: {COLUMNS[field]} is {value!r}")
+            raise ElexonError(f"{what} breaks Elexon's schema: {columns[field]} is {shown(value)}")
 
 
-def volumes_frame(day: date, body: Body) -> pd.DataFrame:
-    """A day's acceptance volumes as a frame that follows VOLUMES; ElexonError when a row lacks its unit or volume."""
+def volumes_frame(day: date, body: Body) -> tuple[pd.DataFrame, Counter[str]]:
+    """A day's acceptance volumes as a frame that follows VOLUMES, and the oddities that were tolerated."""
     listed = rows_of(body, day)
     for row in listed:
-        volume, unit = row.get("totalVolumeAccepted"), row.get("bmUnit")
-        for name, value, fits in (
-            ("volume", volume, type(volume) in (int, float) and isfinite(volume or 0)),
-            ("bm_unit_id", unit, isinstance(unit, str)),
-        ):
-            if not fits:
-                raise ElexonError(f"the answer breaks Elexon's schema: {name} is {value!r}")
+        _check_types(row, VOLUME_FIELDS, VOLUME_COLUMNS, "the answer")
     rows = pd.DataFrame(listed, columns=list(VOLUME_COLUMNS), dtype=object).rename(columns=VOLUME_COLUMNS)
-    return _checked(VOLUMES, rows.drop_duplicates(), "the answer")
+    frame = checked(VOLUMES, rows.drop_duplicates(), "the answer")
+    named = frame[frame["bm_unit_id"].notna()]
+    if (doubled := named.duplicated(VOLUMES_KEY)).any():
+        period, unit, acceptance = named.loc[doubled, VOLUMES_KEY].iloc[0]
+        raise ElexonError(
+            f"the answer breaks Elexon's schema: acceptance {acceptance} of {unit} has two volumes in period {period}"
+        )
+    tolerated = Counter(
+        repeated_rows=len(rows) - len(frame),
+        unknown_fields=len(set().union(*listed) - VOLUME_COLUMNS.keys() - VOLUMES_UNUSED),
+        mislabelled_answers=int(body.mislabelled),
+        null_answers=int(body.content["data"] is None),
+        null_units=int(frame["bm_unit_id"].isna().sum()),
+        null_volumes=int(frame["volume"].isna().sum()),
+    )
+    return frame, +tolerated
 
 
-def generation_frame(day: date, body: Body) -> tuple[pd.DataFrame, list[int]]:
-    """A day's wind generation as a frame that follows GENERATION, with the newest publication of each half-hour; and
-    the settlement periods that lack one of the two kinds. ElexonError, without the day, when a row is invalid.
-    """
-    newest: dict[tuple[int, str], tuple[datetime, set[float]]] = {}
-    for row in rows_of(body, day):
-        column = WIND_TYPES.get(str(row.get("psrType")))
-        if column is None:
-            continue
-        period, quantity = row.get("settlementPeriod"), row.get("quantity")
-        if not isinstance(period, int) or not 1 <= period <= periods_in(day):
-            raise ElexonError(f"the answer has a settlement period {period}")
-        if isinstance(quantity, bool) or not isinstance(quantity, int | float) or not isfinite(quantity):
-            raise ElexonError(f"settlement period {period} has {quantity!r}, which is no number of MW")
-        if _instant(row, "startTime") != period_starts_at(day, period):
-            raise ElexonError(f"settlement period {period} does not start at {row['startTime']}")
-        published = _instant(row, "publishTime")
-        held = newest.get((period, column))
-        if held is None or published > held[0]:
-            newest[period, column] = (published, {float(quantity)})
-        elif published == held[0]:
-            held[1].add(float(quantity))
-    for (period, _), (published, quantities) in newest.items():
-        if len(quantities) > 1:
-            raise ElexonError(f"settlement period {period} has two values that were published at {published}")
-    kinds = list(WIND_TYPES.values())
-    periods = sorted({period for period, _ in newest})
-    whole = [period for period in periods if all((period, kind) in newest for kind in kinds)]
-    rows = [
-        {
-            "settlement_period": period,
-            **{kind: min(newest[period, kind][1]) for kind in kinds},
-            "published_at": max(newest[period, kind][0] for kind in kinds),
-        }
-        for period in whole
-    ]
-    frame = pd.DataFrame(rows, columns=["settlement_period", *kinds, "published_at"], dtype=object)
-    return _checked(GENERATION, frame, "the answer"), sorted(set(periods) - set(whole))
-
-
-def _instant(row: Mapping[str, Any], field: str) -> datetime:
+def checked(schema: pa.DataFrameSchema, frame: pd.DataFrame, what: str) -> pd.DataFrame:
+    """The frame after a schema has checked it; ElexonError of one line if it does not follow the schema."""
     try:
-        instant = datetime.fromisoformat(row[field])
-    except (KeyError, TypeError, ValueError):
-        raise ElexonError(f"the answer has a {field} that is no time: {row.get(field)!r}") from None
-    if instant.tzinfo is None:
-        raise ElexonError(f"the answer has a {field} without a time zone: {row[field]}")
-    return instant
-
-
-def _checked(schema: pa.DataFrameSchema, frame: pd.DataFrame, what: str) -> pd.DataFrame:
-    try:
-        checked: pd.DataFrame = schema.validate(frame)
+        valid: pd.DataFrame = schema.validate(frame)
     except (pa.errors.SchemaError, pa.errors.SchemaErrors) as error:
         # pandera raises SchemaErrors for a failed conversion, and SchemaError for a failed check.
         first = error.schema_errors[0] if isinstance(error, pa.errors.SchemaErrors) else error
         raise ElexonError(f"{what} breaks Elexon's schema: {str(first).splitlines()[0]}") from error
-    return checked
+    return valid

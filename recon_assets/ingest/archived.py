@@ -106,4 +106,4 @@ def _search_day(connection: Connection, source: Elexon, day: date, now: datetime
         store_uncounted(connection, day, uncounted_of(connection, day, stack.rows))
     elif (answer := source.acceptance_volumes(day)) is not None:
         # The day was proven empty by its volumes.
-        store_uncounted(connection, day, uncounted_volumes(connection, answer[0]))
+        store_uncounted(connection, day, uncounted_volumes(connection, answer.rows))

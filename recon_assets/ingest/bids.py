@@ -5,7 +5,7 @@ transaction per day.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from typing import Any
 
@@ -101,18 +101,19 @@ def ingest_day(
         raise ReconError(f"{day}: no settlement period of this day is due yet")
     if periods is not None:
         periods = _wanted(day, periods, due)
-    stack = elexon.settlement_stack(day, now, periods)
-    if not stack.published:
+    read = elexon.settlement_stack(day, now, periods)
+    if not read.published:
         what = "any settlement period of this day" if periods is None else "these settlement periods"
         raise ReconError(f"{day}: Elexon has not published {what} yet")
-    received = {**stack.received, **require_plausible(elexon, stack, wind, stored, now)}
+    stack = require_plausible(elexon, read, wind, stored, now)
     with transactions.writing(engine, [day]) as connection:
         require_known_farms(connection, day)
         present = stored_rows(connection, day)
         if present != stored:
             # Another process has stored the day meanwhile, so that the answers must be compared with the new rows.
-            received |= require_plausible(elexon, stack, wind, present, now)
-        kept = archive.keep(day, received, now) if archive and received else None
+            again = require_plausible(elexon, read, wind, present, now)
+            stack = replace(again, received={**stack.received, **again.received})
+        kept = archive.keep(day, stack.received, now) if archive and stack.received else None
         done = store_day(connection, stack, wind, other, now, kept, scope)
         if only_same and done.revision:
             raise ReconError(f"{day}: {elexon.source.name} does not have the bids that were stored")

@@ -39,7 +39,7 @@ def prove_empty(
         return str(error)
     if answer is None:
         return "there is no list of acceptance volumes"
-    volumes, received = answer
+    volumes, received = answer.rows, answer.received
     reason = why_not_empty(volumes, other, day, now)
     if reason is not None:
         return reason
@@ -62,7 +62,7 @@ def prove_empty(
             wind_rows=0,
             wind_mwh=0.0,
             wind_gbp=0.0,
-            tolerated={},
+            tolerated=answer.tolerated,
             unlisted_rows=0,
             kept=kept,
             source=ACCEPTANCE_VOLUMES,

@@ -5,7 +5,7 @@ an older one is read later. A stored half-hour is never removed.
 """
 
 from collections.abc import Hashable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import Any
 
@@ -31,7 +31,8 @@ class GenerationDay:
     """The generation of a day after a reading: stored half-hours and MWh, and why other half-hours are not stored.
 
     `pending` settlement periods are due but not published; `halves` are published with only one kind of wind; for
-    `newer` a later publication was stored already. `kept` is the recording in the archive.
+    `newer` a later publication was stored already. `kept` is the recording in the archive; `tolerated` counts rows that
+    were left out, by kind (elexon/generation.py).
     """
 
     settlement_date: date
@@ -44,6 +45,7 @@ class GenerationDay:
     halves: tuple[int, ...] = ()
     newer: tuple[int, ...] = ()
     kept: Kept | None = None
+    tolerated: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def is_whole(self) -> bool:
@@ -96,6 +98,7 @@ def store_generation(
         halves=tuple(answer.halves),
         newer=tuple(newer),
         kept=kept,
+        tolerated=answer.tolerated,
     )
 
 

@@ -5,7 +5,9 @@ that have no BM unit. They are accepted only when the acceptance volumes of the 
 was, and the error gives the reason.
 """
 
+from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import date, datetime
 
 import pandas as pd
@@ -15,7 +17,7 @@ from recon_assets.database.tables import curtailment_records, proof_of_fetch
 from recon_assets.domain.settlement import format_periods
 from recon_assets.elexon.client import Elexon, SettlementStack
 from recon_assets.errors import ElexonError
-from recon_assets.ingest.acceptance_volumes import TOLERANCE_MWH, last_accepted_period, volume_gaps
+from recon_assets.ingest.acceptance_volumes import TOLERANCE_MWH, last_accepted_period, unmeasured, unnamed, volume_gaps
 from recon_assets.ingest.comparison import of_periods
 
 SHORT = 0.5
@@ -39,11 +41,11 @@ def stored_rows(connection: Connection, day: date) -> dict[int, int]:
 
 def require_plausible(
     elexon: Elexon, stack: SettlementStack, wind: frozenset[str], stored: Mapping[int, int], now: datetime
-) -> dict[str, str]:
-    """Makes sure that the stack may replace what is stored; returns the additional answers that were read for it.
+) -> SettlementStack:
+    """The stack, which may replace what is stored, with the additional answer that was read to be sure of that.
 
     ElexonError when a stored period is no longer published, or when the acceptance volumes are needed and contradict
-    the stack or do not exist.
+    the stack, do not say enough or do not exist.
     """
     day, rows = stack.settlement_date, stack.rows
     withdrawn = [period for period in stack.pending if period in stored]
@@ -64,16 +66,25 @@ def require_plausible(
     }
     doubted = {period for periods in doubts.values() for period in periods}
     if not doubted:
-        return {}
+        return stack
     doubt = "; ".join(f"{what} in settlement period {format_periods(where)}" for what, where in doubts.items() if where)
     answer = elexon.acceptance_volumes(day)
     if answer is None:
         raise _refusal(day, doubt, "there is no list of acceptance volumes that could confirm it")
-    volumes, received = answer
+    volumes = answer.rows
     uncovered = [period for period in doubted if period > last_accepted_period(volumes, day, now)]
     if uncovered:
         raise _refusal(day, doubt, f"the acceptance volumes do not reach to period {format_periods(uncovered)}")
-    gaps = volume_gaps(of_periods(volumes, doubted), of_periods(bids, doubted), wind)
+    volumes, bids = of_periods(volumes, doubted), of_periods(bids, doubted)
+    if nameless := unnamed(volumes):
+        raise _refusal(day, doubt, f"the acceptance volumes lack the BM unit in period {format_periods(nameless)}")
+    # A volume that is null confirms that there is a bid, but not that there is none.
+    held = set(zip(bids["settlement_period"], bids["bm_unit_id"], strict=True))
+    unsaid = [pair for pair in unmeasured(volumes, wind) if pair not in held]
+    if unsaid:
+        period, unit = unsaid[0]
+        raise _refusal(day, doubt, f"the acceptance volumes lack the volume of {unit} in period {period}")
+    gaps = volume_gaps(volumes, bids, wind)
     if gaps:
         gap = max(gaps, key=lambda found: abs(found.accepted_mwh - found.bids_mwh))
         raise _refusal(
@@ -82,7 +93,8 @@ def require_plausible(
             f"the acceptance volumes contradict it, most for {gap.bm_unit_id} in period {gap.settlement_period}: "
             f"{gap.accepted_mwh:,.3f} MWh, not {gap.bids_mwh:,.3f} (tolerance {TOLERANCE_MWH:g} MWh)",
         )
-    return dict(received)
+    tolerated = Counter(stack.tolerated) + Counter(answer.tolerated)
+    return replace(stack, tolerated=tolerated, received={**stack.received, **answer.received})
 
 
 def nameless_bids(rows: pd.DataFrame) -> pd.DataFrame:

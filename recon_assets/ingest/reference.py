@@ -13,8 +13,9 @@ from sqlalchemy import Connection, Engine, Table, bindparam, insert, select, upd
 
 from recon_assets.database import transactions
 from recon_assets.database.tables import network_difficulty, other_bm_units, wind_bm_units
+from recon_assets.domain.adjustments import parse_adjustments, with_tail
 from recon_assets.domain.bm_units import BmUnit
-from recon_assets.domain.difficulty import Retarget, parse_adjustments, with_packaged, with_tail
+from recon_assets.domain.difficulty import Retarget, with_packaged
 from recon_assets.errors import ReconError
 from recon_assets.ingest.archive_progress import search_again
 from recon_assets.reconcile.wind_units import listed_as_other, other_units, wind_units
@@ -88,9 +89,14 @@ def stored_retargets(connection: Connection) -> list[Retarget]:
 
 
 def store_retargets(connection: Connection, tail: Sequence[Retarget] = ()) -> int:
-    """Merges the packaged table and a live tail into what is stored; returns the number of rows changed."""
+    """Merges the packaged table and a live tail into what is stored; returns the number of rows changed.
+
+    ReconError if the tail is cut off or damaged, or contradicts what is known; nothing is changed then.
+    """
     merged = with_tail(with_packaged(stored_retargets(connection)), tail)
-    return _upsert(connection, network_difficulty, [vars(retarget) for retarget in merged])
+    columns = network_difficulty.c.keys()
+    rows = [{name: getattr(retarget, name) for name in columns} for retarget in merged]
+    return _upsert(connection, network_difficulty, rows)
 
 
 def read_tail(mempool_api_url: str, now: datetime, *, timeout_seconds: float = 30) -> list[Retarget]:
@@ -100,7 +106,7 @@ def read_tail(mempool_api_url: str, now: datetime, *, timeout_seconds: float = 3
         response = requests.get(url, timeout=timeout_seconds)
         response.raise_for_status()
         return parse_adjustments(response.json(), now)
-    except requests.RequestException as error:
+    except (requests.RequestException, ReconError) as error:
         reason = type(error).__name__ if isinstance(error, requests.ConnectionError) else str(error)
         raise ReconError(f"MEMPOOL_API_URL: no difficulty from {url}: {reason}") from error
 

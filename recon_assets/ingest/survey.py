@@ -36,9 +36,9 @@ def missing_mwh(engine: Engine, elexon: Elexon, day: date, now: datetime, archiv
             return None
         if answer is None:
             return None
-        volumes, received = answer
-        if archive and received:
-            archive.keep(day, received, now)
+        volumes = answer.rows
+        if archive and answer.received:
+            archive.keep(day, answer.received, now)
     records = curtailment_records.c
     stored = select(records.farm_id, func.sum(func.abs(records.volume))).where(records.settlement_date == day)
     with transactions.reading(engine) as connection:
@@ -62,4 +62,4 @@ def _archived(archive: Archive | None, day: date, now: datetime) -> pd.DataFrame
         answer = Elexon(RecordingSource(archive.folder)).acceptance_volumes(day)
     except ElexonError:
         return None
-    return None if answer is None else answer[0]
+    return None if answer is None else answer.rows

@@ -20,7 +20,12 @@ from recon_assets.domain.curtailment import is_curtailment
 from recon_assets.domain.settlement import due_periods, periods_in
 from recon_assets.elexon.client import Elexon
 from recon_assets.errors import ElexonError, ReconError
-from recon_assets.ingest.acceptance_volumes import last_accepted_period, volume_gaps, why_not_empty
+from recon_assets.ingest.acceptance_volumes import (
+    last_accepted_period,
+    volume_gaps,
+    why_not_comparable,
+    why_not_empty,
+)
 from recon_assets.ingest.comparison import Difference, Side, bids_apart, of_periods, sums_apart, sums_of
 from recon_assets.ingest.reference import known_bm_units
 from recon_assets.ingest.verification import Method, Verification
@@ -162,7 +167,7 @@ class _Comparison:
                 f"{self._day}: there is no list of acceptance volumes of this day (yet); --method full compares the "
                 "bid stack itself"
             )
-        volumes, _ = answer
+        volumes = answer.rows
         reach = last_accepted_period(volumes, self._day, self._now)
         if not reach:
             raise ElexonError(f"{self._day}: the list of acceptance volumes of this day is empty, and confirms nothing")
@@ -174,7 +179,9 @@ class _Comparison:
         self.periods = {period for period in stored.proven if period <= reach}
         self.unpublished = set(stored.proven) - self.periods
         self.unread = set(volumes["settlement_period"]).intersection(due) - stored.proven
-        gaps = volume_gaps(of_periods(volumes, self.periods), of_periods(stored.bids, self.periods), stored.wind)
+        compared = of_periods(volumes, self.periods)
+        self.not_comparable = why_not_comparable(compared, stored.wind)
+        gaps = volume_gaps(compared, of_periods(stored.bids, self.periods), stored.wind)
         self.found_at = self._elexon.source.requests if gaps else None
         return [
             Difference(

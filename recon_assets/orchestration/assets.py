@@ -13,7 +13,7 @@ from typing import Any
 import dagster as dg
 
 from recon_assets.database import transactions
-from recon_assets.domain.bm_units import packaged_bm_units
+from recon_assets.domain.bm_units import PACKAGED_LIST, packaged_bm_units
 from recon_assets.domain.settlement import Days, contiguous
 from recon_assets.ingest import reference
 from recon_assets.ingest.reference import read_tail, store_bm_units, store_retargets
@@ -23,8 +23,8 @@ from recon_assets.orchestration.archive_search import search_a_while
 from recon_assets.orchestration.checks import evaluate, specs_of
 from recon_assets.orchestration.partitions import DAYS, DAYS_A_RUN, PARTITIONS, days_of
 from recon_assets.orchestration.pools import DATABASE, ELEXON
-from recon_assets.orchestration.resource import RESOURCE_KEY
-from recon_assets.orchestration.run_config import ConvergeConfig
+from recon_assets.orchestration.resource import RESOURCE_KEY, ReconResource
+from recon_assets.orchestration.run_config import ConvergeConfig, DifficultyConfig
 from recon_assets.orchestration.specs import (
     NETWORK_DIFFICULTY_SPEC,
     WIND_BIDS,
@@ -36,6 +36,7 @@ from recon_assets.orchestration.specs import (
 )
 from recon_assets.orchestration.steps import at_work, converge_spans, fail_for, read_days, read_generation
 from recon_assets.reconcile.layer import DAY, MONTH, YEAR, Grain
+from recon_assets.reconcile.scope import difficulty_history
 
 RESOURCES = {RESOURCE_KEY}
 RANGES = dg.BackfillPolicy.multi_run(max_partitions_per_run=DAYS_A_RUN)
@@ -58,18 +59,34 @@ def wind_bm_units(context: dg.AssetExecutionContext) -> dg.MaterializeResult[Any
         version, rows = events.bm_units_version(resource.engine)
         with transactions.reading(resource.engine) as connection:
             counts = count_units(connection)
+        in_use = list_in_use(resource, is_listed=listed is not None)
+        if listed is None and resource.archive:
+            resource.observer.noted(f"{resource.elexon.source.name} has no list of BM units (404); in use: {in_use}")
+            context.log.warning(f"{resource.elexon.source.name} has no list of BM units (404); in use: {in_use}")
         source = "packaged list alone" if listed is None else f"packaged list and {resource.elexon.source.name}"
+        about = {"source": source, "list_in_use": in_use}
         return dg.MaterializeResult(
-            metadata={"dagster/row_count": rows, "changed": changed, "source": source, **counts, **found},
+            metadata={"dagster/row_count": rows, "changed": changed, **about, **counts, **found},
             data_version=dg.DataVersion(version),
         )
 
 
+def list_in_use(resource: ReconResource, *, is_listed: bool) -> str:
+    """The lists of BM units that are in use, and how old the newest one of Elexon is."""
+    if is_listed:
+        return f"Elexon's list of {resource.now():%Y-%m-%d %H:%MZ} and the {PACKAGED_LIST}"
+    seen = resource.archive.reference_seen_at() if resource.archive else None
+    if seen is None:
+        return f"the {PACKAGED_LIST}, and what was stored before"
+    days = (resource.now() - seen).days
+    return f"Elexon's list of {seen:%Y-%m-%d %H:%MZ}, {days} days old, and the {PACKAGED_LIST}"
+
+
 @dg.asset(**NETWORK_DIFFICULTY_SPEC, required_resource_keys=RESOURCES)
-def network_difficulty(context: dg.AssetExecutionContext) -> dg.MaterializeResult[Any]:
+def network_difficulty(context: dg.AssetExecutionContext, config: DifficultyConfig) -> dg.MaterializeResult[Any]:
     """Joins the packaged table and mempool.space's tail to what is stored."""
     with at_work(context) as resource:
-        url = resource.settings.mempool_api_url
+        url = None if config.packaged_only else resource.settings.mempool_api_url
         with reference.writing(resource.engine) as connection:
             changed = store_retargets(connection)
         if url is not None:
@@ -77,9 +94,16 @@ def network_difficulty(context: dg.AssetExecutionContext) -> dg.MaterializeResul
             with reference.writing(resource.engine) as connection:
                 changed += store_retargets(connection, tail)
         version, rows = events.difficulty_version(resource.engine)
+        with transactions.reading(resource.engine) as connection:
+            known_until = difficulty_history(connection).known_until
         source = "packaged table alone" if url is None else f"packaged table and {url}"
         return dg.MaterializeResult(
-            metadata={"dagster/row_count": rows, "changed": changed, "source": source},
+            metadata={
+                "dagster/row_count": rows,
+                "changed": changed,
+                "source": source,
+                "known_until": dg.MetadataValue.timestamp(known_until),
+            },
             data_version=dg.DataVersion(version),
         )
 

@@ -19,6 +19,7 @@ from recon_assets.database.tables import proof_of_fetch, wind_bm_units, wind_gen
 from recon_assets.domain.curtailment import fingerprint
 from recon_assets.domain.difficulty import packaged_retargets
 from recon_assets.domain.settlement import Days
+from recon_assets.elexon.generation import TOLERATED_OF_GENERATION
 from recon_assets.elexon.payloads import TOLERATED
 from recon_assets.ingest.bids import IngestedDay
 from recon_assets.ingest.generation import GenerationDay
@@ -173,6 +174,7 @@ def generation_metadata(day: GenerationDay) -> dict[str, dg.MetadataValue[Any]]:
         "generated_offshore_mwh": dg.MetadataValue.float(day.offshore_mwh),
         "inserted": dg.MetadataValue.int(day.changes.inserted),
         "corrected": dg.MetadataValue.int(day.changes.corrected),
+        **{name: dg.MetadataValue.int(day.tolerated.get(name, 0)) for name in TOLERATED_OF_GENERATION},
     }
     if day.kept:
         metadata["archive"] = dg.MetadataValue.path(day.kept.recording)

@@ -35,6 +35,9 @@ class Observer:
     def run_failed(self, job: str, reason: str) -> None:
         """A run failed."""
 
+    def noted(self, remark: str) -> None:
+        """Something is not as usual, and nothing failed for it."""
+
 
 class CountingObserver(Observer):
     """Counts what was read and changed, and keeps what failed."""
@@ -46,6 +49,7 @@ class CountingObserver(Observer):
         self.generation: list[GenerationDay] = []
         self.unlisted: dict[str, float] = {}
         self.failures: dict[date, str] = {}
+        self.remarks: list[str] = []
         self._run_failures: list[str] = []
 
     @property
@@ -83,6 +87,11 @@ class CountingObserver(Observer):
     def run_failed(self, job: str, reason: str) -> None:
         """See Observer."""
         self._run_failures.append(f"{job}: {reason}")
+
+    def noted(self, remark: str) -> None:
+        """See Observer."""
+        if remark not in self.remarks:
+            self.remarks.append(remark)
 
 
 class LogObserver(Observer):
@@ -168,3 +177,8 @@ class LogObserver(Observer):
         """See Observer."""
         self._log.error("run failed", extra={"job": job, "reason": reason})
         self._other.run_failed(job, reason)
+
+    def noted(self, remark: str) -> None:
+        """See Observer."""
+        self._log.warning("noted", extra={"remark": remark})
+        self._other.noted(remark)

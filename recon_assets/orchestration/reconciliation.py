@@ -44,7 +44,11 @@ from recon_assets.reconcile.state import State
 
 DAILY_SUMMARIES = (BITCOIN_DAILY, ENERGY_DAILY)
 
-CONFIGURED = {LAYER_JOBS[DAY].name: "settlement_day_layers", REINGEST_JOB.name: "reingest"}
+CONFIGURED = {
+    LAYER_JOBS[DAY].name: "settlement_day_layers",
+    REINGEST_JOB.name: "reingest",
+    DIFFICULTY_JOB.name: "network_difficulty",
+}
 """The step of each job that takes config."""
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 """Dagster prints nothing: the terminal belongs to the command, and the event log keeps everything."""
@@ -235,11 +239,14 @@ class Reconciliation:
         return Outcome(before, work, after, self.runs, reported)
 
     def _know_difficulty(self, days: Sequence[date]) -> None:
-        """Stores the newest difficulty if none is stored, or if what is known does not cover the days."""
+        """Stores the newest difficulty if what is known does not cover the days, else at least the packaged table.
+        Only the first asks mempool.space, so that no day fails for it that does not need it.
+        """
         with transactions.reading(self._resource.engine) as connection:
             is_stored, known = bool(stored_retargets(connection)), difficulty_history(connection)
-        if not is_stored or not all(known.covers(day) for day in days):
-            self._run(DIFFICULTY_JOB.name)
+        is_covered = all(known.covers(day) for day in days)
+        if not (is_stored and is_covered):
+            self._run(DIFFICULTY_JOB.name, config={"packaged_only": is_covered})
 
     def refresh_units(self) -> None:
         """Materializes the BM units, so that Dagster shows what is known of them now."""

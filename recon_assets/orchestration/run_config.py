@@ -36,6 +36,14 @@ class ConvergeConfig(dg.Config):
         return replace(default, **{name: value for name, value in given.items() if value is not None})
 
 
+class DifficultyConfig(dg.Config):
+    """Where the difficulty comes from."""
+
+    packaged_only: bool = Field(
+        default=False, description="Store the packaged table alone; MEMPOOL_API_URL is not asked."
+    )
+
+
 def span_runner_of(
     resource: ReconResource, assets: Sequence[LayerAsset], config: ConvergeConfig, run: dg.DagsterRun
 ) -> SpanRunner:

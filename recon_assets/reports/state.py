@@ -6,6 +6,7 @@ from math import fsum
 from typing import TYPE_CHECKING, Any, Protocol
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from recon_assets.database.keys import pending_line
@@ -36,6 +37,7 @@ class Work(Protocol):
     converged_rows: Changes
     days_read: int
     unlisted: dict[str, float]
+    remarks: list[str]
     failures: dict[date, str]
 
 
@@ -198,6 +200,7 @@ def done_facts(runs: int, reported: int, work: Work) -> dict[str, Any]:
         "failed_days": {day.isoformat(): reason for day, reason in sorted(work.failures.items())},
         "runs": runs,
         "partitions_told": reported,
+        "remarks": list(work.remarks),
     }
 
 
@@ -223,6 +226,8 @@ def print_done(console: Console, done: Mapping[str, Any], before: State, work: P
     if work.out_of_reach:
         out = plural(len(work.out_of_reach), "day")
         console.print(f"[yellow]{out} that the source does not have (yet)[/]: {format_days(work.out_of_reach)}")
+    for remark in done["remarks"]:
+        console.print(f"[yellow]{escape(remark)}[/]")
     for unit, mwh in done["unlisted_bm_units"].items():
         console.print(
             f"[yellow]BM unit {unit} is not known to be wind or not[/]: {-mwh:,.3f} MWh of accepted bids are not "

@@ -185,8 +185,21 @@ WITNESS_FAULTS: dict[FaultKind, str] = {
     "other_day": "rows of 2025-06-07",
     "null_data": "the acceptance volumes do not reach to period 14",
     "empty_data": "the acceptance volumes do not reach to period 14",
-    "null_fields": "breaks Elexon's schema",
 }
+
+
+@ON_SQLITE
+def test_a_witness_with_a_null_elsewhere_confirms_what_it_says(
+    engine: Engine, stand_in: StandInElexon, archive: Archive
+) -> None:
+    # The first row, of which unit and volume are null, is of another period.
+    stand_in.faults.append(Fault("empty_data", f"{STACK}/{CALM}/"))
+    stand_in.faults.append(Fault("null_fields", "/acceptance/volumes/"))
+
+    ingested = read(engine, stand_in, archive)
+
+    assert ingested.wind_rows == 83
+    assert (ingested.tolerated["null_units"], ingested.tolerated["null_volumes"]) == (1, 1)
 
 
 @ON_SQLITE

@@ -59,6 +59,24 @@ def test_a_capacity_that_is_no_number_is_an_error() -> None:
         parse_bm_units([SEAGREEN | {"generationCapacity": "plenty"}])
 
 
+@pytest.mark.parametrize("capacity", ["NaN", "inf", float("nan")])
+def test_a_capacity_that_is_not_finite_is_an_error(capacity: Any) -> None:
+    with pytest.raises(ElexonError, match="generationCapacity that is no number"):
+        parse_bm_units([SEAGREEN | {"generationCapacity": capacity}])
+
+
+@pytest.mark.parametrize("field", ["elexonBmUnit", "nationalGridBmUnit", "bmUnitName", "leadPartyName", "fuelType"])
+def test_a_name_that_is_no_text_is_an_error_that_names_the_field(field: str) -> None:
+    with pytest.raises(ElexonError, match=f"holds a {field} that is no text: 7"):
+        parse_bm_units([SEAGREEN, SEAGREEN | {field: 7}])
+
+
+def test_a_field_or_a_fuel_that_is_not_known_does_no_harm() -> None:
+    units = parse_bm_units([SEAGREEN, GAS | {"fuelType": "FUSION", "news": {}}])
+
+    assert [unit.is_wind for unit in units] == [True, False]
+
+
 def test_the_packaged_list_knows_the_wind_farms() -> None:
     units = {unit.bm_unit_id: unit for unit in packaged_bm_units()}
 

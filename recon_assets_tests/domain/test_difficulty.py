@@ -8,15 +8,14 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
+from recon_assets.domain.adjustments import parse_adjustments, with_tail
 from recon_assets.domain.difficulty import (
     DifficultyHistory,
     PeriodReward,
     Retarget,
     packaged_retargets,
-    parse_adjustments,
     subsidy_btc,
     with_packaged,
-    with_tail,
 )
 from recon_assets.domain.settlement import Days, period_starts_at, periods_in
 from recon_assets.errors import DifficultyUnknownError, ReconError

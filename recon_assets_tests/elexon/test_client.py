@@ -325,6 +325,30 @@ def test_rows_that_break_the_schema_are_an_error_that_names_the_day(
     assert "\n" not in str(failure.value)
 
 
+def test_a_settlement_period_that_is_a_text_is_called_one(elexon: Elexon, server: StandInElexon) -> None:
+    change_rows(server, 7, lambda rows: rows[0].update(settlementPeriod="7"))
+
+    with pytest.raises(ElexonError, match=r"^2025-06-06 settlement period 7: .*settlementPeriod is the text '7'$"):
+        elexon.settlement_stack(JUNE_6, NOW)
+
+
+def test_a_number_as_text_is_called_one(elexon: Elexon, server: StandInElexon) -> None:
+    change_rows(server, 7, lambda rows: rows[0].update(originalPrice="88.56"))
+
+    with pytest.raises(ElexonError, match=r"original_price is the text '88\.56'$"):
+        elexon.settlement_stack(JUNE_6, NOW)
+
+
+def test_a_period_of_the_system_prices_that_is_a_text_is_no_verdict(elexon: Elexon, server: StandInElexon) -> None:
+    server.faults.append(Fault("empty_data", f"{STACK}/7/"))
+    body = body_of(server.recordings, "system_prices")
+    body["data"][6]["settlementPeriod"] = "7"
+    server.overrides[SYSTEM_PRICES] = json.dumps(body).encode()
+
+    with pytest.raises(ElexonError, match=r"^2025-06-06 system prices: .*settlementPeriod is the text '7'$"):
+        elexon.settlement_stack(JUNE_6, NOW)
+
+
 def test_bm_units_are_read_where_the_source_has_them(elexon: Elexon, recordings: Path) -> None:
     assert elexon.bm_units() is None
 

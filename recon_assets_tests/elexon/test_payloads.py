@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from recon_assets.elexon.payloads import generation_frame
+from recon_assets.elexon.generation import generation_frame
 from recon_assets.elexon.source import Body
 from recon_assets.errors import ElexonError
 from recon_assets_tests.support.generation import OFFSHORE_MW, ONSHORE_MW, WIND, body_of, envelope, row, without

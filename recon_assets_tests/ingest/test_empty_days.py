@@ -79,11 +79,21 @@ def test_one_request_proves_a_calm_day_and_is_archived(calm: Engine, recordings:
             "1 BM units that are wind or may be: T_SGRWO",
         ),
         (lambda content: volumes(content)[0].update(bmUnit="T_NEWWO-1"), "wind or may be: T_NEWWO-1"),
-        (lambda content: volumes(content)[0].update(bmUnit=None), ""),
-        (lambda content: volumes(content)[0].update(totalVolumeAccepted=None), ""),
+        (
+            lambda content: volumes(content)[0].update(bmUnit=None),
+            "the acceptance volumes have no BM unit in 1 of 628 rows, and prove nothing",
+        ),
+        (
+            lambda content: volumes(content)[0].update(totalVolumeAccepted=None),
+            "the acceptance volumes have no volume in 1 of 628 rows, and prove nothing",
+        ),
+        (
+            lambda content: [row.update(bmUnit=None, totalVolumeAccepted=0) for row in volumes(content)[:2]],
+            "the acceptance volumes have no BM unit in 2 of 628 rows, and prove nothing",
+        ),
         (lambda content: content.pop("acceptance_volumes_bid"), "there is no list of acceptance volumes"),
     ],
-    ids=["empty", "wind", "unlisted", "no unit", "no volume", "absent"],
+    ids=["empty", "wind", "unlisted", "no unit", "no volume", "no unit and no energy", "absent"],
 )
 def test_a_list_that_leaves_a_doubt_proves_nothing(calm: Engine, recordings: Path, change: Any, reason: str) -> None:
     change_recording(recordings, JUNE_6, change)

@@ -5,14 +5,18 @@ The bodies are made from Elexon's OpenAPI schema, because no recording has one.
 
 import gzip
 import json
-from datetime import UTC, datetime, timedelta
+import threading
+from datetime import UTC, date, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from sqlalchemy import Engine, delete
 
 from recon_assets.database.tables import wind_generation_data
+from recon_assets.domain.settlement import day_starts_at
 from recon_assets.elexon.archive import Archive
 from recon_assets.elexon.client import Elexon
 from recon_assets.elexon.http import HttpSource
@@ -197,6 +201,71 @@ def test_a_shorter_answer_removes_nothing(engine: Engine, source: HttpSource, re
     assert (day.half_hours, day.changes) == (48, Changes(kept=1))
     assert day.pending == tuple(range(2, 49))
     assert rows(engine) == before
+
+
+@pytest.mark.parametrize("day", [JUNE_6, date(2025, 3, 30), date(2025, 10, 26)], ids=str)
+def test_the_last_half_hour_is_there_whether_or_not_the_end_of_the_request_is_included(day: date) -> None:
+    asked = []
+
+    class Server(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(parse_qs(urlsplit(self.path).query))
+            self.send_error(404)
+
+        def log_message(self, format: str, *args: Any) -> None:
+            """Logs nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Server) as server:
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+        HttpSource(f"http://127.0.0.1:{server.server_port}", attempts=1).wind_and_solar(day)
+        server.shutdown()
+
+    ((first,), (end,)) = asked[0]["from"], asked[0]["to"]
+    assert datetime.fromisoformat(first) == day_starts_at(day)
+    assert datetime.fromisoformat(end) == day_starts_at(day + DAY)
+
+
+def test_rows_of_another_day_are_left_out_and_counted(
+    engine: Engine, source: HttpSource, stand_in: StandInElexon, recordings: Path
+) -> None:
+    # given a server that includes the end of the request, and the first half-hour of the next day
+    for day in (JUNE_6, JUNE_7):
+        publish(recordings, day, body_of(day))
+
+    found = read(engine, source)
+
+    assert (found.changes, found.half_hours, found.is_whole) == (Changes(inserted=48), 48, True)
+    assert found.tolerated == {"other_days": 3}
+    assert scalar(engine, "SELECT count(*) FROM wind_generation_data WHERE settlement_date <> '2025-06-06'") == 0
+
+
+def test_a_day_of_which_only_the_next_one_is_published_is_not_published(
+    engine: Engine, source: HttpSource, recordings: Path
+) -> None:
+    publish(recordings, JUNE_7, body_of(JUNE_7))
+
+    with pytest.raises(UnpublishedError, match=r"^2025-06-06: Elexon has not published the wind generation"):
+        read(engine, source)
+
+
+def test_kinds_that_are_not_known_are_left_out_and_counted(
+    engine: Engine, source: HttpSource, recordings: Path
+) -> None:
+    body = body_of(JUNE_6)
+    body["data"] += [row(JUNE_6, 7, "Solar", 1.0, psrType=kind) for kind in ("Wind Airborne", None)]
+    publish(recordings, JUNE_6, body)
+
+    found = read(engine, source)
+
+    assert (found.half_hours, found.tolerated) == (48, {"unknown_kinds": 2})
+
+
+def test_a_last_half_hour_that_is_missing_is_pending(engine: Engine, source: HttpSource, recordings: Path) -> None:
+    publish(recordings, JUNE_6, without(body_of(JUNE_6), 48))
+
+    found = read(engine, source)
+
+    assert (found.half_hours, found.pending) == (47, (48,))
 
 
 def test_only_half_hours_that_are_due_are_pending(engine: Engine, source: HttpSource, recordings: Path) -> None:

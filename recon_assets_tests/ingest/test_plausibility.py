@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -113,6 +114,84 @@ def of_period(engine: Engine, period: int) -> list[str]:
     query = select(bids.bm_unit_id).where(bids.settlement_date == JUNE_6, bids.settlement_period == period)
     with reading(engine) as connection:
         return list(connection.execute(query).scalars())
+
+
+def calm_without_rows(change: Callable[[list[dict[str, Any]]], object]) -> Callable[[dict[str, Any]], None]:
+    """No row of period 14, in which no wind unit was turned down, and acceptance volumes that are changed."""
+
+    def spoil(content: dict[str, Any]) -> None:
+        content["stack_bid"]["14"]["data"] = []
+        change(content["acceptance_volumes_bid"]["data"])
+
+    return spoil
+
+
+def of(rows: list[dict[str, Any]], period: int) -> dict[str, Any]:
+    return next(row for row in rows if row["settlementPeriod"] == period)
+
+
+@pytest.mark.parametrize(
+    ("change", "count"),
+    [
+        (lambda rows: of(rows, 7).update(totalVolumeAccepted=None), {"null_volumes": 1}),
+        (lambda rows: of(rows, 7).update(bmUnit=None), {"null_units": 1}),
+        (lambda rows: of(rows, 14).update(totalVolumeAccepted=None), {"null_volumes": 1}),
+        (lambda rows: of(rows, 14).update(bmUnit=None, totalVolumeAccepted=0), {"null_units": 1}),
+        (lambda rows: of(rows, 7).update(news=1), {"unknown_fields": 1}),
+    ],
+    ids=["volume elsewhere", "unit elsewhere", "volume of another unit", "no energy", "a new field"],
+)
+def test_nulls_that_leave_no_doubt_are_tolerated_and_counted(
+    engine: Engine, recordings: Path, change: Callable[[list[dict[str, Any]]], object], count: dict[str, int]
+) -> None:
+    change_recording(recordings, JUNE_6, calm_without_rows(change))
+
+    (ingested,) = ingest(engine, [JUNE_6], recordings)
+
+    assert ingested.wind_rows == 83
+    assert ingested.tolerated == {"null_flags": 1, **count}
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda rows: of(rows, 14).update(bmUnit=None), "the acceptance volumes lack the BM unit in period 14"),
+        (
+            lambda rows: of(rows, 14).update(bmUnit="T_SGRWO-1", totalVolumeAccepted=None),
+            "the acceptance volumes lack the volume of T_SGRWO-1 in period 14",
+        ),
+    ],
+)
+def test_nulls_in_a_doubted_period_confirm_nothing(
+    engine: Engine, recordings: Path, change: Callable[[list[dict[str, Any]]], object], reason: str
+) -> None:
+    change_recording(recordings, JUNE_6, calm_without_rows(change))
+
+    with pytest.raises(ElexonError, match=f"no row at all in settlement period 14, and {reason}; the day stays"):
+        ingest(engine, [JUNE_6], recordings)
+
+    assert scalar(engine, "SELECT count(*) FROM proof_of_fetch") == 0
+
+
+def test_a_null_volume_of_a_bid_that_came_is_not_compared(small_days: Engine, recordings: Path) -> None:
+    # given one of 18 stored bids of period 12, whose volume is null, and other volumes that agree
+    wind = set(of_period(small_days, 12))
+
+    def shorten(content: dict[str, Any]) -> None:
+        rows, volumes = content["stack_bid"]["12"]["data"], content["acceptance_volumes_bid"]["data"]
+        kept = next(row for row in rows if row["id"] in wind)
+        rows[:] = [row for row in rows if row["id"] not in wind or row is kept]
+        volumes[:] = [
+            row for row in volumes if row["settlementPeriod"] != 12 or row["bmUnit"] not in wind - {kept["id"]}
+        ]
+        for row in volumes:
+            if (row["settlementPeriod"], row["bmUnit"]) == (12, kept["id"]):
+                row["totalVolumeAccepted"] = None
+
+    change_recording(recordings, JUNE_6, shorten)
+
+    assert ingest(small_days, [JUNE_6], recordings)[0].tolerated["null_volumes"] >= 1
+    assert len(of_period(small_days, 12)) == 1
 
 
 NOON, SETTLED = datetime(2025, 6, 6, 12, tzinfo=UTC), datetime(2025, 6, 7, 23, tzinfo=UTC)

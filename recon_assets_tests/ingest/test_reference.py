@@ -2,22 +2,25 @@ import json
 import socket
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from sqlalchemy import Engine, select
 
-from recon_assets.database.tables import wind_bm_units
+from recon_assets.database.tables import network_difficulty, wind_bm_units
 from recon_assets.database.transactions import reading, writing
 from recon_assets.domain.bm_units import BmUnit, packaged_bm_units
 from recon_assets.domain.difficulty import PACKAGED_OBSERVED_AT, Retarget, packaged_retargets
+from recon_assets.domain.settlement import Days
 from recon_assets.elexon.stand_in import StandInElexon
 from recon_assets.elexon.stand_in_faults import Fault
 from recon_assets.errors import ReconError
 from recon_assets.ingest.declarations import Declaration, declare
 from recon_assets.ingest.reference import known_bm_units, read_tail, store_bm_units, store_retargets, stored_retargets
-from recon_assets_tests.support.steps import NOW
+from recon_assets.reconcile.scope import difficulty_history
+from recon_assets_tests.support.adjustments import PATH, Mempool, Row, answer, serving
+from recon_assets_tests.support.steps import NOW, contents, execute
 
 LATER = NOW + timedelta(days=30)
 OBSERVED = datetime(2026, 8, 20, 12, tzinfo=UTC)
@@ -224,3 +227,80 @@ def test_a_mempool_that_cannot_be_reached_is_an_error_that_names_the_variable() 
 
     with pytest.raises(ReconError, match=f"^MEMPOOL_API_URL: no difficulty from {url}"):
         read_tail(url, OBSERVED)
+
+
+AFTER = (datetime(2026, 9, 5, 20, tzinfo=UTC), 965_664, 1.3e14)
+LONG_AFTER = datetime(2026, 9, 30, 12, tzinfo=UTC)
+
+
+@pytest.fixture
+def live() -> Iterator[Mempool]:
+    """A mempool.space with two epochs after the packaged table; the first has no row, because it changed nothing."""
+    with serving(answer(AFTER)) as server:
+        yield server
+
+
+def test_the_answer_of_the_live_service_extends_what_is_stored(engine: Engine, live: Mempool) -> None:
+    tail = read_tail(live.url, LONG_AFTER)
+
+    assert len(tail) == 464
+    assert store_tail(engine, *tail) == 43  # 41 approximate times, of which one is the newest packaged one; two epochs
+    assert store_tail(engine, *tail) == 0
+    with reading(engine) as connection:
+        history = difficulty_history(connection)
+        stored = {retarget.height: retarget for retarget in stored_retargets(connection)}
+    assert all(history.covers(day) for day in Days(date(2026, 8, 1), date(2026, 9, 29)))
+    assert [height for height, retarget in stored.items() if not retarget.time_exact] == [963_648]
+    assert live.paths == [PATH]
+
+
+@pytest.mark.parametrize(
+    ("rows", "reason"),
+    [
+        ([], "is no list of rows"),
+        ([[1_788_638_400, 965_664, 1.3e14, 1.2]], "a gap or a disorder after block 961632"),
+        ([[1_788_638_400, 961_632, 1.3e14, 1.2]], "the difficulty of block 961632 is"),
+        ([[1_788_638_400, 963_648, -1, 1.2]], "not what mempool.space documents"),
+    ],
+)
+def test_a_damaged_answer_changes_nothing(engine: Engine, live: Mempool, rows: list[Row], reason: str) -> None:
+    store_tail(engine, *read_tail(live.url, LONG_AFTER))
+    execute(engine, "DELETE FROM network_difficulty WHERE height > 961632")
+    before = contents(engine, network_difficulty)
+    live.body = json.dumps(rows).encode()
+
+    with pytest.raises(ReconError, match=f"MEMPOOL_API_URL.*{reason}|{reason}.*MEMPOOL_API_URL"):
+        store_tail(engine, *read_tail(live.url, LONG_AFTER))
+
+    assert contents(engine, network_difficulty) == before
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "content_type"),
+    [
+        (200, b"<html>Just a moment...</html>", "text/html"),
+        (200, b'{"error":"rate limited"}', "application/json"),
+        (200, b"", "application/json"),
+        (200, b"null", "application/json"),
+        (429, b"Too Many Requests", "text/plain"),
+        (500, b"", "text/plain"),
+        (502, b"<html>Bad gateway</html>", "text/html"),
+        (503, b"[]", "application/json"),
+    ],
+)
+def test_an_answer_that_is_none_is_an_error_that_names_the_variable(
+    live: Mempool, status: int, body: bytes, content_type: str
+) -> None:
+    live.status, live.body, live.content_type = status, body, content_type
+
+    with pytest.raises(ReconError, match=f"^MEMPOOL_API_URL: no difficulty from {live.url}{PATH}: "):
+        read_tail(live.url, LONG_AFTER)
+
+
+def test_an_answer_that_lags_behind_forgets_no_epoch(engine: Engine, live: Mempool) -> None:
+    store_tail(engine, *read_tail(live.url, LONG_AFTER))
+    before = contents(engine, network_difficulty)
+    live.body = json.dumps(answer()).encode()
+
+    assert store_tail(engine, *read_tail(live.url, LONG_AFTER + timedelta(days=1))) == 0
+    assert contents(engine, network_difficulty) == before

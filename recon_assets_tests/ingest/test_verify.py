@@ -426,11 +426,20 @@ def test_a_stored_period_that_elexon_withdrew_is_not_comparable(
     ("spoil", "reason"),
     [
         (lambda server: server.faults.append(Fault("server_error", "/acceptance/")), "HTTP 503"),
-        (lambda server: server.overrides.update(volumes_with(bmUnit=None)), "breaks Elexon's schema: .*bm_unit_id"),
-        (lambda server: server.overrides.update(volumes_with(totalVolumeAccepted=None)), "schema: .*volume"),
+        (lambda server: server.overrides.update(volumes_with(bmUnit=7)), "breaks Elexon's schema: .*bm_unit_id"),
+        (
+            lambda server: server.overrides.update(volumes_with(totalVolumeAccepted="-1")),
+            "schema: volume is the text '-1'",
+        ),
+        (
+            lambda server: server.overrides.update(volumes_with(settlementPeriod="7")),
+            "settlementPeriod is the text '7'",
+        ),
+        (lambda server: server.overrides.update(volumes_with(acceptanceId="1")), "acceptance_id is the text '1'"),
+        (lambda server: server.overrides.update(volumes_with(acceptanceId=None)), "acceptance_id is None"),
         (lambda server: server.overrides.update(volumes_with(settlementDate="2025-06-07")), "rows of 2025-06-07"),
     ],
-    ids=["server error", "no unit", "no volume", "other day"],
+    ids=["server error", "unit", "volume", "period", "acceptance", "no acceptance", "other day"],
 )
 def test_a_witness_that_cannot_be_read_is_an_error(
     small_days: Engine, server: StandInElexon, spoil: Callable[[StandInElexon], None], reason: str
@@ -439,6 +448,65 @@ def test_a_witness_that_cannot_be_read_is_an_error(
 
     with pytest.raises(ElexonError, match=f"^2025-06-06 acceptance volumes: .*{reason}"):
         verify(small_days, server)
+
+
+def spoil_volumes(folder: Path, wind: bool, **fields: Any) -> dict[str, Any]:
+    """Changes the first acceptance volume of period 7 that is of a wind unit, or of none; as it was."""
+    before: dict[str, Any] = {}
+
+    def change(content: dict[str, Any]) -> None:
+        rows = content["acceptance_volumes_bid"]["data"]
+        row = next(row for row in rows if row["settlementPeriod"] == 7 and (row["bmUnit"] in WIND) is wind)
+        before.update(row)
+        row.update(fields)
+
+    change_recording(folder, JUNE_6, change)
+    return before
+
+
+@ON_SQLITE
+def test_a_wind_unit_whose_volume_is_null_is_not_comparable_and_the_rest_is_compared(
+    small_days: Engine, server: StandInElexon, recordings: Path
+) -> None:
+    unit = spoil_volumes(recordings, True, totalVolumeAccepted=None)["bmUnit"]
+
+    found = verify(small_days, server)
+
+    assert (found.finding, found.differences) == (Finding.NOT_COMPARABLE, [])
+    assert found.not_comparable == (
+        f"the acceptance volumes have no volume of {unit} in period 7; the rest was compared"
+    )
+    assert found.mended_by == "recon verify 2025-06-06 --method full"
+    bid = restate(recordings, 12, volume=-99.0)
+    (difference,) = verify(small_days, server).differences
+    assert (difference.settlement_period, difference.farm_id) == (12, bid["id"])
+
+
+@ON_SQLITE
+def test_a_volume_without_a_unit_may_be_any_ones(small_days: Engine, server: StandInElexon, recordings: Path) -> None:
+    unit = spoil_volumes(recordings, True, bmUnit=None)["bmUnit"]
+
+    found = verify(small_days, server)
+
+    assert (found.finding, found.differences) == (Finding.NOT_COMPARABLE, [])
+    assert found.not_comparable == (
+        "the acceptance volumes have volumes without a BM unit in period 7; the rest was compared"
+    )
+    # It does not hide that Elexon lists more of the unit than is stored.
+    execute(small_days, f"DELETE FROM wind_bids WHERE bm_unit_id <> '{unit}' AND settlement_period = 7")
+    assert {found.settlement_period for found in verify(small_days, server).differences} == {7}
+
+
+@ON_SQLITE
+def test_a_null_volume_of_another_unit_is_counted_and_the_day_agrees(
+    small_days: Engine, server: StandInElexon, recordings: Path
+) -> None:
+    spoil_volumes(recordings, False, totalVolumeAccepted=None)
+
+    assert verify(small_days, server).finding is Finding.AGREES
+    answer = Elexon(RecordingSource(recordings)).acceptance_volumes(JUNE_6)
+    assert answer is not None
+    assert answer.tolerated == {"null_volumes": 1}
 
 
 def volumes_with(**fields: Any) -> Iterator[tuple[str, bytes]]:

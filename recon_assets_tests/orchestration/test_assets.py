@@ -5,6 +5,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from datetime import UTC, datetime
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -19,6 +20,7 @@ from recon_assets.domain.mining import MODELS
 from recon_assets.elexon.stand_in import StandInElexon
 from recon_assets.elexon.stand_in_faults import Fault
 from recon_assets.ingest.reference import REFERENCE_LOCK, store_bm_units, store_retargets
+from recon_assets.orchestration.observers import CountingObserver
 from recon_assets.orchestration.resource import ReconResource
 from recon_assets.orchestration.specs import (
     LAYER_ASSETS,
@@ -43,6 +45,7 @@ from recon_assets_tests.support.generation import OFFSHORE_MW, ONSHORE_MW, PATH,
 from recon_assets_tests.support.locking import store_behind
 from recon_assets_tests.support.paths import DATA
 from recon_assets_tests.support.steps import JUNE_6, JUNE_7, NOW, SMALL_DAYS, execute, ingest, scalar
+from recon_assets_tests.support.ticks import WorkbenchAt
 from recon_assets_tests.support.ui import DAILY_ASSETS, DAILY_LAYERS, launch, reasons
 
 TOTALS = json.loads((DATA / "totals.json").read_text())
@@ -418,18 +421,50 @@ def test_the_wind_units_are_the_packaged_ones_and_those_of_elexon(
     assert joined.tags != packaged.tags
 
 
+@ON_SQLITE
+@pytest.mark.parametrize(
+    ("seen", "in_use"),
+    [
+        (None, "the packaged list of October 2025, and what was stored before"),
+        ("2026-01-05T12:00Z", "Elexon's list of 2026-01-05 12:00Z, 10 days old, and the packaged list of October 2025"),
+    ],
+)
+def test_a_list_of_units_that_is_not_there_is_said_with_the_age_of_the_one_in_use(
+    resource: ReconResource, instance: dg.DagsterInstance, seen: str | None, in_use: str
+) -> None:
+    # given a server without a list, and an archive that has one or not
+    today = WorkbenchAt(resource.settings, resource.engine)
+    today.moment = NOW
+    assert today.archive is not None
+    if seen is not None:
+        today.archive.keep_reference("[]")
+        moment = datetime.fromisoformat(seen).timestamp()
+        os.utime(today.archive.folder / "bmunits_all.json", (moment, moment))
+    today.observer = observer = CountingObserver()
+
+    # when
+    assert launch(today, instance, [WIND_BM_UNITS]).success
+
+    # then
+    (event,) = events(instance, "wind_bm_units")
+    assert event.metadata["list_in_use"].value == in_use
+    assert observer.remarks == [f"{resource.elexon.source.name} has no list of BM units (404); in use: {in_use}"]
+
+
 def test_the_difficulty_is_the_packaged_one_and_the_tail_of_mempool(
     resource: ReconResource, instance: dg.DagsterInstance, mempool: str
 ) -> None:
-    # given
-    resource.settings = replace(resource.settings, mempool_api_url=mempool)
+    # given a clock after the epoch that mempool.space knows
+    later = WorkbenchAt(replace(resource.settings, mempool_api_url=mempool), resource.engine)
+    later.moment = datetime(2026, 8, 29, tzinfo=UTC)
 
     # when
-    assert launch(resource, instance, [NETWORK_DIFFICULTY]).success
+    assert launch(later, instance, [NETWORK_DIFFICULTY]).success
 
     # then
     (event,) = events(instance, "network_difficulty")
     assert mempool in str(event.metadata["source"].value)
+    assert event.metadata["known_until"].value == later.moment.timestamp()
     assert scalar(resource.engine, "SELECT count(*) FROM network_difficulty WHERE source = 'mempool'") == 1
 
 

@@ -12,6 +12,7 @@ from sqlalchemy import Engine
 
 from recon_assets.database.tables import proof_of_fetch, wind_bids
 from recon_assets.domain.curtailment import CurtailmentRule
+from recon_assets.domain.difficulty import packaged_retargets
 from recon_assets.domain.settlement import Days
 from recon_assets.elexon.stand_in import StandInElexon
 from recon_assets.elexon.stand_in_faults import Fault
@@ -390,6 +391,39 @@ def test_a_lost_difficulty_table_is_restored_before_anything_is_calculated(
     # then
     assert outcome.after.is_right
     assert contents(small_days, *ALL_TABLES) == right
+
+
+def test_days_that_the_packaged_table_covers_do_not_need_mempool(
+    resource: ReconResource, instance: dg.DagsterInstance
+) -> None:
+    # given a first run, with a mempool.space that nobody can reach
+    resource.settings = replace(resource.settings, mempool_api_url=NOWHERE)
+    resource.observer = notes = Notes()
+
+    # when
+    outcome = reconcile(resource, instance)
+
+    # then
+    assert outcome.after.is_right
+    assert (notes.days, notes.runs) == ({}, {})
+    sources = "SELECT count(*) FROM network_difficulty WHERE source = 'packaged'"
+    assert scalar(resource.engine, sources) == len(packaged_retargets())
+
+
+def test_a_day_that_no_table_covers_needs_mempool(
+    resource: ReconResource, small_days: Engine, instance: dg.DagsterInstance
+) -> None:
+    # given a difficulty that is known up to a day before
+    resource.settings = replace(resource.settings, mempool_api_url=NOWHERE)
+    resource.observer = notes = Notes()
+    observed = "UPDATE network_difficulty SET observed_at = '2025-06-02 00:00:00'"
+    execute(small_days, observed, "DELETE FROM historical_bitcoin_calculations")
+
+    # when
+    reconcile(resource, instance, options=Options(ingest=False))
+
+    # then
+    assert notes.runs["refresh_difficulty"].startswith(f"MEMPOOL_API_URL: no difficulty from {NOWHERE}")
 
 
 def test_a_failure_of_another_kind_is_one_line_and_rolls_back(
