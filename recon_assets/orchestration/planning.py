@@ -1,7 +1,6 @@
 """Reads the state of days and plans the work on them; nothing is written, and Dagster is not asked."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from datetime import date
 
 from recon_assets.domain.settlement import Days
@@ -21,9 +20,7 @@ def plan_work(
     can_have = resource.elexon.source.can_have if options.ingest else (lambda day: False)
     order = Order(options.limit, options.worst_first, suspicion or {})
     now, is_archived = resource.now(), resource.has_archived
-    work = plan(state, can_have, now, order, force=options.force, prove=options.prove, is_archived=is_archived)
-    # Where nothing may be read, nothing is known of what the source has.
-    return work if options.ingest else replace(work, out_of_reach=[])
+    return plan(state, can_have, now, order, force=options.force, prove=options.prove, is_archived=is_archived)
 
 
 def read_state(resource: ReconResource, days: Days, summaries: Sequence[Layer] = SUMMARIES) -> State:

@@ -92,6 +92,7 @@ def test_threads_never_share_a_connection(engines: SqliteEngines, tmp_path: Path
 
 def test_only_so_many_files_are_open(engines: SqliteEngines, tmp_path: Path) -> None:
     # given
+    gc.collect()  # what earlier tests left open
     before = psutil.Process().num_fds()
 
     # when there is a file for each run, and one that is used all the time
@@ -116,6 +117,7 @@ def test_only_so_many_files_are_open(engines: SqliteEngines, tmp_path: Path) -> 
 
 
 def test_a_file_that_is_closed_while_it_is_used_is_written_to_the_end(engines: SqliteEngines, tmp_path: Path) -> None:
+    gc.collect()  # what earlier tests left open
     before = psutil.Process().num_fds()
     with open_file(engines, tmp_path / "file.db").begin() as connection:
         engines.close(tmp_path / "file.db")

@@ -149,7 +149,8 @@ def _old_rows(fresh: Mapping[str, Sequence[Mapping[str, Any]]], shape: str) -> d
             record["payment"] = record["payment"] * (-1) ** number
     if shape == "no keys":
         # Nothing is known of the month but what its days say.
-        rows["monthly_summaries"] = rows["yearly_summaries"] = []
+        for grain in ("monthly", "yearly"):
+            rows[f"{grain}_summaries"] = rows[f"bitcoin_{grain}_summaries"] = []
         # One calculation for each acceptance, so that several rows have the same key.
         shares: dict[tuple[Any, ...], list[float]] = {}
         for record in rows["curtailment_records"]:
