@@ -171,7 +171,8 @@ def days_with_evidence(
     known = all_kept_days(scope.first_day, now)
     without = {day for day, state in of_wider.items() if state not in PROVEN and day in known}
     periods = lost_periods(connection, wider, without, of_wider.keys() - without, scope.models, sum_up)
-    return replace(found, lost=lost, lost_periods=periods)
+    asked = {grain.label(day) for day in scope.days for grain in (MONTH, YEAR)}
+    return replace(found, lost=lost, lost_periods={label: of for label, of in periods.items() if label in asked})
 
 
 def recovered_days_of(connection: Connection, scope: Scope) -> frozenset[date]:

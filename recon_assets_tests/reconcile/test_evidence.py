@@ -254,6 +254,8 @@ def test_totals_of_a_month_without_any_row_are_kept_as_evidence(old: Engine, mon
     assert dict(state.lost_periods[month].claimed_btc) == {"S9": 42}
     assert not made.changes
     assert plan(state, lambda day: False, NOW).months == []
+    # and of other months that says nothing
+    assert month not in state_of(old, SMALL_DAYS).lost_periods
 
 
 def test_calculations_of_a_month_that_lost_records_are_not_changed(old: Engine) -> None:
