@@ -7,7 +7,7 @@ of it is corrected or removed, because it is all that is known of what was lost.
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import date
-from math import fsum
+from math import fsum, isfinite
 
 from sqlalchemy import Connection, Table, and_, exists, func, select
 
@@ -147,7 +147,7 @@ def _energy_of(connection: Connection, table: Table, grain: Grain, labels: Colle
     totals = select(table.c[grain.column], table.c.total_curtailed_energy).where(
         table.c[grain.column].in_(sorted(labels)), table.c.total_curtailed_energy.is_not(None)
     )
-    return {label: abs(float(mwh)) for label, mwh in connection.execute(totals)}
+    return {label: abs(float(mwh)) for label, mwh in connection.execute(totals) if isfinite(mwh)}
 
 
 def _bitcoin_of(
@@ -156,7 +156,7 @@ def _bitcoin_of(
     totals = select(table.c[grain.column], table.c.miner_model, table.c.bitcoin_mined).where(
         table.c[grain.column].in_(sorted(labels)), table.c.miner_model.in_(models), table.c.bitcoin_mined > 0
     )
-    return [(label, model, float(total)) for label, model, total in connection.execute(totals)]
+    return [(label, model, float(total)) for label, model, total in connection.execute(totals) if isfinite(total)]
 
 
 def _unsupported(
@@ -214,7 +214,7 @@ def _energy_totals(connection: Connection, scope: Scope) -> dict[date, float]:
     query = select(totals.summary_date, totals.total_curtailed_energy).where(
         totals.summary_date.between(scope.days.first, scope.days.last), totals.total_curtailed_energy.is_not(None)
     )
-    return {day: abs(float(mwh)) for day, mwh in connection.execute(query)}
+    return {day: abs(float(mwh)) for day, mwh in connection.execute(query) if isfinite(mwh)}
 
 
 def _bitcoin_totals(
@@ -229,7 +229,8 @@ def _bitcoin_totals(
     )
     found: dict[date, dict[str, float]] = {}
     for day, model, total in connection.execute(query):
-        found.setdefault(day, {})[model] = float(total)
+        if isfinite(total):
+            found.setdefault(day, {})[model] = float(total)
     return {
         day: _unsupported(
             of_day,

@@ -269,3 +269,17 @@ def test_calculations_of_a_month_that_lost_records_are_not_changed(old: Engine) 
     converge_span(old, DAILY_LAYERS, Scope(SMALL_DAYS, RULE), NOW)
 
     assert contents(old, CALCULATIONS.table) == before
+
+
+def test_a_total_that_is_no_number_is_no_evidence(old: Engine) -> None:
+    infinite = "'Infinity'" if old.dialect.name == "postgresql" else "9e999"
+    execute(
+        old,
+        *(
+            f"UPDATE {name}_summaries SET total_curtailed_energy = {infinite}"
+            for name in ("daily", "monthly", "yearly")
+        ),
+    )
+
+    assert lost(old) == {}
+    assert state_of(old, SMALL_DAYS).summary_faults > 0
