@@ -22,7 +22,7 @@ from recon_assets.orchestration.resource import open_resource
 from recon_assets.settings import Settings
 from recon_assets_tests.orchestration.test_reconciliation import ALL_TABLES
 from recon_assets_tests.reconcile.test_span_runner import drop_trigger, make_endless
-from recon_assets_tests.support.command import PATIENCE_SECONDS, Command
+from recon_assets_tests.support.command import PATIENCE_SECONDS, Command, kill
 from recon_assets_tests.support.content import all_hold, out_of_date, partitions, runs, stacks_asked
 from recon_assets_tests.support.steps import JUNE, JUNE_6, contents, execute, scalar
 from recon_assets_tests.support.ticks import Sensor
@@ -212,7 +212,7 @@ def test_a_killed_command_is_finished_by_the_next(
         wait_until_stalled(elexon, process)
     children = psutil.Process(process.pid).children(recursive=True)
     process.kill()
-    process.communicate()
+    process.wait(PATIENCE_SECONDS)
     assert psutil.wait_procs(children, timeout=20)[1] == []
     done, asked = proven_days(engine), len(elexon.requests)
     assert done == set(DAYS[:days])
@@ -238,8 +238,7 @@ def test_a_killed_command_does_not_keep_the_sensor_from_filling_its_gap(recon: C
     make_endless(small_days, JUNE_6, 7)
     process = recon.start("reconcile", "--from", DAYS[0], "--to", DAYS[1], "--no-ingest")
     wait_until(lambda: bool(started(recon)), process)
-    process.kill()
-    process.communicate()
+    kill(process)
     drop_trigger(small_days)
 
     settings = Settings.from_environment(recon.environment, recon.folder)

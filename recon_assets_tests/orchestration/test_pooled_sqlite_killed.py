@@ -3,7 +3,6 @@
 import os
 import random
 import sqlite3
-import subprocess
 import time
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from sqlalchemy import Engine
 
 from recon_assets.domain.mining import MODELS
 from recon_assets.orchestration.specs import calculations_key
-from recon_assets_tests.support.command import Command
+from recon_assets_tests.support.command import Command, kill
 from recon_assets_tests.support.paths import ROOT
 from recon_assets_tests.support.steps import execute, scalar
 
@@ -85,7 +84,7 @@ def check_home(home: Path, database: Path) -> dict[str, int]:
     return counted
 
 
-def kill_in_the_middle(recon: Command, after_seconds: float) -> subprocess.Popen[str]:
+def kill_in_the_middle(recon: Command, after_seconds: float) -> None:
     """Starts the command, and kills it so long after it has planned the run of the calculations."""
     process = recon.start(*COMMAND)
     folder = recon.folder / ".recon" / "dagster" / "history" / "runs"
@@ -93,9 +92,7 @@ def kill_in_the_middle(recon: Command, after_seconds: float) -> subprocess.Popen
     while process.poll() is None and not set(folder.glob("*-*.db")) - before:
         time.sleep(0.01)
     time.sleep(after_seconds)
-    process.kill()
-    process.communicate()
-    return process
+    kill(process)
 
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)

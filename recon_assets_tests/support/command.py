@@ -19,6 +19,7 @@ from typing import Any
 
 import dagster as dg
 import portalocker
+import psutil
 
 import recon_assets
 from recon_assets.cli import main
@@ -26,6 +27,8 @@ from recon_assets.cli import main
 RECON = Path(sysconfig.get_path("scripts")) / "recon"
 PATIENCE_SECONDS = 300
 """A command that takes 15 s alone took 130 s on two cores with ten times as much to do."""
+SECONDS_TO_END = 20
+"""For the children of a killed command: the process that ends them looks every second."""
 INHERITED = ("PATH", "HOME", "TMPDIR", "LANG", "SYSTEMROOT")
 """Variables that a process needs; other settings of the environment of the tests must not reach the command."""
 ALLOCATIONS_BETWEEN_COLLECTIONS = 100_000
@@ -120,6 +123,23 @@ class Command:
         # A command that is still making the databases holds this lock; who opened them meanwhile would break them.
         with portalocker.Lock(Path(home) / "opening.lock", timeout=PATIENCE_SECONDS):
             return dg.DagsterInstance.from_config(home)
+
+
+def kill(process: subprocess.Popen[str]) -> None:
+    """Kills a process that `start` started, without a chance to tidy up, and what it leaves behind.
+
+    Dagster follows what a step prints with `tail`, and starts the process that ends it afterwards. Killed in between, a
+    command leaves a `tail` that holds its pipes: who waits for their end would wait for ever.
+    """
+    children = psutil.Process(process.pid).children(recursive=True)
+    process.kill()
+    process.wait(PATIENCE_SECONDS)
+    for pipe in (process.stdout, process.stderr):
+        if pipe is not None:
+            pipe.close()
+    # What watches over the others ends by itself; a tail that nobody watches does not.
+    for child in psutil.wait_procs(children, timeout=SECONDS_TO_END)[1]:
+        child.kill()
 
 
 @cache
