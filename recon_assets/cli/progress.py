@@ -67,7 +67,7 @@ class TerminalObserver(CountingObserver):
         self._progress.stop()
         self._terminal.close()
 
-    def surveyed(self, number: int, days: int) -> None:
+    def surveyed(self, number: int, days: int, failure: str | None) -> None:
         """See Observer."""
         if "Asking" not in self._bars:
             self._bars["Asking"] = self._progress.add_task("Asking", total=days, failed=0)

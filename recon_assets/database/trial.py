@@ -5,6 +5,7 @@ trial every day of such a database would fail later. On PostgreSQL a sequence ma
 """
 
 from collections.abc import Iterator
+from datetime import date
 from typing import Any
 
 from sqlalchemy import Connection, Table, delete, func, insert, select
@@ -45,7 +46,7 @@ def _refusal(connection: Connection, table: Table) -> tuple[str, str] | None:
         (period,) = (column for column in table.columns if column.name in PERIOD_COLUMNS)
         newest = connection.execute(select(func.max(period, type_=period.type))).scalar()
         # The newest period of the user's: a partitioned table has a partition for it.
-        for rows in _rows(table, newest if newest is not None else _parsed(table, NEW[period.name])):
+        for rows in _rows(table, newest if newest is not None else _parsed(NEW[period.name])):
             if "settlement_period" not in table.c:
                 connection.execute(delete(table).where(period == rows[0][period.name]))
             for row in rows:
@@ -60,9 +61,7 @@ def _refusal(connection: Connection, table: Table) -> tuple[str, str] | None:
         savepoint.rollback()
 
 
-def _parsed(table: Table, period: str) -> Any:
-    from datetime import date
-
+def _parsed(period: str) -> date | str:
     return date.fromisoformat(period) if len(period) == len("2025-06-01") else period
 
 

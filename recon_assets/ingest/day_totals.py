@@ -29,25 +29,20 @@ class DayTotals:
 
 def read_day_totals(engine: Engine, day: date) -> DayTotals:
     """The totals of a day as it is stored, from one snapshot; the sign of a record's volume is ignored."""
-    with transactions.reading(engine) as connection:
-        return day_totals(connection, day)
-
-
-def day_totals(connection: Connection, day: date) -> DayTotals:
-    """The same within a transaction."""
     bids, records, calculations = wind_bids.c, curtailment_records.c, historical_bitcoin_calculations.c
     mwh = -func.abs(records.volume)
     total = select(calculations.miner_model, func.sum(calculations.bitcoin_mined))
-    bitcoin = connection.execute(
-        total.where(calculations.settlement_date == day)
-        .group_by(calculations.miner_model)
-        .order_by(calculations.miner_model)
-    )
-    return DayTotals(
-        bids=_amounts(connection, bids.volume, bids.original_price, bids.settlement_date == day),
-        records=_amounts(connection, mwh, records.original_price, records.settlement_date == day),
-        bitcoin={model: float(btc) for model, btc in bitcoin},
-    )
+    with transactions.reading(engine) as connection:
+        bitcoin = connection.execute(
+            total.where(calculations.settlement_date == day)
+            .group_by(calculations.miner_model)
+            .order_by(calculations.miner_model)
+        )
+        return DayTotals(
+            bids=_amounts(connection, bids.volume, bids.original_price, bids.settlement_date == day),
+            records=_amounts(connection, mwh, records.original_price, records.settlement_date == day),
+            bitcoin={model: float(btc) for model, btc in bitcoin},
+        )
 
 
 def _amounts(

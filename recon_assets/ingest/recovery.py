@@ -6,9 +6,9 @@ day, and the totals of its month and year if no earlier day of them was proven. 
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import date, datetime
-from math import fsum, isfinite
+from math import fsum
 from typing import Any
 
 from sqlalchemy import (
@@ -42,12 +42,12 @@ from recon_assets.database.tables import (
 from recon_assets.domain.curtailment import CurtailmentRule
 from recon_assets.domain.settlement import Days
 from recon_assets.errors import ReconError
-from recon_assets.ingest.day_totals import day_totals
 from recon_assets.ingest.unit_facts import unknown_farms
-from recon_assets.reconcile.layer import DAY, MONTH, Layer
+from recon_assets.reconcile.layer import DAY, MONTH, Layer, in_days
 from recon_assets.reconcile.layers import DAILY_LAYERS, MONTHLY_LAYERS, YEARLY_LAYERS
 from recon_assets.reconcile.scope import Scope
 from recon_assets.reconcile.settlement_days import UNPROVEN, settlement_days_of
+from recon_assets.reconcile.sums import sum_rows
 
 
 @dataclass(frozen=True)
@@ -87,17 +87,15 @@ def keep_as_it_was(connection: Connection, scope: Scope, now: datetime) -> bool:
     state = settlement_days_of(connection, scope, now, frozenset()).days[day]
     if state not in UNPROVEN and not _has_old_rows(connection, day):
         return False
-    was = day_totals(connection, day)
+    was = _figures(connection, scope).get(day, Figures())
     connection.execute(
         insert(recovered_days),
         {
             "settlement_date": day,
             "proven_at": now,
             "proven_by": scope.run_id,
-            "records": was.records.rows,
-            "curtailed_mwh": _finite(-was.records.mwh),
-            "payment_gbp": _finite(was.records.gbp),
-            "bitcoin": json.dumps({model: _finite(btc) for model, btc in was.bitcoin.items()}, sort_keys=True),
+            **asdict(was),
+            "bitcoin": json.dumps(was.bitcoin, sort_keys=True),
         },
     )
     for layer in DAILY_LAYERS:
@@ -110,9 +108,18 @@ def _has_proof(connection: Connection, days: Days) -> bool:
     return connection.execute(select(proof_of_fetch.c.settlement_date).where(of_days).limit(1)).first() is not None
 
 
-def _finite(amount: float) -> float:
-    """The amount; 0 for NaN and Infinity, which an old database may hold and of which nothing can be recovered."""
-    return amount if isfinite(amount) else 0.0
+def _figures(connection: Connection, scope: Scope) -> dict[date, Figures]:
+    """What the scope's days hold now; of NaN and Infinity, which an old database may hold, nothing can be recovered."""
+    sums = sum_rows(connection, scope)
+    bitcoin: dict[date, dict[str, float]] = {}
+    for (day, model), (total, _) in sums.bitcoin.items():
+        bitcoin.setdefault(day, {})[model] = total
+    nothing = (0.0, 0.0, 0)
+    return {
+        day: Figures(records, mwh, gbp, bitcoin.get(day, {}))
+        for day in {*sums.energy, *bitcoin}
+        for mwh, gbp, records in [sums.energy.get(day, nothing)]
+    }
 
 
 def _has_old_rows(connection: Connection, day: date) -> bool:
@@ -161,17 +168,16 @@ def require_known_farms(connection: Connection, day: date) -> None:
         )
 
 
-def recoveries(connection: Connection, since: datetime) -> list[Recovery]:
-    """What was recovered by the proofs since a moment, by month, the newest first."""
+def recoveries(connection: Connection, scope: Scope, since: datetime) -> list[Recovery]:
+    """What was recovered by the proofs of the scope's days since a moment, by month, the newest first."""
     proven = recovered_days.c
-    rows = connection.execute(select(recovered_days).where(proven.proven_at >= since)).mappings().all()
+    query = select(recovered_days).where(proven.proven_at >= since, in_days(proven.settlement_date, scope))
+    rows = {row["settlement_date"]: row for row in connection.execute(query).mappings()}
+    now = _figures(connection, scope.of(Days(min(rows), max(rows)))) if rows else {}
     months: dict[str, dict[date, tuple[Figures, Figures]]] = {}
-    for row in rows:
-        before = Figures(row["records"], row["curtailed_mwh"], row["payment_gbp"], dict(json.loads(row["bitcoin"])))
-        day = row["settlement_date"]
-        was = day_totals(connection, day)
-        after = Figures(was.records.rows, -was.records.mwh, was.records.gbp, was.bitcoin)
-        months.setdefault(MONTH.label(day), {})[day] = (before, after)
+    for day, row in rows.items():
+        was = Figures(row["records"], row["curtailed_mwh"], row["payment_gbp"], json.loads(row["bitcoin"]))
+        months.setdefault(MONTH.label(day), {})[day] = (was, now.get(day, Figures()))
     return [
         Recovery(
             month,

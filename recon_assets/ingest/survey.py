@@ -26,14 +26,11 @@ of the volume of 2025 is not flagged."""
 def missing_mwh(engine: Engine, elexon: Elexon, day: date, now: datetime, archive: Archive | None) -> float | None:
     """MWh of wind that were accepted on an adopted day and have no record, if that is suspicious; else 0.
 
-    None if there is no list of acceptance volumes that says.
+    None if there is no list of acceptance volumes; ElexonError if it cannot be read.
     """
     volumes = _archived(archive, day, now)
     if volumes is None:
-        try:
-            answer = elexon.acceptance_volumes(day)
-        except ElexonError:
-            return None
+        answer = elexon.acceptance_volumes(day)
         if answer is None:
             return None
         volumes = answer.rows
@@ -54,12 +51,12 @@ def _archived(archive: Archive | None, day: date, now: datetime) -> pd.DataFrame
     """The acceptance volumes in the archive, if they were kept after the day was settled."""
     if archive is None:
         return None
-    recording = archive.folder / f"{day}.json.gz"
+    recording = archive.recording(day)
     settled = day_starts_at(day) + SETTLED_AFTER
     if not recording.exists() or recording.stat().st_mtime < settled.timestamp():
         return None
     try:
         answer = Elexon(RecordingSource(archive.folder)).acceptance_volumes(day)
     except ElexonError:
-        return None
+        return None  # a corrupt recording is no use; Elexon is asked, and the archive then keeps both
     return None if answer is None else answer.rows

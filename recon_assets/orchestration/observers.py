@@ -14,8 +14,8 @@ from recon_assets.reconcile.plan import Plan, format_days
 class Observer:
     """Called as work is done. This base class does nothing; the command's observer draws a progress bar."""
 
-    def surveyed(self, number: int, days: int) -> None:
-        """The acceptance volumes of one adopted day of so many are asked for."""
+    def surveyed(self, number: int, days: int, failure: str | None) -> None:
+        """The acceptance volumes of one adopted day of so many were asked for; `failure` is why they were not read."""
 
     def planned(self, work: Plan) -> None:
         """The work was planned."""
@@ -101,11 +101,13 @@ class LogObserver(Observer):
         self._log = log
         self._other = other
 
-    def surveyed(self, number: int, days: int) -> None:
+    def surveyed(self, number: int, days: int, failure: str | None) -> None:
         """See Observer."""
         if number == 1:
             self._log.info("asking for acceptance volumes", extra={"days": days})
-        self._other.surveyed(number, days)
+        if failure is not None:
+            self._log.warning("acceptance volumes not read", extra={"reason": failure})
+        self._other.surveyed(number, days, failure)
 
     def planned(self, work: Plan) -> None:
         """See Observer."""

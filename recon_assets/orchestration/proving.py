@@ -6,12 +6,15 @@ from datetime import date, datetime
 from recon_assets.database import transactions
 from recon_assets.domain.curtailment import CurtailmentRule
 from recon_assets.domain.settlement import Days
+from recon_assets.errors import ElexonError
 from recon_assets.ingest.recovery import Recovery, recoveries, uncounted_records
 from recon_assets.ingest.survey import missing_mwh
 from recon_assets.orchestration.resource import ReconResource
 from recon_assets.reconcile.settlement_days import DayState
 from recon_assets.reconcile.state import State
 
+FAILURES_IN_A_ROW = 3
+"""Lists of acceptance volumes that cannot be read before no more are asked for."""
 FIRST_PROVEN_DAYS = 3
 """Days that are proven before the others, to see whether the old records follow the rule."""
 MOSTLY = 0.5
@@ -19,12 +22,25 @@ MOSTLY = 0.5
 
 
 def survey(resource: ReconResource, state: State, raise_if_interrupted: Callable[[], None]) -> dict[date, float]:
-    """How many MWh seem to be missing of each adopted day that the source can have; 0 where nothing is known."""
+    """How many MWh seem to be missing of each adopted day that the source can have; absent where nobody can say.
+
+    It only puts the days in an order: what cannot be asked is read all the same, and says then why it cannot be read. A
+    source that fails several times in a row is not asked for the rest.
+    """
     days = [day for day in reversed(state.days_in(DayState.ADOPTED)) if resource.elexon.source.can_have(day)]
     found: dict[date, float] = {}
+    failed = 0
     for number, day in enumerate(days, 1):
-        resource.observer.surveyed(number, len(days))
-        found[day] = missing_mwh(resource.engine, resource.elexon, day, resource.now(), resource.archive) or 0.0
+        try:
+            missing = missing_mwh(resource.engine, resource.elexon, day, resource.now(), resource.archive)
+            failed, reason = 0, None
+        except ElexonError as error:
+            missing, failed, reason = None, failed + 1, str(error)
+        resource.observer.surveyed(number, len(days), reason)
+        if missing is not None:
+            found[day] = missing
+        if failed == FAILURES_IN_A_ROW:
+            break
         raise_if_interrupted()
     return found
 
@@ -54,7 +70,7 @@ def is_other_rule(resource: ReconResource, days: Days, since: datetime) -> bool:
     return True
 
 
-def recovered_since(resource: ReconResource, since: datetime) -> list[Recovery]:
+def recovered_since(resource: ReconResource, days: Days, since: datetime) -> list[Recovery]:
     """What the proofs of adopted days recovered since a moment, by month."""
     with transactions.reading(resource.engine) as connection:
-        return recoveries(connection, since)
+        return recoveries(connection, resource.scope(days), since)

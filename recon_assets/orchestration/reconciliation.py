@@ -125,7 +125,7 @@ class Reconciliation:
         summaries = self.plan(self.state(days), replace(options, ingest=False, force=False, prove=False, limit=None))
         outcome = self._sum_up(days, before, work, reported, summaries.months, summaries.years)
         unproven = set(outcome.after.unproven_days).intersection(work.ingest if options.prove else ())
-        return replace(outcome, recovered=recovered_since(self._resource, started), unproven=sorted(unproven))
+        return replace(outcome, recovered=recovered_since(self._resource, days, started), unproven=sorted(unproven))
 
     def summarise(self, days: Days) -> Outcome:
         """Converges the summaries of the days, their months and their years, from the rows below them."""

@@ -5,7 +5,7 @@ caller holds the transaction and the days' locks. Nothing else writes these tabl
 """
 
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, fields
 from datetime import date
 from typing import Any
@@ -66,7 +66,7 @@ def converge_by(connection: Connection, layer: Layer, scope: Scope, *by: str) ->
     ReconError when the database changed other numbers of rows than the difference, taken in the same snapshot,
     contains. The caller must then roll back the transaction.
     """
-    with plan_for_merges(connection) if layer is CALCULATIONS else nullcontext():
+    with _joins(connection, layer):
         return _converge(connection, layer, scope, *by)
 
 
@@ -98,9 +98,14 @@ def _converge(connection: Connection, layer: Layer, scope: Scope, *by: str) -> d
     }
 
 
+def _joins(connection: Connection, layer: Layer) -> AbstractContextManager[None]:
+    """How the database joins the rows of a layer; those of the largest along the indexes of their keys."""
+    return plan_for_merges(connection) if layer is CALCULATIONS else nullcontext()
+
+
 def fill_missing(connection: Connection, layer: Layer, scope: Scope, *by: str) -> dict[tuple[Any, ...], Changes]:
     """Inserts what is missing and leaves every stored row as it is; raises and counts as converge_by does."""
-    with plan_for_merges(connection) if layer is CALCULATIONS else nullcontext():
+    with _joins(connection, layer):
         tallies = _compare(connection, layer, scope, *by)
         missing = sum(tally.missing for tally in tallies.values())
         inserted = _insert_missing(connection, layer, scope) if missing else 0

@@ -14,6 +14,7 @@ from recon_assets.domain.curtailment import CurtailmentRule
 from recon_assets.errors import ReconError
 from recon_assets.ingest.recovery import recoveries, uncounted_records
 from recon_assets.ingest.revisions import read_revisions
+from recon_assets.reconcile.scope import Scope
 from recon_assets_tests.reconcile.test_apply import RULE, adopt
 from recon_assets_tests.support.steps import (
     JUNE_6,
@@ -83,7 +84,7 @@ def test_what_was_recovered_is_said_by_month_and_is_no_revision(adopted: Engine)
     converge_layers(adopted, SMALL_DAYS)
 
     with reading(adopted) as connection:
-        (june,) = recoveries(connection, NOW)
+        (june,) = recoveries(connection, Scope(SMALL_DAYS, RULE), NOW)
         assert read_revisions(connection, SMALL_DAYS) == []
 
     assert (june.month, june.days, june.changed_days) == ("2025-06", 2, 2)

@@ -12,9 +12,9 @@ from sqlalchemy import Engine
 
 from recon_assets.domain.settlement import Days
 from recon_assets.elexon.stand_in import StandInElexon
-from recon_assets.orchestration.observers import CountingObserver
+from recon_assets.orchestration.observers import CountingObserver, Observer
 from recon_assets.orchestration.outcome import Options
-from recon_assets.orchestration.proving import beginning_small
+from recon_assets.orchestration.proving import beginning_small, survey
 from recon_assets.orchestration.reconciliation import Reconciliation
 from recon_assets.orchestration.resource import ReconResource
 from recon_assets.reconcile.settlement_days import DayState
@@ -28,6 +28,7 @@ on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
 JUNE_5 = date(2025, 6, 5)
 THREE_DAYS = Days(JUNE_5, JUNE_7)
+DAYS = Days(date(2025, 6, 1), JUNE_7)
 ADOPT = (
     "DELETE FROM proof_of_fetch",
     "DELETE FROM wind_bids",
@@ -98,6 +99,40 @@ def test_proving_goes_on_where_it_ended(work: Reconciliation, stand_in: StandInE
     assert list(stacks_asked(stand_in.requests)) == ["2025-06-07", "2025-06-06"]
     # one list of units, and one day: its volumes are in the archive already
     assert len(stand_in.requests) - asked == 49
+
+
+@on_sqlite
+def test_a_source_that_is_down_is_not_asked_how_much_is_missing_of_every_day(
+    resource: ReconResource, old: Engine
+) -> None:
+    # given four adopted days more, and a source that refuses every connection
+    columns = "settlement_period, farm_id, volume, payment, original_price"
+    execute(
+        old,
+        *(
+            f"INSERT INTO curtailment_records (settlement_date, {columns})"
+            f" SELECT '2025-06-0{day}', {columns} FROM curtailment_records WHERE settlement_date = '2025-06-07'"
+            for day in (1, 2, 3, 4)
+        ),
+    )
+    observer = Asked()
+    settings = replace(resource.settings, elexon_api_url="http://127.0.0.1:9", elexon_attempts=1)
+
+    found = survey(replace(resource, settings=settings, observer=observer), state_of(old, DAYS), lambda: None)
+
+    assert found == {}
+    assert [number for number, _ in observer.asked] == [1, 2, 3]
+    assert all("Connection refused" in (reason or "") for _, reason in observer.asked)
+
+
+class Asked(Observer):
+    """Remembers which days were asked for, and why they could not be."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[int, str | None]] = []
+
+    def surveyed(self, number: int, days: int, failure: str | None) -> None:
+        self.asked.append((number, failure))
 
 
 @on_sqlite
