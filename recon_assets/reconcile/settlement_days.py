@@ -154,8 +154,9 @@ def days_with_evidence(
 ) -> SettlementDays:
     """The states of the scope's settlement days, with the evidence of lost records.
 
-    `sum_up` gives the sums of the stored rows of some days; it is only called if there are unproven days. Months and
-    years are examined that lie within the days `around`, by default the scope's years. For `suspects` see lost_days.
+    `sum_up` gives the sums of the stored rows of some days; it is not called if every day of the scope is proven and
+    the database is not an old one. Months and years are examined that lie within the days `around`, by default the
+    scope's years. For `suspects` see lost_days.
     """
     found = settlement_days_of(connection, scope, now, contradicted)
     partly = recovered_days_of(connection, scope) & found.unproven.keys()

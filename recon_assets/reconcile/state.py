@@ -99,9 +99,10 @@ class State(SettlementDays):
         The layers below matter because without records no calculation is missing.
         """
         unknown = (DayState.NOT_INGESTED, DayState.ADOPTED_EMPTY)
-        present = {day for day, found in self.days.items() if found not in unknown} - self.lost.keys()
+        present = {day for day, found in self.days.items() if found not in unknown}
         if layer in ENERGY:
-            present |= self.generated - self.lost.keys()
+            present |= self.generated
+        present.difference_update(self.suspicious_days)
         unfit = {day for day, tally in self.curtailment.items() if tally.faults}
         unfit |= self.contradicted | self.new_wind_days | self.no_numbers.keys()
         if "miner_model" in layer.key:

@@ -271,6 +271,16 @@ def test_calculations_of_a_month_that_lost_records_are_not_changed(old: Engine) 
     assert contents(old, CALCULATIONS.table) == before
 
 
+def test_an_unproven_day_of_a_month_that_lost_records_is_not_said_to_be_right(old: Engine) -> None:
+    assert state_of(old, SMALL_DAYS).right_periods(CALCULATIONS) == {JUNE_6.isoformat(), JUNE_7.isoformat()}
+
+    execute(old, "UPDATE monthly_summaries SET total_curtailed_energy = 99999")
+    ingest(old, [JUNE_6])
+    converge_span(old, DAILY_LAYERS, Scope(SMALL_DAYS, RULE), NOW)
+
+    assert state_of(old, SMALL_DAYS).right_periods(CALCULATIONS) == {JUNE_6.isoformat()}
+
+
 def test_a_total_that_is_no_number_is_no_evidence(old: Engine) -> None:
     infinite = "'Infinity'" if old.dialect.name == "postgresql" else "9e999"
     execute(
