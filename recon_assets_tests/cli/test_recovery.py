@@ -22,7 +22,7 @@ from recon_assets.orchestration.resource import open_resource
 from recon_assets.settings import Settings
 from recon_assets_tests.orchestration.test_reconciliation import ALL_TABLES
 from recon_assets_tests.reconcile.test_span_runner import drop_trigger, make_endless
-from recon_assets_tests.support.command import PATIENCE_SECONDS, Command, kill
+from recon_assets_tests.support.command import PATIENCE_SECONDS, Command, Process, kill
 from recon_assets_tests.support.content import all_hold, out_of_date, partitions, runs, stacks_asked
 from recon_assets_tests.support.steps import JUNE, JUNE_6, contents, execute, scalar
 from recon_assets_tests.support.ticks import Sensor
@@ -56,17 +56,17 @@ def recon(database_url: str, tmp_path: Path, elexon: StandInElexon) -> Command:
 STALLED = Fault("stall", f"/stack/all/bid/{DAYS[-1]}/20/", seconds=300)
 
 
-def wait_until_stalled(elexon: StandInElexon, process: subprocess.Popen[str]) -> None:
+def wait_until_stalled(elexon: StandInElexon, process: Process) -> None:
     """Waits until a process has every answer but one of the last day, and sends no further request."""
     wait_until(lambda: stacks_asked(elexon.requests)[DAYS[-1]] == 48, process)
 
 
-def wait_until_proven(engine: Engine, days: int, process: subprocess.Popen[str]) -> None:
+def wait_until_proven(engine: Engine, days: int, process: Process) -> None:
     """Waits until a process has stored the proof of some days; it must still be running then."""
     wait_until(lambda: scalar(engine, PROVEN) >= days, process)
 
 
-def wait_until(holds: Callable[[], bool], process: subprocess.Popen[str]) -> None:
+def wait_until(holds: Callable[[], bool], process: Process) -> None:
     """Waits until a condition holds while a process is running."""
     deadline = time.monotonic() + PATIENCE_SECONDS
     while not holds():
@@ -305,7 +305,7 @@ def test_an_interruption_does_not_wait_for_an_elexon_that_hangs(
     # given a server that takes requests and answers none, which the command would ask again and again
     recon.environment |= light_dagster
     elexon.faults = [Fault("stall", "/stack/all/bid/", seconds=300)]
-    process = recon.start("date", "2025-06-06", ELEXON_ATTEMPTS="5")
+    process = recon.start_script("date", "2025-06-06", ELEXON_ATTEMPTS="5")
     wait_until(lambda: len(elexon.requests) >= 5, process)
 
     # when

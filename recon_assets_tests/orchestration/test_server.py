@@ -130,7 +130,7 @@ def test_a_port_that_is_taken_ends_it_with_an_error(recon: Command) -> None:
         taken.listen()
 
         # when
-        process = recon.start("ui", "--port", str(taken.getsockname()[1]))
+        process = recon.start_script("ui", "--port", str(taken.getsockname()[1]))
         _, complaint = process.communicate(timeout=PATIENCE_SECONDS)
 
     # then

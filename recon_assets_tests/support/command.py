@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
-from multiprocessing.context import ForkServerContext
+from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
 from pkgutil import walk_packages
 from tempfile import TemporaryDirectory
@@ -39,9 +39,9 @@ IMPORTED_FIRST = (
         for module in walk_packages(recon_assets.__path__, "recon_assets.")
         if not module.name.startswith("recon_assets.database.migrations")
     ),
-    "recon_assets_tests.support.first_use",
     "upath",
     "rich.status",
+    "recon_assets_tests.support.first_use",
 )
 """What the commands import when they are told what to do: all of the project, and all that it uses."""
 
@@ -73,7 +73,7 @@ class Command:
     """`recon` in a folder, with an environment that holds only what is given.
 
     A call is a process, but not one that starts from nothing: it is forked from a process that has imported Dagster,
-    which takes the installed script three seconds each time. `script` and `start` run that script.
+    which takes the installed script three seconds each time. `script` and `start_script` run that script.
     """
 
     def __init__(self, folder: Path, **environment: str) -> None:
@@ -82,21 +82,22 @@ class Command:
 
     def __call__(self, *words: str, **environment: str) -> Ended:
         """Runs the command to its end; more environment may be given for this call alone."""
-        with TemporaryDirectory() as folder:
-            stdout, stderr = Path(folder, "stdout"), Path(folder, "stderr")
-            process = _forks().Process(
-                target=_run, args=(words, self.folder, self.environment | environment, stdout, stderr)
-            )
-            process.start()
-            process.join(PATIENCE_SECONDS)
-            if process.exitcode is None:
-                process.kill()
-                raise subprocess.TimeoutExpired(words, PATIENCE_SECONDS)
-            return Ended(process.exitcode, stdout.read_text(encoding="utf-8"), stderr.read_text(encoding="utf-8"))
+        process = self.start(*words, **environment)
+        try:
+            stdout, stderr = process.communicate(PATIENCE_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            raise
+        assert process.returncode is not None
+        return Ended(process.returncode, stdout, stderr)
+
+    def start(self, *words: str, **environment: str) -> "Started":
+        """Starts the command; more environment may be given for this call alone."""
+        return Started(words, self.folder, self.environment | environment)
 
     def script(self, *words: str, **environment: str) -> Ended:
         """Runs the installed script to its end, from nothing."""
-        process = self.start(*words, **environment)
+        process = self.start_script(*words, **environment)
         try:
             stdout, stderr = process.communicate(timeout=PATIENCE_SECONDS)
         except subprocess.TimeoutExpired:
@@ -105,7 +106,7 @@ class Command:
             raise
         return Ended(process.returncode, stdout, stderr)
 
-    def start(self, *words: str, **environment: str) -> subprocess.Popen[str]:
+    def start_script(self, *words: str, **environment: str) -> subprocess.Popen[str]:
         """Starts the installed script."""
         return subprocess.Popen(
             [RECON, *words],
@@ -125,18 +126,63 @@ class Command:
             return dg.DagsterInstance.from_config(home)
 
 
-def kill(process: subprocess.Popen[str]) -> None:
-    """Kills a process that `start` started, without a chance to tidy up, and what it leaves behind.
+class Started:
+    """A command that was started, to be used as a `subprocess.Popen`. What it prints goes into files."""
+
+    def __init__(self, words: Sequence[str], folder: Path, environment: Mapping[str, str]) -> None:
+        self._words = words
+        self._printed = TemporaryDirectory()
+        self._stdout, self._stderr = (Path(self._printed.name, name) for name in ("stdout", "stderr"))
+        self._process: ForkServerProcess = _forks().Process(
+            target=_run, args=(words, folder, environment, self._stdout, self._stderr)
+        )
+        self._process.start()
+        self.pid: int = self._process.pid or 0
+
+    @property
+    def returncode(self) -> int | None:
+        """The exit code, below 0 for the signal that ended it; None while it runs."""
+        return self._process.exitcode
+
+    def poll(self) -> int | None:
+        """The exit code; None while it runs."""
+        return self.returncode
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Waits for its end; subprocess.TimeoutExpired if it does not come in so many seconds."""
+        self._process.join(timeout)
+        if self.returncode is None:
+            raise subprocess.TimeoutExpired(self._words, timeout or 0)
+        return self.returncode
+
+    def communicate(self, timeout: float | None = None) -> tuple[str, str]:
+        """Waits for its end, and gives what it printed to stdout and to stderr."""
+        self.wait(timeout)
+        return self._stdout.read_text(encoding="utf-8"), self._stderr.read_text(encoding="utf-8")
+
+    def send_signal(self, number: int) -> None:
+        """Sends a signal to a process that still runs."""
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        """Kills it, without a chance to tidy up."""
+        self._process.kill()
+
+
+Process = Started | subprocess.Popen[str]
+"""A command that was started, by itself or as the installed script."""
+
+
+def kill(process: Started) -> None:
+    """Kills a process that `start` started, and waits until what it leaves behind is gone.
 
     Dagster follows what a step prints with `tail`, and starts the process that ends it afterwards. Killed in between, a
-    command leaves a `tail` that holds its pipes: who waits for their end would wait for ever.
+    command leaves a `tail` that nobody ends.
     """
     children = psutil.Process(process.pid).children(recursive=True)
     process.kill()
     process.wait(PATIENCE_SECONDS)
-    for pipe in (process.stdout, process.stderr):
-        if pipe is not None:
-            pipe.close()
     # What watches over the others ends by itself; a tail that nobody watches does not.
     for child in psutil.wait_procs(children, timeout=SECONDS_TO_END)[1]:
         child.kill()
@@ -156,7 +202,6 @@ def _run(words: Sequence[str], folder: Path, environment: Mapping[str, str], std
 
     A quarter of its time would go into looking for garbage, most of it among what was imported before the fork.
     """
-    gc.freeze()
     gc.set_threshold(ALLOCATIONS_BETWEEN_COLLECTIONS)
     os.chdir(folder)
     os.environ.clear()

@@ -4,6 +4,8 @@ Commands are forked from a process that has imported this (command.py): each wou
 and, where it is installed, all of hypothesis again.
 """
 
+import gc
+
 import dagster as dg
 
 from recon_assets.elexon.client import Elexon
@@ -20,3 +22,7 @@ def _nothing() -> None:
 Elexon(RecordingSource(JUNE)).settlement_stack(JUNE_7, NOW, [7])
 with dg.DagsterInstance.ephemeral() as _instance:
     _nothing.execute_in_process(instance=_instance, run_config=QUIET)
+
+# Frozen before the fork: in a fork this would write to every object, and the system would copy all of its memory.
+gc.collect()
+gc.freeze()

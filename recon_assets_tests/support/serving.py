@@ -179,7 +179,7 @@ def serve(recon: Command, workspace: Path | str = WORKSPACE) -> Iterator[Served]
 def served_by_command(recon: Command) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """`recon ui` on a free port: its process and its address. Whatever happens then, nothing of it is left."""
     port = free_port()
-    process, address = recon.start("ui", "--port", str(port)), f"http://127.0.0.1:{port}"
+    process, address = recon.start_script("ui", "--port", str(port)), f"http://127.0.0.1:{port}"
 
     def answers() -> bool:
         assert process.poll() is None, process.communicate()
