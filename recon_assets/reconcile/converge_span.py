@@ -66,7 +66,7 @@ def converge_span(
     year under its first day). Those that are so for one miner model, because its rows have another spelling, are in
     `unfit_models`. With `converging`, the other layers are only compared: their days that are not right are unfit.
     """
-    with writing(engine, scope.days, timeout_seconds) as connection:
+    with writing(engine, scope.days, timeout_seconds, with_rewards=CALCULATIONS in layers) as connection:
         days = _settlement_days(connection, scope, now)
         unfit: dict[str, dict[date, str]] = {}
         changes: dict[tuple[str, str | None, str], Changes] = {}

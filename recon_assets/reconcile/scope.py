@@ -110,13 +110,20 @@ def reading(engine: Engine, days: Days) -> Iterator[Connection]:
 
 
 @contextmanager
-def writing(engine: Engine, days: Days, timeout_seconds: float | None = None) -> Iterator[Connection]:
-    """A transaction under the days' locks in which the rewards of the days are loaded; it commits at the end."""
+def writing(
+    engine: Engine, days: Days, timeout_seconds: float | None = None, *, with_rewards: bool = True
+) -> Iterator[Connection]:
+    """A transaction under the days' locks in which the rewards of the days are loaded; it commits at the end.
+
+    Only calculations need the rewards: for a year there are 17,520.
+    """
     with transactions.writing(engine, days, timeout_seconds=timeout_seconds) as connection:
         plan_for_sets(connection)
-        load_rewards(connection, days)
+        if with_rewards:
+            load_rewards(connection, days)
         yield connection
-        period_rewards.drop(connection)
+        if with_rewards:
+            period_rewards.drop(connection)
 
 
 def plan_for_sets(connection: Connection) -> None:
