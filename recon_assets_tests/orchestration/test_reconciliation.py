@@ -16,11 +16,13 @@ from recon_assets.domain.difficulty import packaged_retargets
 from recon_assets.domain.settlement import Days
 from recon_assets.elexon.stand_in import StandInElexon
 from recon_assets.elexon.stand_in_faults import Fault
+from recon_assets.orchestration.checks import CHECKS
 from recon_assets.orchestration.observers import Observer
 from recon_assets.orchestration.outcome import Options, Outcome
 from recon_assets.orchestration.reconciliation import Reconciliation
 from recon_assets.orchestration.resource import ReconResource
-from recon_assets.reconcile.layers import LAYERS
+from recon_assets.reconcile.layer import DAY
+from recon_assets.reconcile.layers import LAYERS, SUMMARIES
 from recon_assets.reconcile.settlement_days import DayState
 from recon_assets.settings import Settings
 from recon_assets_tests.conftest import CLOCK_CHANGES
@@ -92,6 +94,10 @@ def reconcile(
     return Reconciliation(resource, instance, "the test").reconcile(days, options or Options())
 
 
+def checks_evaluated(instance: dg.DagsterInstance, run: dg.DagsterRun) -> list[dg.EventLogEntry]:
+    return instance.all_logs(run.run_id, of_type=dg.DagsterEventType.ASSET_CHECK_EVALUATION)
+
+
 class Notes(Observer):
     """Keeps the failures."""
 
@@ -134,6 +140,10 @@ def test_an_empty_database_is_filled_once_and_dagster_knows_every_partition(
         assert run.tags["recon/command"] == "the test"
         assert {"recon/host", "recon/pid", "recon/process_started"} <= set(run.tags)
 
+    # and each check was evaluated once, on the whole history, at the end
+    evaluated = {run.job_name: len(checks_evaluated(instance, run)) for run in found}
+    assert evaluated == dict.fromkeys(evaluated, 0) | {"audit_history": len(CHECKS)}
+
     # when it is done a second time
     before, versions, asked = rows(resource.engine), data_versions(instance), len(stand_in.requests)
     outcome = reconcile(resource, instance)
@@ -156,6 +166,20 @@ def test_an_empty_database_is_filled_once_and_dagster_knows_every_partition(
         assert out_of_date(new) == set()
     assert rows(resource.engine) == before
     assert len(stand_in.requests) == asked
+
+
+def test_only_some_summaries_are_converged_without_a_check_before_the_end(
+    resource: ReconResource, small_days: Engine, instance: dg.DagsterInstance
+) -> None:
+    Reconciliation(resource, instance, "the test").summarise(SMALL_DAYS)
+
+    found = {run.job_name: run for run in (record.dagster_run for record in runs(instance))}
+    evaluated = {name: len(checks_evaluated(instance, run)) for name, run in found.items()}
+    assert evaluated == {"converge_days": 0, "converge_months": 0, "converge_years": 0, "audit_history": len(CHECKS)}
+    made = instance.all_logs(found["converge_days"].run_id, of_type=dg.DagsterEventType.ASSET_MATERIALIZATION)
+    assert {event.asset_materialization.asset_key for event in made if event.asset_materialization} == {
+        dg.AssetKey(layer.name) for layer in SUMMARIES if layer.grain is DAY
+    }
 
 
 def test_another_rule_rebuilds_from_the_stored_bids_without_a_request(
