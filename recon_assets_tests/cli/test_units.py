@@ -23,7 +23,13 @@ JSON = ("--format", "json")
 @pytest.fixture
 def recon(database_url: str, tmp_path: Path, recordings: Path, light_dagster: dict[str, str]) -> Command:
     """The command on the test's own database; its source is the recordings of the small days."""
-    return Command(tmp_path, DATABASE_URL=database_url, ELEXON_API_URL=recordings.as_uri(), **light_dagster)
+    return Command(
+        tmp_path,
+        DATABASE_URL=database_url,
+        ELEXON_API_URL=recordings.as_uri(),
+        ELEXON_REQUESTS_PER_SECOND="1000",
+        **light_dagster,
+    )
 
 
 @pytest.fixture
