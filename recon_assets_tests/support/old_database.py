@@ -129,12 +129,12 @@ def make_old(engine: Engine, fresh: Mapping[str, Sequence[Mapping[str, Any]]], s
         if shape == "strict":
             connection.execute(text(FOREIGN_PROGRESS))
         for name, rows in _old_rows(fresh, shape).items():
-            known = {found["name"] for found in inspect(connection).get_columns(name)}
-            for row in rows:
-                given = {key: value for key, value in row.items() if key in known and key != "id"}
-                if shape == "strict" and "imported_by" in known:
-                    given["imported_by"] = "cron"
-                connection.execute(insert(table(name, *map(column, given))).values(given))
+            known = {found["name"] for found in inspect(connection).get_columns(name)} - {"id"}
+            given = [{key: value for key, value in row.items() if key in known} for row in rows]
+            if shape == "strict" and "imported_by" in known:
+                given = [row | {"imported_by": "cron"} for row in given]
+            if given:
+                connection.execute(insert(table(name, *map(column, given[0]))), given)
 
 
 def _old_rows(fresh: Mapping[str, Sequence[Mapping[str, Any]]], shape: str) -> dict[str, list[dict[str, Any]]]:
