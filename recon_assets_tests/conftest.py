@@ -1,6 +1,8 @@
 """Fixtures that more than one test file needs: both databases, and recorded days."""
 
+import os
 import shutil
+import tempfile
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -23,7 +25,7 @@ from recon_assets.elexon.stand_in import StandInElexon
 from recon_assets.ingest.reference import store_bm_units, store_retargets
 from recon_assets.orchestration.resource import ReconResource, open_resource
 from recon_assets.settings import Settings
-from recon_assets_tests.support.light_dagster import copy_home, make_home
+from recon_assets_tests.support.light_dagster import copy_home, light_instance, make_home
 from recon_assets_tests.support.paths import DATA
 from recon_assets_tests.support.postgres import PostgresServer
 from recon_assets_tests.support.quick import why_not_quick
@@ -37,6 +39,22 @@ PATIENCE_SECONDS = 300
 
 CLOCK_CHANGES = DATA
 """Recordings of 2025-03-30 (46 periods) and 2025-10-26 (50)."""
+
+
+MEMORY = Path("/dev/shm")
+ROOM_IN_MEMORY = 4 * 1024**3
+"""Bytes. All test processes together write less than one GB before what has passed is removed."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure() -> None:
+    """Puts what tests write into memory where there is room: commands waited for the disk a third of their time.
+
+    Statements are compiled once.
+    """
+    if "TMPDIR" not in os.environ and os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free > ROOM_IN_MEMORY:
+        os.environ["TMPDIR"] = tempfile.tempdir = str(MEMORY)
+    share_statements()
 
 
 LEFT_OUT = pytest.StashKey[dict[str, int]]()
@@ -187,7 +205,6 @@ def settings(database_url: str, tmp_path: Path) -> Settings:
 def engine(settings: Settings) -> Iterator[Engine]:
     """An engine on a database with the schema, the packaged BM units and the packaged difficulty."""
     engine = open_engine(settings.database_url)
-    share_statements(engine)
     yield engine
     engine.dispose()
 
@@ -227,10 +244,16 @@ def stand_in(recordings: Path) -> Iterator[StandInElexon]:
         yield server
 
 
+@pytest.fixture(scope="session")
+def dagster_home(shared_templates: Path) -> Path:
+    """A light DAGSTER_HOME to copy."""
+    return _once(shared_templates, "dagster_home", make_home)
+
+
 @pytest.fixture
-def light_dagster(tmp_path: Path, shared_templates: Path) -> dict[str, str]:
+def light_dagster(tmp_path: Path, dagster_home: Path) -> dict[str, str]:
     """The environment of a command whose Dagster is only as much as its runs need."""
-    return copy_home(_once(shared_templates, "dagster_home", make_home), tmp_path / "dagster_home")
+    return copy_home(dagster_home, tmp_path / "dagster_home")
 
 
 @pytest.fixture
@@ -244,12 +267,11 @@ def resource(settings: Settings, stand_in: StandInElexon) -> Iterator[ReconResou
         elexon_attempts=1,
     )
     with open_resource(settings) as resource:
-        share_statements(resource.engine)
         yield resource
 
 
 @pytest.fixture
-def instance() -> Iterator[dg.DagsterInstance]:
-    """A Dagster instance that forgets everything."""
-    with dg.DagsterInstance.ephemeral() as instance:
+def instance(tmp_path: Path, dagster_home: Path) -> Iterator[dg.DagsterInstance]:
+    """A Dagster instance that the test has for itself."""
+    with light_instance(dagster_home, tmp_path / "dagster_instance") as instance:
         yield instance

@@ -15,8 +15,9 @@ from recon_assets.orchestration.planning import read_state
 from recon_assets.orchestration.resource import ReconResource
 from recon_assets.orchestration.specs import WIND_GENERATION
 from recon_assets_tests.support.generation import store
+from recon_assets_tests.support.light_dagster import light_instance
 from recon_assets_tests.support.steps import JUNE_6, JUNE_7, SMALL_DAYS, execute, state_of
-from recon_assets_tests.support.ticks import Sensor, WorkbenchAt, at_noon, instance_with_cursors
+from recon_assets_tests.support.ticks import Sensor, WorkbenchAt, at_noon
 from recon_assets_tests.support.ui import launch
 
 pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
@@ -56,8 +57,8 @@ class Automation:
 
 
 @pytest.fixture
-def instance(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
-    with instance_with_cursors(tmp_path / "dagster") as instance:
+def instance(tmp_path: Path, dagster_home: Path) -> Iterator[dg.DagsterInstance]:
+    with light_instance(dagster_home, tmp_path / "dagster", with_cursors=True) as instance:
         yield instance
 
 

@@ -77,9 +77,9 @@ def _newest_first(root: Path, pattern: str) -> list[Path]:
 class PostgresServer:
     """A cluster in a new folder under `directory`; stopped and removed on exit, or when the process dies.
 
-    PostgreSQL refuses root, so for root it runs as `postgres` or `nobody`, and its folder is under /tmp because those
-    users cannot enter root's folders. One that `is_durable` keeps what it commits, as a server is by default. It
-    listens at `address` and trusts everybody on the networks of this machine.
+    PostgreSQL refuses root, so for root it runs as `postgres` or `nobody`, and its folder is among the temporary ones
+    because those users cannot enter root's folders. One that `is_durable` keeps what it commits, as a server is by
+    default. It listens at `address` and trusts everybody on the networks of this machine.
     """
 
     def __init__(
@@ -95,7 +95,7 @@ class PostgresServer:
             names = {entry.pw_name for entry in pwd.getpwall()}
             account = pwd.getpwnam("postgres" if "postgres" in names else "nobody")
             self._user, self._group = account.pw_uid, account.pw_gid
-            self._directory = Path("/tmp")
+            self._directory = Path(tempfile.gettempdir())
 
     def __enter__(self) -> Self:
         self._home = Path(tempfile.mkdtemp(prefix="postgres-", dir=self._directory))

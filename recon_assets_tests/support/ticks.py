@@ -1,30 +1,19 @@
 """Evaluates ticks of sensors as a code location does, with the cursor of the tick before."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import dagster as dg
 from dagster._core.definitions.run_request import InstigatorType
 from dagster._core.definitions.sensor_definition import SensorExecutionData
-from dagster._core.instance.types import InstanceType
-from dagster._core.launcher.sync_in_memory_run_launcher import SyncInMemoryRunLauncher
 from dagster._core.remote_origin import (
     RegisteredCodeLocationOrigin,
     RemoteInstigatorOrigin,
     RemoteJobOrigin,
     RemoteRepositoryOrigin,
 )
-from dagster._core.run_coordinator import DefaultRunCoordinator
 from dagster._core.scheduler.instigation import InstigatorState, InstigatorStatus, SensorInstigatorData
-from dagster._core.storage.event_log import InMemoryEventLogStorage
-from dagster._core.storage.noop_compute_log_manager import NoOpComputeLogManager
-from dagster._core.storage.root import LocalArtifactStorage
-from dagster._core.storage.runs import InMemoryRunStorage
-from dagster._core.storage.schedules import SqliteScheduleStorage
 
 from recon_assets.database.limits import WorkLimits
 from recon_assets.orchestration.active_runs import RANGE_TAGS
@@ -57,23 +46,6 @@ def at_noon(resource: ReconResource) -> WorkbenchAt:
     """The same resource at noon of 2026-01-15, with a single attempt for each chunk."""
     settings = replace(resource.settings, limits=WorkLimits(attempts=1))
     return WorkbenchAt(settings, resource.engine, moment=NOW)
-
-
-@contextmanager
-def instance_with_cursors(folder: Path) -> Iterator[dg.DagsterInstance]:
-    """A Dagster instance that forgets runs and events, and keeps the states of sensors, as one with a daemon does."""
-    instance = dg.DagsterInstance(
-        instance_type=InstanceType.EPHEMERAL,
-        local_artifact_storage=LocalArtifactStorage(str(folder)),
-        run_storage=InMemoryRunStorage(),
-        event_storage=InMemoryEventLogStorage(),
-        run_coordinator=DefaultRunCoordinator(),
-        compute_log_manager=NoOpComputeLogManager(),
-        run_launcher=SyncInMemoryRunLauncher(),
-        schedule_storage=SqliteScheduleStorage.from_local(str(folder)),
-    )
-    with instance:
-        yield instance
 
 
 @dataclass

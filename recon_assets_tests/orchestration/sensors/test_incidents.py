@@ -18,9 +18,10 @@ from recon_assets.orchestration.build import build_defs
 from recon_assets.orchestration.instance import open_instance
 from recon_assets.orchestration.reconciliation import QUIET
 from recon_assets.orchestration.resource import ReconResource
+from recon_assets_tests.support.light_dagster import light_instance
 from recon_assets_tests.support.receiver import Receiver
 from recon_assets_tests.support.steps import JUNE_6, change_recording, execute, restate
-from recon_assets_tests.support.ticks import Sensor, WorkbenchAt, at_noon, instance_with_cursors
+from recon_assets_tests.support.ticks import Sensor, WorkbenchAt, at_noon
 from recon_assets_tests.support.ui import launch
 
 pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
@@ -37,8 +38,8 @@ CURE = "DROP TRIGGER poison"
 
 
 @pytest.fixture
-def instance(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
-    with instance_with_cursors(tmp_path / "dagster") as instance:
+def instance(tmp_path: Path, dagster_home: Path) -> Iterator[dg.DagsterInstance]:
+    with light_instance(dagster_home, tmp_path / "dagster", with_cursors=True) as instance:
         yield instance
 
 
