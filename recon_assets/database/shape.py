@@ -35,16 +35,22 @@ Shape = dict[str, _Table]
 
 def shape_of(connection: Connection) -> Shape:
     """The tables of the database, as far as a migration may change them."""
+    # All tables at once: one by one, PostgreSQL is asked eight times for each.
     inspector = inspect(connection)
+    indexes, keys = inspector.get_multi_indexes(), inspector.get_multi_unique_constraints()
+    checks = inspector.get_multi_check_constraints()
     shape = {}
-    for name in sorted(inspector.get_table_names()):
-        table = shape[name] = _Table()
-        table.columns = {column["name"]: bool(column["nullable"]) for column in inspector.get_columns(name)}
-        for index in inspector.get_indexes(name):
-            if not index.get("duplicates_constraint"):
-                table.indexes[str(index["name"])] = (bool(index["unique"]), tuple(index["column_names"]))
-        table.keys = {tuple(key["column_names"]) for key in inspector.get_unique_constraints(name)}
-        table.checks = sorted(check["sqltext"] for check in inspector.get_check_constraints(name))
+    for at, columns in sorted(inspector.get_multi_columns().items(), key=lambda found: found[0][1]):
+        shape[at[1]] = _Table(
+            {column["name"]: bool(column["nullable"]) for column in columns},
+            {
+                str(index["name"]): (bool(index["unique"]), tuple(index["column_names"]))
+                for index in indexes[at]
+                if not index.get("duplicates_constraint")
+            },
+            {tuple(key["column_names"]) for key in keys[at]},
+            sorted(check["sqltext"] for check in checks[at]),
+        )
     return shape
 
 
