@@ -277,15 +277,11 @@ class Reconciliation:
         own = {**process_tags(), "recon/command": self._command, "dagster/max_retries": "0"}
         self.runs += 1
         try:
-            chosen = self._defs.resolve_job_def(job)
-            if assets is not None:
-                # Without a selection of checks, Dagster adds those of the assets, each on the whole history.
-                chosen = chosen.get_subset(asset_selection=frozenset(assets), asset_check_selection=frozenset())
-            chosen.execute_in_process(
-                instance=self._instance,
-                tags={**own, **days, **(tags or {})},
-                run_config={**QUIET, "ops": {CONFIGURED[job]: {"config": dict(config)}}} if config else QUIET,
-            )
+            whole = self._defs.resolve_job_def(job)
+            # Without a selection of checks, Dagster would add those of the assets, each on the whole history.
+            chosen = whole.get_subset(asset_selection=set(assets), asset_check_selection=set()) if assets else whole
+            configured = {"ops": {CONFIGURED[job]: {"config": dict(config)}}} if config else {}
+            chosen.execute_in_process({**QUIET, **configured}, self._instance, tags={**own, **days, **(tags or {})})
         except dg.DagsterExecutionInterruptedError:
             raise KeyboardInterrupt from None
         except dg.Failure as failure:

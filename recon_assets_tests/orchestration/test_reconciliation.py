@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -94,7 +95,7 @@ def reconcile(
     return Reconciliation(resource, instance, "the test").reconcile(days, options or Options())
 
 
-def checks_evaluated(instance: dg.DagsterInstance, run: dg.DagsterRun) -> list[dg.EventLogEntry]:
+def checks_evaluated(instance: dg.DagsterInstance, run: dg.DagsterRun) -> Sequence[dg.EventLogEntry]:
     return instance.all_logs(run.run_id, of_type=dg.DagsterEventType.ASSET_CHECK_EVALUATION)
 
 

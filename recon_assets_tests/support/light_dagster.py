@@ -105,7 +105,7 @@ class OneEngineEventLog(ConsolidatedSqliteEventLogStorage):
 
     def __init__(self, base_dir: str) -> None:
         self._one: OneEngine | None = None
-        super().__init__(base_dir)  # type: ignore[no-untyped-call]
+        super().__init__(base_dir)
 
     def _opened(self) -> OneEngine:
         # Not before the file has its tables: a second connection would keep it from its write-ahead log.
@@ -152,7 +152,7 @@ class OneEngineRuns(SqliteRunStorage):
 
     def dispose(self) -> None:
         """Closes the connections, too."""
-        super().dispose()  # type: ignore[no-untyped-call]
+        super().dispose()
         if self._one is not None:
             self._one.engine.dispose()
 
