@@ -2,7 +2,7 @@
 
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -161,7 +161,7 @@ def test_a_day_that_fails_alone_is_no_outage(server: StandInElexon, fault: Fault
 def test_an_endpoint_that_fails_alone_is_no_outage(server: StandInElexon, path: str) -> None:
     server.faults.append(Fault("server_error", path, status=500))
     live = source(server.url)
-    ask = {
+    ask: dict[str, Callable[[], object]] = {
         "/reference/bmunits/all": live.bm_units,
         "/system-prices/": lambda: live.system_prices(JUNE_6),
         "/wind-and-solar": lambda: live.wind_and_solar(JUNE_6),
