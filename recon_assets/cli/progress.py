@@ -110,20 +110,19 @@ class TerminalObserver(CountingObserver):
         self._advance(bar, [day])
 
     def waiting(self, waiting: Waiting) -> None:
-        """See Observer. A countdown; where no terminal is, a line now and then."""
+        """See Observer. A line before and after a countdown; where no terminal is, a line now and then."""
         if self._progress.disable:
             if waiting.is_line:
                 print(waiting.text, file=self._terminal, flush=True)
             return
         if "Waiting" not in self._bars:
-            self._bars["Waiting"] = self._progress.add_task("Waiting", failed=0)
-        self._progress.update(
-            self._bars["Waiting"],
-            text=f"s: {waiting.text}",
-            completed=int(waiting.seconds),
-            total=int(waiting.seconds + (waiting.seconds_left or 0)),
-            visible=waiting.seconds_left is not None,
-        )
+            text = "s without an answer"
+            self._bars["Waiting"] = self._progress.add_task("Waiting", visible=False, failed=0, text=text)
+        bar, is_over = self._bars["Waiting"], waiting.seconds_left is None
+        if is_over or not self._progress.tasks[bar].visible:
+            self._progress.console.print(waiting.text, highlight=False)
+        total = int(waiting.seconds + (waiting.seconds_left or 0))
+        self._progress.update(bar, completed=int(waiting.seconds), total=total, visible=not is_over)
 
     def _advance(self, bar: str, days: Iterable[date]) -> None:
         """Advances a bar by those days that it still waits for: the summaries of a month count no day twice."""
