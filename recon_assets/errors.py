@@ -37,6 +37,13 @@ class ElexonError(ReconError):
     """Elexon did not answer, or its answer is invalid or not plausible. Exit code 1."""
 
 
+class SourceDownError(ReconError):
+    """The source of Elexon's data answers nothing at all, and nothing more is asked of it. Exit code 1.
+
+    No ElexonError, which is about one answer: this one is about all of them.
+    """
+
+
 def first_line(error: BaseException) -> str:
     """The type and first line of any error; of a database error, that of the driver, without the SQL statement."""
     cause = getattr(error, "orig", None) or error

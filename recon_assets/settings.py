@@ -40,6 +40,7 @@ class Settings:
     elexon_requests_in_flight: int
     elexon_attempts: int
     elexon_timeout_seconds: float
+    outage_minutes: float
     limits: WorkLimits
     log_folder: Path
     archive_folder: Path
@@ -68,6 +69,7 @@ class Settings:
             elexon_requests_in_flight=_positive_whole(given, "ELEXON_REQUESTS_IN_FLIGHT", 8),
             elexon_attempts=_positive_whole(given, "ELEXON_ATTEMPTS", 5),
             elexon_timeout_seconds=_positive(given, "ELEXON_TIMEOUT_SECONDS", 30),
+            outage_minutes=_positive(given, "RECON_OUTAGE_MINUTES", 30, or_zero=True),
             limits=WorkLimits(
                 batch_size=_positive_whole(given, "RECON_BATCH_SIZE", WorkLimits.batch_size),
                 pause_seconds=_positive(given, "RECON_PAUSE_SECONDS", WorkLimits.pause_seconds, or_zero=True),

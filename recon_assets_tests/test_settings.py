@@ -26,6 +26,12 @@ def test_without_any_variable_there_is_a_working_default() -> None:
     assert (settings.elexon_requests_per_second, settings.elexon_requests_in_flight) == (8, 8)
 
 
+def test_an_outage_is_waited_for_as_long_as_is_said() -> None:
+    assert read().outage_minutes == 30
+    assert read(RECON_OUTAGE_MINUTES="0").outage_minutes == 0
+    assert read(RECON_OUTAGE_MINUTES="1.5").outage_minutes == 1.5
+
+
 def test_a_blank_variable_counts_as_unset() -> None:
     blank = {"DATABASE_URL": "", "ELEXON_API_URL": " ", "CURTAILMENT_RULE": "\t", "ELEXON_ATTEMPTS": ""}
 
@@ -121,6 +127,9 @@ def test_everything_else_can_be_set() -> None:
         ("ELEXON_REQUESTS_PER_SECOND", "inf"),
         ("ELEXON_REQUESTS_IN_FLIGHT", "-1"),
         ("ELEXON_REQUESTS_IN_FLIGHT", "0.5"),
+        ("RECON_OUTAGE_MINUTES", "-1"),
+        ("RECON_OUTAGE_MINUTES", "half an hour"),
+        ("RECON_OUTAGE_MINUTES", "inf"),
         ("ELEXON_ATTEMPTS", "0"),
         ("ELEXON_ATTEMPTS", "2.5"),
         ("ELEXON_TIMEOUT_SECONDS", "30s"),

@@ -19,6 +19,7 @@ from rich.progress import (
 from rich.text import Text
 
 from recon_assets.domain.settlement import Days
+from recon_assets.elexon.outage import Waiting
 from recon_assets.ingest.bids import IngestedDay
 from recon_assets.ingest.generation import GenerationDay
 from recon_assets.orchestration.observers import CountingObserver
@@ -31,6 +32,8 @@ class RateColumn(ProgressColumn):
 
     def render(self, task: Task) -> Text:
         """See ProgressColumn."""
+        if text := task.fields.get("text"):
+            return Text(text, style="yellow")
         if task.speed is None or not task.completed:
             return Text("days")
         # Rounded down: 100 % only when nothing failed.
@@ -105,6 +108,21 @@ class TerminalObserver(CountingObserver):
             task = self._progress.tasks[self._bars[bar]]
             self._progress.update(task.id, failed=task.fields["failed"] + 1)
         self._advance(bar, [day])
+
+    def waiting(self, waiting: Waiting) -> None:
+        """See Observer. A line before and after a countdown; where no terminal is, a line now and then."""
+        if self._progress.disable:
+            if waiting.is_line:
+                print(waiting.text, file=self._terminal, flush=True)
+            return
+        if "Waiting" not in self._bars:
+            text = "s without an answer"
+            self._bars["Waiting"] = self._progress.add_task("Waiting", visible=False, failed=0, text=text)
+        bar, is_over = self._bars["Waiting"], waiting.seconds_left is None
+        if is_over or not self._progress.tasks[bar].visible:
+            self._progress.console.print(waiting.text, highlight=False)
+        total = int(waiting.seconds + (waiting.seconds_left or 0))
+        self._progress.update(bar, completed=int(waiting.seconds), total=total, visible=not is_over)
 
     def _advance(self, bar: str, days: Iterable[date]) -> None:
         """Advances a bar by those days that it still waits for: the summaries of a month count no day twice."""

@@ -172,11 +172,11 @@ def repair_through_dagster(settings: Settings, day: date, method: str | None, se
     with (
         open_log(settings.log_folder, "repair") as log,
         _reconciliation(settings, observer, reads=True) as work,
+        observer,
     ):
         before = read_day_totals(work.engine, day)
         found = None if method is None else work.verify(day, Method(method), seed)
-        with observer:
-            outcome = work.repair(day, found)
+        outcome = work.repair(day, found)
         again, failures = found, list(observer.reasons)
         if found is not None and outcome is not None:
             try:

@@ -48,6 +48,7 @@ def verify(day: date | None, method: str, seed: int | None, style: str) -> int:
     from rich.console import Console
 
     from recon_assets.elexon.client import Elexon, open_source
+    from recon_assets.elexon.outage import Waiting
     from recon_assets.ingest.verification import Finding, Method
     from recon_assets.ingest.verify import verify_day
     from recon_assets.reconcile.scope import Scope
@@ -56,11 +57,19 @@ def verify(day: date | None, method: str, seed: int | None, style: str) -> int:
 
     elexon = Elexon(open_source(settings), in_flight=settings.elexon_requests_in_flight)
     scope = Scope(days, settings.curtailment_rule, first_day=settings.first_day)
-    with (
-        reading_engine(settings) as engine,
-        Console(stderr=True).status(f"Comparing {chosen} with {elexon.source.name}"),
-    ):
-        found = verify_day(engine, elexon, scope, datetime.now(UTC), Method(method), seed)
+    terminal = Console(stderr=True)
+    comparing = f"Comparing {chosen} with {elexon.source.name}"
+    with reading_engine(settings) as engine, terminal.status(comparing) as status:
+
+        def show(waiting: Waiting) -> None:
+            if terminal.is_terminal:
+                status.update(comparing if waiting.seconds_left is None else waiting.text)
+            elif waiting.is_line:
+                click.echo(waiting.text, err=True)
+
+        found = elexon.patiently(
+            lambda: verify_day(engine, elexon, scope, datetime.now(UTC), Method(method), seed), show
+        )
     facts = verification_facts(found)
     if style == "json":
         echo_json(facts)

@@ -6,11 +6,11 @@ calendar says whether the period is due, and the day's system prices say whether
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import date, datetime
-from typing import Any
+from typing import Any, TypeVar
 
 import pandas as pd
 
@@ -18,11 +18,14 @@ from recon_assets.domain.bm_units import BmUnit, parse_bm_units
 from recon_assets.domain.settlement import due_periods, format_periods
 from recon_assets.elexon.generation import generation_frame, rows_of_the_day
 from recon_assets.elexon.http import HttpSource
+from recon_assets.elexon.outage import Waiting
 from recon_assets.elexon.payloads import rows_of, stack_frame, volumes_frame
 from recon_assets.elexon.recordings import RecordingSource
 from recon_assets.elexon.source import Body, Source
-from recon_assets.errors import ElexonError
+from recon_assets.errors import ElexonError, SourceDownError
 from recon_assets.settings import Settings
+
+T = TypeVar("T")
 
 STACKS, VOLUMES, PRICES, GENERATION = "stack_bid", "acceptance_volumes_bid", "system_prices", "wind_and_solar"
 """The names that the bodies of a settlement day have in a recording."""
@@ -76,6 +79,27 @@ class Elexon:
     def __init__(self, source: Source, *, in_flight: int = 8) -> None:
         self.source = source
         self._in_flight = in_flight
+
+    @property
+    def down(self) -> str | None:
+        """Why nothing is asked of the source any more, in one line; None while something may be."""
+        return self.source.outage.down if self.source.outage else None
+
+    def patiently(self, work: Callable[[], T], heard: Callable[[Waiting], object]) -> T:
+        """What the work returns; if the source goes out meanwhile, waits until it answers again, and works again.
+
+        `heard` is told of the wait. SourceDownError if the source is down. The work must not be in a transaction, which
+        would hold its locks during the wait.
+        """
+        deadline: float | None = None
+        while True:
+            try:
+                return work()
+            except SourceDownError as error:
+                outage = self.source.outage
+                deadline = outage.wait(self.source.answers, heard, deadline) if outage else None
+                if deadline is None:
+                    raise SourceDownError(self.down or str(error)) from error
 
     def bm_units(self) -> tuple[list[BmUnit], str | None] | None:
         """The current BM units and the answer as received; None when the source has no such list."""
@@ -195,4 +219,5 @@ def open_source(settings: Settings) -> Source:
         in_flight=settings.elexon_requests_in_flight,
         attempts=settings.elexon_attempts,
         timeout_seconds=settings.elexon_timeout_seconds,
+        outage_minutes=settings.outage_minutes,
     )

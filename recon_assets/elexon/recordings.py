@@ -26,6 +26,7 @@ class RecordingSource:
         """ConfigurationError when the folder does not exist or has no recording."""
         self.name = folder.resolve().as_uri()
         self.requests = 0
+        self.outage = None
         self._folder = folder
         self._lock = threading.Lock()
         self._read_day = lru_cache(maxsize=2)(self._decode)
@@ -68,6 +69,10 @@ class RecordingSource:
     def can_have(self, day: date) -> bool:
         """See Source."""
         return self._path(day).exists()
+
+    def answers(self) -> bool:
+        """See Source."""
+        return True
 
     def _days(self) -> set[date]:
         days = set()

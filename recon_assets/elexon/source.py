@@ -5,6 +5,7 @@ from datetime import date
 from typing import Any, Protocol
 
 from recon_assets.domain.settlement import Days
+from recon_assets.elexon.outage import Outage
 
 
 @dataclass(frozen=True)
@@ -21,13 +22,18 @@ class Body:
 
 
 class Source(Protocol):
-    """Returns bodies; None is an absent answer (404), and every failure is an ElexonError.
+    """Returns bodies; None is an absent answer (404), and every failure is an ElexonError, or a SourceDownError.
 
     `requests` counts requests, every attempt included.
     """
 
     name: str
     requests: int
+
+    @property
+    def outage(self) -> Outage | None:
+        """Whether the source answers at all; None for a source that always does."""
+        ...
 
     def stack(self, day: date, period: int) -> Body | None:
         """The bid stack of one settlement period."""
@@ -55,4 +61,8 @@ class Source(Protocol):
 
     def can_have(self, day: date) -> bool:
         """Whether the source may have a day."""
+        ...
+
+    def answers(self) -> bool:
+        """Whether the source answers now, in one attempt."""
         ...

@@ -15,6 +15,7 @@ import dagster as dg
 from recon_assets.database import transactions
 from recon_assets.domain.bm_units import PACKAGED_LIST, packaged_bm_units
 from recon_assets.domain.settlement import Days, contiguous
+from recon_assets.errors import ReconError
 from recon_assets.ingest import reference
 from recon_assets.ingest.reference import read_tail, store_bm_units, store_retargets
 from recon_assets.ingest.unit_facts import count_units
@@ -49,7 +50,11 @@ def wind_bm_units(context: dg.AssetExecutionContext) -> dg.MaterializeResult[Any
         # First the packaged list, which is enough to read days, whatever Elexon answers.
         with reference.writing(resource.engine) as connection:
             changed = store_bm_units(connection, packaged_bm_units(), resource.now())
-        listed = resource.elexon.bm_units()
+        try:
+            listed = resource.patiently(resource.elexon.bm_units)
+        except ReconError:
+            search_a_while(context, resource)  # which needs no source
+            raise
         units, received = listed or ([], None)
         if resource.archive and received:
             resource.archive.keep_reference(received)

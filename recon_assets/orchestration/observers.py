@@ -1,9 +1,11 @@
 """Observers, which are called as work is done: one counts the work, one writes it to a log."""
 
 import logging
+from collections.abc import Sequence
 from datetime import date
 
 from recon_assets.domain.settlement import Days
+from recon_assets.elexon.outage import Waiting
 from recon_assets.ingest.bids import IngestedDay
 from recon_assets.ingest.generation import GenerationDay
 from recon_assets.reconcile.apply import Changes
@@ -31,6 +33,12 @@ class Observer:
 
     def failed(self, day: date, reason: str) -> None:
         """A day failed."""
+
+    def unread(self, days: Sequence[date], reason: str) -> None:
+        """Days were not read, because the source is down."""
+
+    def waiting(self, waiting: Waiting) -> None:
+        """The source does not answer, and is waited for; once a second."""
 
     def run_failed(self, job: str, reason: str) -> None:
         """A run failed."""
@@ -83,6 +91,11 @@ class CountingObserver(Observer):
     def failed(self, day: date, reason: str) -> None:
         """See Observer. The first reason counts: what fails after it fails because of it."""
         self.failures.setdefault(day, reason)
+
+    def unread(self, days: Sequence[date], reason: str) -> None:
+        """See Observer."""
+        for day in days:
+            self.failed(day, reason)
 
     def run_failed(self, job: str, reason: str) -> None:
         """See Observer."""
@@ -174,6 +187,17 @@ class LogObserver(Observer):
         """See Observer."""
         self._log.error("failed", extra={"settlement_date": day.isoformat(), "reason": reason})
         self._other.failed(day, reason)
+
+    def unread(self, days: Sequence[date], reason: str) -> None:
+        """See Observer."""
+        self._log.error("source down", extra={"unread": format_days(days), "reason": reason})
+        self._other.unread(days, reason)
+
+    def waiting(self, waiting: Waiting) -> None:
+        """See Observer."""
+        if waiting.is_line:
+            self._log.warning("waiting", extra={"reason": waiting.text})
+        self._other.waiting(waiting)
 
     def run_failed(self, job: str, reason: str) -> None:
         """See Observer."""

@@ -2,11 +2,12 @@
 
 from collections.abc import Callable, Sequence
 from datetime import date, datetime
+from functools import partial
 
 from recon_assets.database import transactions
 from recon_assets.domain.curtailment import CurtailmentRule
 from recon_assets.domain.settlement import Days
-from recon_assets.errors import ElexonError
+from recon_assets.errors import ElexonError, SourceDownError
 from recon_assets.ingest.recovery import Recovery, recoveries, uncounted_records
 from recon_assets.ingest.survey import missing_mwh
 from recon_assets.orchestration.resource import ReconResource
@@ -32,8 +33,11 @@ def survey(resource: ReconResource, state: State, raise_if_interrupted: Callable
     failed = 0
     for number, day in enumerate(days, 1):
         try:
-            missing = missing_mwh(resource.engine, resource.elexon, day, resource.now(), resource.archive)
+            ask = partial(missing_mwh, resource.engine, resource.elexon, day, resource.now(), resource.archive)
+            missing = resource.patiently(ask)
             failed, reason = 0, None
+        except SourceDownError as error:
+            missing, failed, reason = None, FAILURES_IN_A_ROW, str(error)
         except ElexonError as error:
             missing, failed, reason = None, failed + 1, str(error)
         resource.observer.surveyed(number, len(days), reason)

@@ -11,11 +11,11 @@ from sqlalchemy import Engine
 from recon_assets.database import transactions
 from recon_assets.domain.settlement import Days, contiguous, due_periods, london_day
 from recon_assets.elexon.recordings import RecordingSource
-from recon_assets.errors import ConfigurationError, first_line
+from recon_assets.errors import ConfigurationError
 from recon_assets.ingest.reference import stored_retargets
 from recon_assets.ingest.verification import Method, Verification
 from recon_assets.ingest.verify import verify_day
-from recon_assets.orchestration.active_runs import FROM_ARCHIVE, RANGE_TAGS
+from recon_assets.orchestration.active_runs import FROM_ARCHIVE
 from recon_assets.orchestration.archive_search import search_to_the_end
 from recon_assets.orchestration.instance import report_right_partitions
 from recon_assets.orchestration.jobs import (
@@ -28,13 +28,12 @@ from recon_assets.orchestration.jobs import (
     REINGEST_JOB,
 )
 from recon_assets.orchestration.outcome import Options, Outcome
+from recon_assets.orchestration.own_runs import OwnRuns
 from recon_assets.orchestration.planning import plan_work, read_state
 from recon_assets.orchestration.proving import beginning_small, is_other_rule, recovered_since, survey
 from recon_assets.orchestration.resource import ReconResource
 from recon_assets.orchestration.retry_state import month_spans
-from recon_assets.orchestration.runnable import runnable_defs
 from recon_assets.orchestration.specs import layer_assets
-from recon_assets.orchestration.steps import process_tags
 from recon_assets.reconcile.layer import DAY, MONTH, YEAR, Grain, Layer
 from recon_assets.reconcile.layers import BITCOIN_DAILY, ENERGY, ENERGY_DAILY, SUMMARIES
 from recon_assets.reconcile.plan import Plan
@@ -43,15 +42,6 @@ from recon_assets.reconcile.settlement_days import DayState
 from recon_assets.reconcile.state import State
 
 DAILY_SUMMARIES = (BITCOIN_DAILY, ENERGY_DAILY)
-
-CONFIGURED = {
-    LAYER_JOBS[DAY].name: "settlement_day_layers",
-    REINGEST_JOB.name: "reingest",
-    DIFFICULTY_JOB.name: "network_difficulty",
-}
-"""The step of each job that takes config."""
-QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
-"""Dagster prints nothing: the terminal belongs to the command, and the event log keeps everything."""
 
 
 class Reconciliation:
@@ -66,10 +56,13 @@ class Reconciliation:
     ) -> None:
         self._resource = resource
         self._instance = instance
-        self._command = command
         self._raise_if_interrupted = raise_if_interrupted
-        self._defs = runnable_defs(resource)
-        self.runs = 0
+        self._own = OwnRuns(resource, instance, command, raise_if_interrupted)
+
+    @property
+    def runs(self) -> int:
+        """How many runs were executed."""
+        return self._own.count
 
     @property
     def engine(self) -> Engine:
@@ -105,7 +98,7 @@ class Reconciliation:
             search_to_the_end(self._resource, self.refresh_units)
         before = self.state(days)
         if options.prove:
-            self._run(BM_UNITS_JOB.name)
+            self._own.run(BM_UNITS_JOB.name)
         suspicion = survey(self._resource, before, self._raise_if_interrupted) if options.prove else None
         work = self.plan(before, options, suspicion)
         self._resource.observer.planned(work)
@@ -113,12 +106,21 @@ class Reconciliation:
         reported = report_right_partitions(self._instance, self._resource, before)
         if work.is_empty:
             if options.always_check:
-                self._run(AUDIT_JOB.name)
+                self._own.run(AUDIT_JOB.name)
             return Outcome(before, work, before, self.runs, reported)
-        if set(work.ingest).difference(work.from_archive) and not options.prove:
-            self._run(BM_UNITS_JOB.name)
-        self._know_difficulty([day for chunk in work.chunks for day in chunk])
-        for chunk in beginning_small(work.chunks) if options.prove else work.chunks:
+        near, far = work.without_source, work.from_source
+        # What needs no source comes first, so that it does not wait for one that does not answer.
+        if near or not far:
+            self._know_difficulty([day for chunk in near for day in chunk])
+        for chunk in near:
+            self._reconcile_days(chunk, work, options.run_config)
+        if far:
+            if not options.prove:
+                self._own.run(BM_UNITS_JOB.name)
+            # Of days that cannot be read, only what is stored is converged.
+            converged = before.faulty_days if self._resource.elexon.down else before.days
+            self._know_difficulty([day for chunk in far for day in chunk if day in converged])
+        for chunk in beginning_small(far) if options.prove else far:
             self._reconcile_days(chunk, work, options.run_config)
             if options.prove and is_other_rule(self._resource, days, started):
                 break
@@ -149,7 +151,7 @@ class Reconciliation:
         self._resource.observer.planned(work)
         reported = report_right_partitions(self._instance, self._resource, before)
         for month in months:
-            self._run(GENERATION_JOB.name, str(month[0]), str(month[-1]))
+            self._own.read(GENERATION_JOB.name, month, str(month[0]), str(month[-1]))
         found = self.state(days, ())
         stored = [
             day for day, state in found.days.items() if state is not DayState.NOT_INGESTED or day in found.generated
@@ -162,7 +164,7 @@ class Reconciliation:
         before = self.state(days)
         self._resource.observer.planned(Plan([[day] for day in hardest], [], [], [], [], 0))
         for day in hardest:
-            self._run(LAYER_JOBS[DAY].name, str(day), str(day), config=run_config)
+            self._own.run(LAYER_JOBS[DAY].name, str(day), str(day), config=run_config)
         work = self.plan(self.state(days), Options(ingest=False))
         return self._sum_up(days, before, work, 0, work.months, work.years)
 
@@ -175,14 +177,14 @@ class Reconciliation:
         self._resource.observer.planned(work)
         reported = report_right_partitions(self._instance, self._resource, before)
         narrow = {"periods": str(period), "farm": farm}
-        self._run(LAYER_JOBS[DAY].name, str(day), str(day), config=narrow)
+        self._own.run(LAYER_JOBS[DAY].name, str(day), str(day), config=narrow)
         return self._sum_up(days, before, work, reported, months, years)
 
     def verify(self, day: date, method: Method, seed: int | None = None) -> Verification:
         """Compares a day with Elexon."""
-        resource = self._resource
-        return verify_day(
-            resource.engine, resource.elexon, resource.scope(Days(day, day)), resource.now(), method, seed
+        resource, scope = self._resource, self._resource.scope(Days(day, day))
+        return resource.patiently(
+            lambda: verify_day(resource.engine, resource.elexon, scope, resource.now(), method, seed)
         )
 
     def reingest(self, day: date, periods: tuple[int, int] | None = None, *, bitcoin: bool = True) -> Outcome:
@@ -194,12 +196,13 @@ class Reconciliation:
         work = Plan([[day]], [day], [MONTH.label(day)], [YEAR.label(day)], [], len(asked))
         self._resource.observer.planned(work)
         reported = report_right_partitions(self._instance, self._resource, before)
-        self._run(BM_UNITS_JOB.name)
-        if bitcoin:
+        self._own.run(BM_UNITS_JOB.name)
+        if bitcoin and not self._resource.elexon.down:
             self._know_difficulty([day])
         period_range = None if periods is None else f"{periods[0]}-{periods[1]}"
         config = {"settlement_date": day.isoformat(), "periods": period_range, "bitcoin": bitcoin}
-        self._run(REINGEST_JOB.name, config={name: value for name, value in config.items() if value is not None})
+        given = {name: value for name, value in config.items() if value is not None}
+        self._own.read(REINGEST_JOB.name, [day], config=given)
         return self._sum_up(days, before, work, reported, [], [])
 
     def repair(self, day: date, found: Verification | None) -> Outcome | None:
@@ -216,7 +219,7 @@ class Reconciliation:
     def _sum_days(self, days: Sequence[date], layers: Sequence[Layer]) -> None:
         """Converges the daily ones of some summary layers, newest month first."""
         for span in month_spans(days):
-            self._run(LAYER_JOBS[DAY].name, str(span.first), str(span.last), assets=_keys(DAY, layers))
+            self._own.run(LAYER_JOBS[DAY].name, str(span.first), str(span.last), assets=_keys(DAY, layers))
 
     def _sum_up(
         self,
@@ -231,11 +234,11 @@ class Reconciliation:
         """Converges the months and years, has every check evaluated if anything ran, and gives the outcome."""
         for grain, keys in ((MONTH, months), (YEAR, years)):
             for key in reversed(keys):
-                self._run(LAYER_JOBS[grain].name, key, key, assets=_keys(grain, layers))
+                self._own.run(LAYER_JOBS[grain].name, key, key, assets=_keys(grain, layers))
         after = self.state(days)
         reported += report_right_partitions(self._instance, self._resource, after)
         if self.runs:
-            self._run(AUDIT_JOB.name)
+            self._own.run(AUDIT_JOB.name)
         return Outcome(before, work, after, self.runs, reported)
 
     def _know_difficulty(self, days: Sequence[date]) -> None:
@@ -246,49 +249,22 @@ class Reconciliation:
             is_stored, known = bool(stored_retargets(connection)), difficulty_history(connection)
         is_covered = all(known.covers(day) for day in days)
         if not (is_stored and is_covered):
-            self._run(DIFFICULTY_JOB.name, config={"packaged_only": is_covered})
+            self._own.run(DIFFICULTY_JOB.name, config={"packaged_only": is_covered})
 
     def refresh_units(self) -> None:
         """Materializes the BM units, so that Dagster shows what is known of them now."""
-        self._run(BM_UNITS_JOB.name)
+        self._own.run(BM_UNITS_JOB.name)
 
     def _reconcile_days(self, chunk: Sequence[date], work: Plan, run_config: Mapping[str, Any]) -> None:
         """Reads the days of a chunk that need it, then converges those that are still not right."""
         archived = set(work.from_archive)
         for days, tags in ((set(work.ingest) - archived, {}), (archived, {FROM_ARCHIVE: "true"})):
             for span in reversed(contiguous([day for day in chunk if day in days])):
-                self._run(INGEST_JOB.name, str(span.first), str(span.last), tags=tags)
+                self._own.read(INGEST_JOB.name, list(span), str(span.first), str(span.last), tags=tags)
         state = self.state(Days(min(chunk), max(chunk)), DAILY_SUMMARIES)
         faulty = [day for day in state.faulty_days if day in chunk]
         for span in reversed(contiguous(faulty)):
-            self._run(LAYER_JOBS[DAY].name, str(span.first), str(span.last), config=run_config)
-
-    def _run(
-        self,
-        job: str,
-        *ends: str,
-        config: Mapping[str, Any] | None = None,
-        assets: Sequence[dg.AssetKey] | None = None,
-        tags: Mapping[str, str] | None = None,
-    ) -> None:
-        """Executes one run; Dagster records its failures, and the observer reports them."""
-        # No retries: Dagster's daemon cannot restart a run of this process.
-        days = dict(zip(RANGE_TAGS, ends, strict=True)) if ends else {}
-        own = {**process_tags(), "recon/command": self._command, "dagster/max_retries": "0"}
-        self.runs += 1
-        try:
-            whole = self._defs.resolve_job_def(job)
-            # Without a selection of checks, Dagster would add those of the assets, each on the whole history.
-            chosen = whole.get_subset(asset_selection=set(assets), asset_check_selection=set()) if assets else whole
-            configured = {"ops": {CONFIGURED[job]: {"config": dict(config)}}} if config else {}
-            chosen.execute_in_process({**QUIET, **configured}, self._instance, tags={**own, **days, **(tags or {})})
-        except dg.DagsterExecutionInterruptedError:
-            raise KeyboardInterrupt from None
-        except dg.Failure as failure:
-            self._resource.observer.run_failed(job, failure.description or job)
-        except Exception as error:
-            self._resource.observer.run_failed(job, first_line(error))
-        self._raise_if_interrupted()
+            self._own.run(LAYER_JOBS[DAY].name, str(span.first), str(span.last), config=run_config)
 
 
 def _keys(grain: Grain, layers: Sequence[Layer]) -> list[dg.AssetKey]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from functools import cached_property
 from pathlib import Path
+from typing import TypeVar
 
 import dagster as dg
 from sqlalchemy import Engine
@@ -16,11 +17,13 @@ from recon_assets.database.schema import require_schema
 from recon_assets.domain.settlement import Days, all_kept_days
 from recon_assets.elexon.archive import Archive
 from recon_assets.elexon.client import Elexon, open_source
+from recon_assets.elexon.outage import Waiting
 from recon_assets.orchestration.observers import Observer
 from recon_assets.reconcile.check_inputs import CheckInputs
 from recon_assets.reconcile.scope import Scope
 from recon_assets.settings import Settings
 
+T = TypeVar("T")
 RESOURCE_KEY = "recon"
 """The key under which Dagster hands the resource to assets and sensors."""
 
@@ -29,18 +32,32 @@ RESOURCE_KEY = "recon"
 class ReconResource:
     """The settings and what they open; the source is opened by the first work that reads from it.
 
-    `check_inputs` holds what the latest check-only run has read, by its run id.
+    `check_inputs` holds what the latest check-only run has read, by its run id. `logs` are the logs of the steps at
+    work, the innermost last.
     """
 
     settings: Settings
     engine: Engine
     observer: Observer = field(default_factory=Observer)
     check_inputs: dict[str, CheckInputs] = field(default_factory=dict)
+    logs: list[Callable[[str], object]] = field(default_factory=list)
 
     @cached_property
     def elexon(self) -> Elexon:
         """The client of Elexon."""
         return Elexon(open_source(self.settings), in_flight=self.settings.elexon_requests_in_flight)
+
+    def patiently(self, work: Callable[[], T]) -> T:
+        """What work that asks Elexon returns; an outage is ridden out, and said to the observer and in the step's log.
+
+        SourceDownError if the source is down (elexon/outage.py).
+        """
+        return self.elexon.patiently(work, self._heard)
+
+    def _heard(self, waiting: Waiting) -> None:
+        self.observer.waiting(waiting)
+        if waiting.is_line and self.logs:
+            self.logs[-1](waiting.text)
 
     @property
     def archive(self) -> Archive | None:

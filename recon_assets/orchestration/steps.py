@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import date
+from functools import partial
 
 import dagster as dg
 import psutil
@@ -14,7 +15,7 @@ from sqlalchemy.exc import DBAPIError
 from recon_assets.database.failures import failure_of
 from recon_assets.database.work_log import Phase
 from recon_assets.domain.settlement import Days, due_periods
-from recon_assets.errors import ReconError, UnpublishedError
+from recon_assets.errors import ReconError, SourceDownError, UnpublishedError
 from recon_assets.ingest.archived import ingest_archived_day
 from recon_assets.ingest.bids import IngestedDay, ingest_day
 from recon_assets.ingest.empty_days import prove_empty
@@ -46,10 +47,13 @@ def at_work(context: events.Context) -> Iterator[ReconResource]:
     """The resource of a step. Tags the run with its process; a ReconError becomes one line in the UI."""
     context.instance.add_run_tags(context.run.run_id, {**process_tags(), "recon/run": context.run.run_id})
     resource: ReconResource = getattr(context.resources, RESOURCE_KEY)
+    resource.logs.append(context.log.warning)
     try:
         yield resource
     except ReconError as error:
         raise dg.Failure(str(error), allow_retries=False) from error
+    finally:
+        resource.logs.pop()
 
 
 def read_days(
@@ -62,12 +66,15 @@ def read_days(
 ) -> tuple[list[dg.AssetMaterialization], dict[date, str]]:
     """Reads days (or some settlement periods of them) from Elexon; a day that fails does not stop the others.
 
+    If the source goes down, the rest fails without a request, and the reason is said once.
+
     With `by_volumes`, days without a record or proof in an adopted database are first asked for by their acceptance
     volumes, which may prove them empty in one request. Days with evidence of lost records are read at once.
 
     Returns the events that were logged, one for each day that was read, and the reasons of the days that failed.
     """
     failures: dict[date, str] = {}
+    unread: list[date] = []
     logged: list[dg.AssetMaterialization] = []
     work_log = work_log_of(resource, context.run)
     due = {day: len(periods or due_periods(day, resource.now())) for day in days}
@@ -80,17 +87,18 @@ def read_days(
             provenance = events.Provenance(context.instance, {WIND_BM_UNITS: events.event_pointer(context.instance)})
             scope = replace(resource.scope(Days(day, day)), run_id=context.run.run_id)
             try:
-                if FROM_ARCHIVE in context.run.tags:
-                    source = (resource.engine, resource.elexon, day, resource.now())
-                    ingested = ingest_archived_day(*source, resource.archive, context.log.warning)
-                else:
-                    ingested = _read_day(context, resource, scope, periods, may_be_empty=day in may_be_empty)
+                read = partial(_read_day, context, resource, scope, periods, may_be_empty=day in may_be_empty)
+                ingested = resource.patiently(read)
             except (ReconError, DBAPIError) as error:
                 reason = _reason_of(day, error)
+                if isinstance(error, SourceDownError):
+                    unread.append(day)
+                else:
+                    resource.observer.failed(day, reason)
+                if reason not in failures.values():
+                    context.log.error(reason)
                 failures[day] = reason
                 work_log.fail(MONTH.label(day), due[day], reason)
-                resource.observer.failed(day, reason)
-                context.log.error(reason)
                 continue
             version = events.bids_versions(resource.engine, resource.scope(Days(day, day)))[day]
             event = events.bids_event(day, version, events.bids_metadata(ingested), provenance)
@@ -109,6 +117,8 @@ def read_days(
                 context.log.warning(f"{day} has changed since it was last read: {ingested.revision}")
             work_log.advance(MONTH.label(day), due[day])
             resource.observer.ingested(ingested)
+    if unread:
+        resource.observer.unread(unread, failures[unread[0]])
     return logged, failures
 
 
@@ -123,9 +133,11 @@ def _days_without_records(resource: ReconResource, days: Sequence[date]) -> froz
 def _read_day(
     context: events.Context, resource: ReconResource, scope: Scope, periods: range | None, *, may_be_empty: bool
 ) -> IngestedDay:
-    """Proves the only day of the scope empty if that is possible, else reads it."""
+    """Reads the only day of the scope: from the archive if the run says so, or proves it empty if that is possible."""
     engine, elexon, now, archive = resource.engine, resource.elexon, resource.now(), resource.archive
     day = scope.days.first
+    if FROM_ARCHIVE in context.run.tags:
+        return ingest_archived_day(engine, elexon, day, now, archive, context.log.warning)
     if may_be_empty:
         proven = prove_empty(engine, elexon, scope, now, archive)
         if isinstance(proven, IngestedDay):
@@ -151,17 +163,18 @@ def read_generation(
     with work_log.working(Phase.READING, months):
         for day, count in periods.items():
             try:
-                read = read_wind_generation(
-                    resource.engine, resource.elexon, day, resource.now(), archive=resource.archive
-                )
+                source = (resource.engine, resource.elexon, day, resource.now(), resource.archive)
+                read = resource.patiently(partial(read_wind_generation, *source))
             except (ReconError, DBAPIError) as error:
                 if isinstance(error, UnpublishedError) and not is_alone:
                     context.log.warning(str(error))
                     work_log.advance(MONTH.label(day), count)
                 else:
-                    failures[day] = _reason_of(day, error)
-                    context.log.error(failures[day])
-                    work_log.fail(MONTH.label(day), count, failures[day])
+                    reason = _reason_of(day, error)
+                    if reason not in failures.values():
+                        context.log.error(reason)
+                    failures[day] = reason
+                    work_log.fail(MONTH.label(day), count, reason)
                 continue
             version = events.generation_versions(resource.engine, Days(day, day))[day]
             context.log_event(events.generation_event(day, version, events.generation_metadata(read), provenance))

@@ -11,7 +11,7 @@ from sqlalchemy.exc import DBAPIError
 from recon_assets.database import transactions
 from recon_assets.database.tables import proof_of_fetch
 from recon_assets.domain.settlement import Days, parse_day
-from recon_assets.errors import ReconError, UsageError
+from recon_assets.errors import ReconError, SourceDownError, UsageError
 from recon_assets.ingest.verification import Finding, Method, Verification
 from recon_assets.ingest.verify import verify_day
 from recon_assets.orchestration.logs import open_log
@@ -20,6 +20,7 @@ from recon_assets.orchestration.reingestion import reingest_whole_day
 from recon_assets.orchestration.resource import RESOURCE_KEY, ReconResource
 from recon_assets.orchestration.specs import WIND_BIDS
 from recon_assets.orchestration.steps import at_work, fail_for
+from recon_assets.reconcile.plan import format_days
 from recon_assets.reconcile.settlement_days import distinct_days
 from recon_assets.reports.verification import verification_facts
 
@@ -42,7 +43,7 @@ def verify_settlement_days(context: dg.OpExecutionContext, config: VerifyDays) -
         days = _days(resource, config, seed)
         context.log.info(f"{len(days)} days by {config.method}, seed {seed}: {', '.join(map(str, days)) or 'none'}")
         failures: dict[date, str] = {}
-        for day in days:
+        for number, day in enumerate(days):
             try:
                 found = _verify(context, resource, day, Method(config.method), seed)
                 log.info("verified", extra=verification_facts(found))
@@ -50,6 +51,10 @@ def verify_settlement_days(context: dg.OpExecutionContext, config: VerifyDays) -
                     reingest_whole_day(context, resource, day)
                     found = _verify(context, resource, day, Method(config.method), seed)
                     log.info("verified", extra=verification_facts(found))
+            except SourceDownError as error:
+                failures |= dict.fromkeys(days[number:], str(error))
+                log.error("source down", extra={"unread": format_days(days[number:]), "reason": str(error)})
+                break
             except (ReconError, DBAPIError, dg.Failure) as error:
                 failures[day] = str(error.description if isinstance(error, dg.Failure) else error)
                 log.error("failed", extra={"settlement_date": day.isoformat(), "reason": failures[day]})
@@ -85,7 +90,10 @@ def _verify(
     context: dg.OpExecutionContext, resource: ReconResource, day: date, method: Method, seed: int
 ) -> Verification:
     """Verifies a day, and logs the finding as an observation of the day's partition."""
-    found = verify_day(resource.engine, resource.elexon, resource.scope(Days(day, day)), resource.now(), method, seed)
+    scope = resource.scope(Days(day, day))
+    found = resource.patiently(
+        lambda: verify_day(resource.engine, resource.elexon, scope, resource.now(), method, seed)
+    )
     metadata = {
         "finding": found.finding.value,
         "method": method.value,

@@ -31,6 +31,18 @@ class Plan:
     from_archive: list[date] = field(default_factory=list)
 
     @property
+    def without_source(self) -> list[list[date]]:
+        """The parts of the chunks that need no request."""
+        asked = set(self.ingest).difference(self.from_archive)
+        return [part for chunk in self.chunks if (part := [day for day in chunk if day not in asked])]
+
+    @property
+    def from_source(self) -> list[list[date]]:
+        """The parts of the chunks whose days are to be read with requests."""
+        asked = set(self.ingest).difference(self.from_archive)
+        return [part for chunk in self.chunks if (part := [day for day in chunk if day in asked])]
+
+    @property
     def is_empty(self) -> bool:
         """Whether there is nothing to do."""
         return not (self.chunks or self.months or self.years)

@@ -23,8 +23,8 @@ from recon_assets.reconcile.read_state import settlement_days
 from recon_assets.reconcile.settlement_days import DayState, SettlementDays
 
 PATIENT_PAUSES = (timedelta(), timedelta(minutes=10), timedelta(hours=1))
-"""The pause before each attempt to read a day. Within an attempt, the client tries every request five times: a source
-that is down needs time, not another try."""
+"""The pause before each attempt to read a day. A run on a source that is down ends within seconds: such a source needs
+time, not another try."""
 
 
 def ingest_gap_sensor(tick_seconds: int, *, starts: bool) -> dg.SensorDefinition:
