@@ -11,12 +11,13 @@ from sqlalchemy import Engine
 from recon_assets.database import transactions
 from recon_assets.domain.settlement import Days, contiguous, due_periods, london_day
 from recon_assets.elexon.recordings import RecordingSource
-from recon_assets.errors import ConfigurationError, first_line
+from recon_assets.errors import ConfigurationError, DiskError, first_line
 from recon_assets.ingest.reference import stored_retargets
 from recon_assets.ingest.verification import Method, Verification
 from recon_assets.ingest.verify import verify_day
 from recon_assets.orchestration.active_runs import FROM_ARCHIVE, RANGE_TAGS
 from recon_assets.orchestration.archive_search import search_to_the_end
+from recon_assets.orchestration.in_process import QUIET, execute
 from recon_assets.orchestration.instance import report_right_partitions
 from recon_assets.orchestration.jobs import (
     AUDIT_JOB,
@@ -50,8 +51,6 @@ CONFIGURED = {
     DIFFICULTY_JOB.name: "network_difficulty",
 }
 """The step of each job that takes config."""
-QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
-"""Dagster prints nothing: the terminal belongs to the command, and the event log keeps everything."""
 
 
 class Reconciliation:
@@ -277,14 +276,15 @@ class Reconciliation:
         own = {**process_tags(), "recon/command": self._command, "dagster/max_retries": "0"}
         self.runs += 1
         try:
-            self._defs.resolve_job_def(job).execute_in_process(
+            execute(
+                self._defs.resolve_job_def(job),
                 instance=self._instance,
                 tags={**own, **days, **(tags or {})},
                 run_config={**QUIET, "ops": {CONFIGURED[job]: {"config": dict(config)}}} if config else QUIET,
                 asset_selection=assets,
             )
-        except dg.DagsterExecutionInterruptedError:
-            raise KeyboardInterrupt from None
+        except DiskError:
+            raise
         except dg.Failure as failure:
             self._resource.observer.run_failed(job, failure.description or job)
         except Exception as error:

@@ -23,6 +23,7 @@ import psutil
 
 import recon_assets
 from recon_assets.cli import main
+from recon_assets_tests.support.permissions import obey_permissions
 
 RECON = Path(sysconfig.get_path("scripts")) / "recon"
 PATIENCE_SECONDS = 300
@@ -78,6 +79,8 @@ class Command:
 
     def __init__(self, folder: Path, **environment: str) -> None:
         self.folder = folder
+        self.obeys_permissions = False
+        """Whether permission bits hold for it if root runs the tests; not of `script` and `start`."""
         self.environment = {name: os.environ[name] for name in INHERITED if name in os.environ} | environment
 
     def __call__(self, *words: str, **environment: str) -> Ended:
@@ -85,7 +88,8 @@ class Command:
         with TemporaryDirectory() as folder:
             stdout, stderr = Path(folder, "stdout"), Path(folder, "stderr")
             process = _forks().Process(
-                target=_run, args=(words, self.folder, self.environment | environment, stdout, stderr)
+                target=_run,
+                args=(words, self.folder, self.environment | environment, stdout, stderr, self.obeys_permissions),
             )
             process.start()
             process.join(PATIENCE_SECONDS)
@@ -151,7 +155,14 @@ def _forks() -> ForkServerContext:
     return context
 
 
-def _run(words: Sequence[str], folder: Path, environment: Mapping[str, str], stdout: Path, stderr: Path) -> None:
+def _run(
+    words: Sequence[str],
+    folder: Path,
+    environment: Mapping[str, str],
+    stdout: Path,
+    stderr: Path,
+    obeys_permissions: bool,
+) -> None:
     """Makes this process the command and ends it as the script does.
 
     A quarter of its time would go into looking for garbage, most of it among what was imported before the fork.
@@ -164,5 +175,7 @@ def _run(words: Sequence[str], folder: Path, environment: Mapping[str, str], std
     for path, stream in ((stdout, sys.stdout), (stderr, sys.stderr)):
         with path.open("wb") as file:
             os.dup2(file.fileno(), stream.fileno())
+    if obeys_permissions:
+        obey_permissions()
     sys.argv = [str(RECON), *words]
     main()

@@ -8,7 +8,7 @@ import dagster as dg
 
 from recon_assets.elexon.client import Elexon
 from recon_assets.elexon.recordings import RecordingSource
-from recon_assets.orchestration.reconciliation import QUIET
+from recon_assets.orchestration.in_process import QUIET
 from recon_assets_tests.support.steps import JUNE, JUNE_7, NOW
 
 
