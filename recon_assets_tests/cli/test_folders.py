@@ -1,17 +1,22 @@
 """Commands in a working folder that cannot be written, and with folders that cannot be written."""
 
 import shutil
+import subprocess
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
+import psutil
 import pytest
+import requests
 from sqlalchemy import Engine
 
 from recon_assets.database.engine import open_engine
 from recon_assets.elexon.stand_in import StandInElexon
 from recon_assets_tests.cli.test_writes_nothing import READING, WRITING
-from recon_assets_tests.support.command import Command
-from recon_assets_tests.support.permissions import protected
+from recon_assets_tests.support.command import RECON, Command
+from recon_assets_tests.support.permissions import obey_permissions, protected
+from recon_assets_tests.support.serving import PATIENCE_SECONDS, family, free_port, wait_until
 from recon_assets_tests.support.steps import JUNE, execute
 
 SMALL = ("--from", "2025-06-06", "--to", "2025-06-07")
@@ -32,7 +37,7 @@ WORK = {
     "demo": ("demo",),
     "units": ("units", "declare", "T_SGRWO-1", "--wind", "--by", "ann"),
 }
-"""Every command that writes, but `ui`, which serves until it is stopped (test_server.py)."""
+"""Every command that writes, but `ui`, which serves until it is stopped."""
 FOLDERS = {
     "DAGSTER_HOME": "dagster_home", "RECON_ARCHIVE": "archive", "RECON_LOGS": "logs", "RECON_REPORTS": "reports",
 }  # fmt: skip
@@ -145,3 +150,42 @@ def test_a_database_that_cannot_be_written_is_one_clear_line(
 
     assert ended.exit_code == 2, ended
     assert ended.complaint.startswith(f"Error: DATABASE_URL: {folder / name} cannot be ")
+
+
+@ON_SQLITE
+@pytest.mark.parametrize(
+    "words", [("recon", "ui"), ("dagster", "dev", "-m", "recon_assets.definitions")], ids=["recon ui", "dagster dev"]
+)
+def test_the_ui_is_served_where_nothing_can_be_written(
+    recon: Command, june: Engine, tmp_path: Path, words: tuple[str, ...]
+) -> None:
+    port = free_port()
+    with (tmp_path / "served.log").open("w+") as output:
+        process = subprocess.Popen(
+            [RECON.with_name(words[0]), *words[1:], "--port", str(port)],
+            cwd=recon.folder,
+            env=recon.environment,
+            stdout=output,
+            stderr=output,
+            preexec_fn=obey_permissions,
+        )
+        try:
+            wait_until(lambda: assets_at(f"http://127.0.0.1:{port}", process) > 10)
+        finally:
+            children = family(process.pid)
+            process.terminate()
+            process.wait(PATIENCE_SECONDS)
+            for child in children:
+                with suppress(psutil.NoSuchProcess):
+                    child.kill()
+        output.seek(0)
+        assert "Permission denied" not in output.read()
+
+
+def assets_at(address: str, process: subprocess.Popen[bytes]) -> int:
+    """How many assets the UI shows; 0 before it answers."""
+    assert process.poll() is None
+    with suppress(requests.ConnectionError):
+        answer = requests.post(f"{address}/graphql", json={"query": "{ assetNodes { id } }"}, timeout=PATIENCE_SECONDS)
+        return len(answer.json()["data"]["assetNodes"])
+    return 0
