@@ -6,8 +6,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from sqlalchemy import Engine, text
 
+from recon_assets.database.engine import open_engine_to_read
+from recon_assets.database.transactions import reading
 from recon_assets.elexon.stand_in import StandInElexon
+from recon_assets.errors import DiskError
 from recon_assets_tests.support.command import Command, Ended
 from recon_assets_tests.support.content import all_hold, partitions
 from recon_assets_tests.support.steps import JUNE
@@ -84,3 +88,20 @@ def test_a_full_disk_is_named_and_with_room_the_same_command_does_the_rest(
             assert recon("status", *SMALL).exit_code == 0
             with recon.dagster() as instance:
                 assert partitions(instance) == all_hold(["2025-06-06", "2025-06-07"])
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_a_full_folder_of_temporary_files_is_named(
+    engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SQLite sorts there what does not fit into memory, also for a command that reads."""
+    numbers = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 20000)"
+    large = text(f"{numbers} SELECT hex(randomblob(1000)) AS x FROM n ORDER BY x")
+
+    with disk(tmp_path / "disk", 0) as folder, reading(open_engine_to_read(engine.url)) as connection:
+        monkeypatch.setenv("SQLITE_TMPDIR", str(folder))
+        # SQLite reads the variable when a process uses it for the first time.
+        connection.exec_driver_sql(f"PRAGMA temp_store_directory = '{folder}'")
+        with pytest.raises(DiskError, match=rf"database or disk is full .free: .* and 0\.0 MB in {folder}\)"):
+            connection.execute(large).all()
+        connection.exec_driver_sql("PRAGMA temp_store_directory = ''")
