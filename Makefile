@@ -22,7 +22,7 @@ test-quick: $(VENV)/.installed-dev ## Run the tests on SQLite without processes,
 	$(BIN)/pytest -n 2 -m quick
 
 # What a machine lacks for one of these two is an error, before anything else is done, and never a skipped test.
-test-system: $(VENV)/.installed-dev ## Test with pgbouncer, and across a network made of namespaces (as root).
+test-system: $(VENV)/.installed-dev ## Test with pgbouncer, across a network made of namespaces, and on full disks (as root).
 	@$(BIN)/python -m recon_assets_tests.system
 	$(BIN)/pytest -n 0 recon_assets_tests/system
 

@@ -19,6 +19,10 @@ class ConfigurationError(ReconError):
     exit_code = 2
 
 
+class DiskError(ReconError):
+    """A disk is full or fails; the message names the file and the free space. Exit code 1."""
+
+
 class SchemaError(ReconError):
     """The database has no schema, or a foreign, older or newer one. Exit code 2."""
 
@@ -45,6 +49,11 @@ class SourceDownError(ReconError):
 
 
 def first_line(error: BaseException) -> str:
-    """The type and first line of any error; of a database error, that of the driver, without the SQL statement."""
+    """The type and first line of any error, of one of ours without the type.
+
+    Of a database error, those of the driver, without the SQL statement.
+    """
+    if isinstance(error, ReconError):
+        return str(error).splitlines()[0]
     cause = getattr(error, "orig", None) or error
     return f"{type(cause).__name__}: {str(cause).splitlines()[0] if str(cause) else 'no message'}"

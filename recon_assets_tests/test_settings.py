@@ -32,6 +32,21 @@ def test_an_outage_is_waited_for_as_long_as_is_said() -> None:
     assert read(RECON_OUTAGE_MINUTES="1.5").outage_minutes == 1.5
 
 
+def test_every_folder_may_be_elsewhere() -> None:
+    given = {"DAGSTER_HOME": "/a", "RECON_ARCHIVE": "b", "RECON_LOGS": "/c", "RECON_REPORTS": "/d/e"}
+
+    settings = read(**given)
+
+    folders = (settings.dagster_home, settings.archive_folder, settings.log_folder, settings.report_folder)
+    assert folders == (Path("/a"), FOLDER / "b", Path("/c"), Path("/d/e"))
+    default = read()
+    assert (default.archive_folder, default.log_folder, default.report_folder) == (
+        FOLDER / ".recon/archive",
+        FOLDER / ".recon/logs",
+        FOLDER / ".recon/reports",
+    )
+
+
 def test_a_blank_variable_counts_as_unset() -> None:
     blank = {"DATABASE_URL": "", "ELEXON_API_URL": " ", "CURTAILMENT_RULE": "\t", "ELEXON_ATTEMPTS": ""}
 

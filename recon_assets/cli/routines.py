@@ -31,7 +31,7 @@ def daily_check(days: int, force: bool, style: str) -> int:
     """Check and mend the newest days, unattended.
 
     From the last ingested day to yesterday: at least --days, at most 30, so that an outage of a week is made good.
-    The log is .recon/logs/daily-check.jsonl.
+    The log is daily-check.jsonl in RECON_LOGS.
     """
     return run_routine("daily-check", style, days=days, force=force)
 
@@ -44,7 +44,7 @@ def daily_check(days: int, force: bool, style: str) -> int:
 def auto(period: Period, no_ingest: bool, style: str) -> int:
     """Bring everything to right, unattended: newest month first, then days that failed in small chunks.
 
-    The log is .recon/logs/auto.jsonl.
+    The log is auto.jsonl in RECON_LOGS.
     """
     return run_routine(
         "auto", style, ingest=not no_ingest, resolve=lambda settings: period.resolve(settings, first_day_of(settings))

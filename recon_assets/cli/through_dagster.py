@@ -15,6 +15,7 @@ from recon_assets.cli.options import kept_days
 from recon_assets.cli.shared import NOT_RIGHT, echo_json, exit_code, exit_code_of, read_settings
 from recon_assets.domain.settlement import Days, london_day
 from recon_assets.errors import ReconError, UsageError
+from recon_assets.folders import require_writable
 from recon_assets.settings import Settings
 
 if TYPE_CHECKING:
@@ -122,6 +123,8 @@ def run_routine(
     from recon_assets.orchestration.routines import auto, daily_check, log_end, report_day
 
     observer = TerminalObserver()
+    if span is None:
+        require_writable(settings.report_folder, "RECON_REPORTS")
     with open_log(settings.log_folder, name) as log:
         both = LogObserver(log, observer)
         with _reconciliation(settings, both, reads=ingest) as work, observer:
@@ -246,6 +249,8 @@ def _reconciliation(settings: Settings, observer: Any, *, reads: bool) -> Iterat
     if reads:
         # A missing source is reported before anything is created.
         open_source(settings)
+        if settings.recordings is None:
+            require_writable(settings.archive_folder, "RECON_ARCHIVE")
     command = f"recon {' '.join(sys.argv[1:])}"
     with (
         open_resource(settings, observer) as resource,

@@ -85,7 +85,7 @@ def repair(day: date | None, method: str, seed: int | None, style: str, force: b
     """Verify day D (YYYY-MM-DD, default yesterday), and mend what differs.
 
     What differs from Elexon is read again; records that are not as the bids say are made so. Shows the day before and
-    after, and verifies it again. The log is .recon/logs/repair.jsonl.
+    after, and verifies it again. The log is repair.jsonl in RECON_LOGS.
     """
     settings = read_settings()
     return repair_through_dagster(settings, day or newest_day(settings), None if force else method, seed, style)

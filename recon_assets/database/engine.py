@@ -1,5 +1,6 @@
 """Opens the SQLAlchemy engine for SQLite or PostgreSQL with this project's connection settings."""
 
+import os
 import sqlite3
 import time
 from pathlib import Path
@@ -7,6 +8,11 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import URL, make_url
+from sqlalchemy.pool import NullPool
+
+from recon_assets.database.disk import name_disk_errors
+from recon_assets.database.read_only import connect_unlocked, must_be_unlocked, require_unchanged
+from recon_assets.folders import not_writable, require_writable, writing_to
 
 BUSY_TIMEOUT_SECONDS = 30
 LOST_AFTER = {
@@ -18,6 +24,8 @@ LOST_AFTER = {
 """When a connection counts as lost, in s and ms. By default Linux waits a quarter of an hour to two hours for a network
 that is gone in the middle of a statement; with these a command ended within a minute. DATABASE_URL may name others."""
 MAPPED_BYTES = 2**31
+DATABASE_URL = "DATABASE_URL"
+"""The variable that names the database."""
 
 
 def open_engine(url: URL | str, *, keep_journal: bool = False) -> Engine:
@@ -30,6 +38,7 @@ def open_engine(url: URL | str, *, keep_journal: bool = False) -> Engine:
         engine = create_engine(url, connect_args={"timeout": BUSY_TIMEOUT_SECONDS})
         event.listen(engine, "connect", _configure_sqlite_but_journal if keep_journal else _configure_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
+        name_disk_errors(engine, DATABASE_URL)
         return engine
     # No prepared statements: a plan from the statistics of an empty table made a loop over days three times slower.
     defaults = {"application_name": "recon", "connect_timeout": 10, **LOST_AFTER}
@@ -37,7 +46,9 @@ def open_engine(url: URL | str, *, keep_journal: bool = False) -> Engine:
         "prepare_threshold": None,
         **{name: value for name, value in defaults.items() if name not in url.query},
     }
-    return create_engine(url, connect_args=arguments, pool_pre_ping=True)
+    engine = create_engine(url, connect_args=arguments, pool_pre_ping=True)
+    name_disk_errors(engine, DATABASE_URL)
+    return engine
 
 
 def open_engine_to_read(url: URL | str) -> Engine:
@@ -46,8 +57,11 @@ def open_engine_to_read(url: URL | str) -> Engine:
     file = sqlite_file(url)
     if file is None:
         return open_engine(url)
-    engine = create_engine(url, creator=lambda: connect_to_read(file, BUSY_TIMEOUT_SECONDS))
+    # No pool: a connection that takes no locks must see what the file has become since the last one.
+    engine = create_engine(url, creator=lambda: connect_to_read(file, BUSY_TIMEOUT_SECONDS), poolclass=NullPool)
     event.listen(engine, "begin", _begin_sqlite)
+    event.listen(engine, "rollback", require_unchanged)
+    name_disk_errors(engine, DATABASE_URL)
     return engine
 
 
@@ -55,12 +69,17 @@ def connect_to_read(file: Path, timeout_seconds: float) -> sqlite3.Connection:
     """A connection that does not create the file, set its journal mode, or empty a write-ahead log that it found.
 
     With mode=ro, a -wal and a -shm file stay behind if there were none; with mode=rw, the last connection that closes
-    writes a write-ahead log that a killed process left into the file (both measured).
+    writes a write-ahead log that a killed process left into the file (both measured). Where nothing may be written, see
+    read_only.py.
     """
-    mode = "ro" if wal_bytes(file) else "rw"
-    uri = f"{file.absolute().as_uri()}?mode={mode}"
-    # Every pooled connection may serve another thread than the one that opened it, one at a time.
-    connection = sqlite3.connect(uri, uri=True, timeout=timeout_seconds, check_same_thread=False, isolation_level=None)
+    if must_be_unlocked(file):
+        connection: sqlite3.Connection = connect_unlocked(file)
+    else:
+        uri = f"{file.absolute().as_uri()}?mode={'ro' if wal_bytes(file) else 'rw'}"
+        # Every connection may serve another thread than the one that opened it, one at a time.
+        connection = sqlite3.connect(
+            uri, uri=True, timeout=timeout_seconds, check_same_thread=False, isolation_level=None
+        )
     try:
         connection.execute(f"PRAGMA mmap_size = {MAPPED_BYTES}")
         connection.execute("PRAGMA schema_version")  # reads the file for the first time
@@ -79,6 +98,16 @@ def wal_bytes(file: Path) -> int:
 def sqlite_file(url: URL) -> Path | None:
     """The file of an SQLite database; None for a server."""
     return Path(url.database) if url.get_backend_name() == "sqlite" and url.database else None
+
+
+def prepare_to_write(file: Path) -> None:
+    """Makes the folder of an SQLite file; ConfigurationError if the file or its folder cannot be written."""
+    with writing_to(file.parent, DATABASE_URL):
+        file.parent.mkdir(parents=True, exist_ok=True)
+    require_writable(file.parent, DATABASE_URL)
+    # SQLite would open it to read, and say so at the first row that is written.
+    if file.exists() and not os.access(file, os.W_OK):
+        raise not_writable(file, DATABASE_URL, "only its content may be read")
 
 
 def display_url(url: URL) -> str:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import exc
 
-from recon_assets.errors import ConfigurationError, ReconError, SchemaError, UsageError, first_line
+from recon_assets.errors import ConfigurationError, DiskError, ReconError, SchemaError, UsageError, first_line
 
 TIMED_OUT = {"57014", "55P03"}
 """PostgreSQL: query_canceled (by statement_timeout), lock_not_available (by lock_timeout)."""
@@ -31,7 +31,7 @@ class Failure:
 
 def failure_of(error: Exception) -> Failure:
     """The failure that an error stands for."""
-    if isinstance(error, ConfigurationError | SchemaError | UsageError):
+    if isinstance(error, ConfigurationError | DiskError | SchemaError | UsageError):
         return Failure(str(error), is_everywhere=True)
     if isinstance(error, ReconError):
         return Failure(str(error))

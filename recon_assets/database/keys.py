@@ -8,7 +8,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from recon_assets.database.kept_tables import USER_TABLES
 from recon_assets.database.transactions import LOCK_CLASS
-from recon_assets.errors import first_line
+from recon_assets.errors import DiskError, first_line
 
 KEYS_LOCK = 0
 """The advisory lock of whoever adds unique keys; no date has this ordinal."""
@@ -147,7 +147,7 @@ def _add_concurrently(connection: Connection, key: Key) -> str | None:
     connection.exec_driver_sql(drop)  # of a build that was interrupted
     try:
         connection.exec_driver_sql(build)
-    except DBAPIError as error:
+    except (DBAPIError, DiskError) as error:
         connection.exec_driver_sql(drop)
         return "duplicate rows appeared" if isinstance(error, IntegrityError) else first_line(error)
     for statement in rest:

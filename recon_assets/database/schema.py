@@ -16,7 +16,7 @@ from sqlalchemy.engine import URL
 from sqlalchemy.pool import StaticPool
 
 from recon_assets.database.adoption import refusal_message, refusals
-from recon_assets.database.engine import display_url, open_engine_to_read, sqlite_file
+from recon_assets.database.engine import display_url, open_engine_to_read, prepare_to_write, sqlite_file
 from recon_assets.database.keys import (
     Key,
     add_keys,
@@ -69,10 +69,10 @@ def require_schema(engine: Engine, *, create: bool, first_day: date = FIRST_DAY)
     """
     where = display_url(engine.url)
     file = sqlite_file(engine.url)
-    if file is not None and not file.exists():
-        if not create:
-            raise SchemaError(f"there is no database at {file} yet: run 'recon reconcile', or set DATABASE_URL")
-        file.parent.mkdir(parents=True, exist_ok=True)
+    if file is not None and create:
+        prepare_to_write(file)
+    elif file is not None and not file.exists():
+        raise SchemaError(f"there is no database at {file} yet: run 'recon reconcile', or set DATABASE_URL")
     with reading(engine) as connection:
         state = schema_state(connection)
         if state is SchemaState.CURRENT:
@@ -120,8 +120,8 @@ def migrate(engine: Engine, *, dry_run: bool = False, first_day: date = FIRST_DA
     file = sqlite_file(engine.url)
     if file is not None and dry_run:
         return _migrate_copy(engine.url, file, first_day)
-    if file is not None and not file.exists():
-        file.parent.mkdir(parents=True, exist_ok=True)
+    if file is not None:
+        prepare_to_write(file)
     is_sqlite = engine.dialect.name == "sqlite"
     # Two processes may find the database empty at once. The second waits here and then has nothing to do.
     with writing(engine, [SCHEMA_LOCK]) as connection:

@@ -19,6 +19,7 @@ from pathlib import Path
 import portalocker
 
 from recon_assets.errors import ReconError
+from recon_assets.folders import writing_to
 
 COMPRESSION = 6
 """gzip's default: the heaviest day of June 2025 goes from 3.7 MB to 250 kB in 0.1 s."""
@@ -121,13 +122,12 @@ class Archive:
     @contextmanager
     def _held(self) -> Iterator[None]:
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            with portalocker.Lock(self.folder / ".lock", "a", timeout=LOCK_TIMEOUT_SECONDS):
-                yield
-        except (OSError, portalocker.LockException) as error:
-            raise ReconError(
-                f"RECON_ARCHIVE: {self.folder} cannot be written: {getattr(error, 'strerror', None) or error}"
-            ) from error
+            with writing_to(self.folder, "RECON_ARCHIVE"):
+                self.folder.mkdir(parents=True, exist_ok=True)
+                with portalocker.Lock(self.folder / ".lock", "a", timeout=LOCK_TIMEOUT_SECONDS):
+                    yield
+        except portalocker.LockException as error:
+            raise ReconError(f"RECON_ARCHIVE: {self.folder} cannot be written: {error}") from error
 
 
 def read_bodies(recording: bytes) -> dict[str, str]:
@@ -192,8 +192,10 @@ def _write(path: Path, content: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
-    except BaseException:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            error.filename = str(path)  # a write has no file in its error, and who opens has the temporary one
         raise
     folder = os.open(path.parent, os.O_RDONLY)
     try:

@@ -16,6 +16,8 @@ from pathlib import Path
 
 import portalocker
 
+from recon_assets.folders import writing_to
+
 SAFETY = 1.02
 """Reserved instants are 2 % further apart than the rate requires, because late wake-ups could crowd a second."""
 
@@ -35,7 +37,8 @@ class Throttle:
     @contextmanager
     def turn(self) -> Iterator[None]:
         """Waits for a place among the requests in flight and for the next free instant; holds it in the `with`."""
-        self._folder.mkdir(mode=0o700, exist_ok=True)
+        with writing_to(self._folder, "TMPDIR"):
+            self._folder.mkdir(mode=0o700, exist_ok=True)
         places = portalocker.NamedBoundedSemaphore(
             self._in_flight,
             name=self._name,
@@ -43,9 +46,12 @@ class Throttle:
             timeout=LOCK_TIMEOUT_SECONDS,
             check_interval=0.01,
         )
-        places.acquire()
+        with writing_to(self._folder, "TMPDIR"):
+            places.acquire()
         try:
-            time.sleep(max(0.0, self._reserve() - time.time()))
+            with writing_to(self._folder, "TMPDIR"):
+                instant = self._reserve()
+            time.sleep(max(0.0, instant - time.time()))
             yield
         finally:
             places.release()

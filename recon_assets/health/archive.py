@@ -3,9 +3,7 @@
 The recordings are not read: a corrupt one is found, and set aside, when its day is read again.
 """
 
-import os
-from pathlib import Path
-
+from recon_assets import folders
 from recon_assets.elexon.archive import Archive
 from recon_assets.health.facts import ArchiveFolder
 from recon_assets.settings import Settings
@@ -17,7 +15,7 @@ def examine_archive(settings: Settings) -> ArchiveFolder | None:
         return None
     folder = settings.archive_folder
     try:
-        size, obstacle = Archive(folder).size(), _obstacle(folder)
+        size, obstacle = Archive(folder).size(), folders.obstacle(folder)
     except (OSError, ValueError) as error:
         return ArchiveFolder(str(folder), error=str(error))
     return ArchiveFolder(
@@ -30,11 +28,3 @@ def examine_archive(settings: Settings) -> ArchiveFolder | None:
         corrupt=size.corrupt,
         size_bytes=size.bytes,
     )
-
-
-def _obstacle(folder: Path) -> str | None:
-    """What prevents writing there; a missing folder would be made below the nearest existing one."""
-    nearest = next(path for path in (folder, *folder.parents) if path.exists())
-    if not nearest.is_dir():
-        return f"{nearest} is no folder"
-    return None if os.access(nearest, os.W_OK | os.X_OK) else f"{nearest} cannot be written"

@@ -7,6 +7,7 @@ from datetime import date, datetime
 from sqlalchemy import Connection, Engine, select
 
 from recon_assets.database import transactions
+from recon_assets.database.failures import failure_of
 from recon_assets.database.tables import STACK, proof_of_fetch
 from recon_assets.elexon.archive import Archive
 from recon_assets.elexon.client import Elexon
@@ -32,6 +33,8 @@ def ingest_archived_day(
         try:
             return ingest_day(engine, Elexon(RecordingSource(archive.folder)), day, now, only_same=True)
         except ReconError as error:
+            if failure_of(error).is_everywhere:
+                raise
             warn(f"{error}; so the day is read from Elexon instead of the archive")
     return ingest_day(engine, elexon, day, now, archive=archive)
 

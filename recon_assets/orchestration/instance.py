@@ -6,6 +6,7 @@ It prepares DAGSTER_HOME, ends runs whose process is gone, and reports partition
 import os
 import shutil
 import socket
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import date
@@ -16,9 +17,13 @@ from textwrap import shorten
 import dagster as dg
 import portalocker
 import psutil
+from sqlalchemy.engine import URL
+from sqlalchemy.exc import DBAPIError
 
+from recon_assets.database.disk import named_error
 from recon_assets.domain.settlement import Days, contiguous
 from recon_assets.errors import ConfigurationError
+from recon_assets.folders import DISK_ERRORS, disk_error, require_writable
 from recon_assets.orchestration import events
 from recon_assets.orchestration.pooled_sqlite import together
 from recon_assets.orchestration.pools import POOL_LIMITS
@@ -41,6 +46,7 @@ EVENTS_AT_ONCE = {"DAGSTER_EVENT_BATCH_SIZE": "100"}
 """About a month of three miner models: the storages of this project write so many events in one transaction. If a run
 is killed before it writes its events, the next reconciliation reports the partitions."""
 
+HOME = "DAGSTER_HOME"
 LOCK_TIMEOUT_SECONDS = 60
 UNFINISHED = [dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING]
 
@@ -50,25 +56,41 @@ def prepare_home(home: Path) -> None:
     home.mkdir(parents=True, exist_ok=True)
     target = home / "dagster.yaml"
     if not target.exists():
-        with as_file(files("recon_assets.data") / "dagster.yaml") as packaged:
-            shutil.copyfile(packaged, target)
+        # Whole or not at all: nothing would ever complete a file that a full disk cut off.
+        unfinished = home / f".dagster.yaml.{uuid.uuid4().hex}"
+        try:
+            with as_file(files("recon_assets.data") / "dagster.yaml") as packaged:
+                shutil.copyfile(packaged, unfinished)
+            unfinished.replace(target)
+        except BaseException:
+            unfinished.unlink(missing_ok=True)
+            raise
 
 
 @contextmanager
 def open_instance(home: Path) -> Iterator[dg.DagsterInstance]:
     """The instance of a home, which is prepared first; runs whose process is gone are ended."""
     # The user's own dagster.yaml may refer to DAGSTER_HOME.
-    os.environ["DAGSTER_HOME"] = str(home)
+    os.environ[HOME] = str(home)
     for name, value in EVENTS_AT_ONCE.items():
         os.environ.setdefault(name, value)
     try:
         home.mkdir(parents=True, exist_ok=True)
+        require_writable(home, HOME)
         # Dagster creates its databases without a lock: of ten homes opened by four at once, seven never opened again.
         with portalocker.Lock(home / "opening.lock", timeout=LOCK_TIMEOUT_SECONDS):
             prepare_home(home)
             opened = dg.DagsterInstance.from_config(str(home))
     except OSError as error:
-        raise ConfigurationError(f"DAGSTER_HOME: {home} cannot be used: {error.strerror}") from error
+        if error.errno in DISK_ERRORS:
+            raise disk_error(home, HOME, str(error.strerror)) from error
+        raise ConfigurationError(
+            f"{HOME}: {home} cannot be used: {error.strerror}; set {HOME} to a folder that can be written"
+        ) from error
+    except DBAPIError as error:
+        # Dagster makes new databases on engines of its own.
+        place = URL.create("sqlite", database=str(home))
+        raise named_error(place, HOME, error.orig) or error from error
     except dg.DagsterInvalidConfigError as error:
         reason = shorten(str(error), 200, placeholder=" ...")
         raise ConfigurationError(f"DAGSTER_HOME: {home / 'dagster.yaml'} is not valid: {reason}") from error

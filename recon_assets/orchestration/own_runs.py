@@ -6,8 +6,9 @@ from typing import Any
 
 import dagster as dg
 
-from recon_assets.errors import first_line
+from recon_assets.errors import DiskError, first_line
 from recon_assets.orchestration.active_runs import RANGE_TAGS
+from recon_assets.orchestration.in_process import QUIET, execute
 from recon_assets.orchestration.jobs import DIFFICULTY_JOB, LAYER_JOBS, REINGEST_JOB
 from recon_assets.orchestration.resource import ReconResource
 from recon_assets.orchestration.runnable import runnable_defs
@@ -20,9 +21,6 @@ CONFIGURED = {
     DIFFICULTY_JOB.name: "network_difficulty",
 }
 """The step of each job that takes config."""
-QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
-"""Dagster prints nothing: the terminal belongs to the command, and the event log keeps everything."""
-
 
 class OwnRuns:
     """The runs of one command or routine; `count` says how many were executed."""
@@ -67,9 +65,14 @@ class OwnRuns:
             # Without a selection of checks, Dagster would add those of the assets, each on the whole history.
             chosen = whole.get_subset(asset_selection=set(assets), asset_check_selection=set()) if assets else whole
             configured = {"ops": {CONFIGURED[job]: {"config": dict(config)}}} if config else {}
-            chosen.execute_in_process({**QUIET, **configured}, self._instance, tags={**own, **days, **(tags or {})})
-        except dg.DagsterExecutionInterruptedError:
-            raise KeyboardInterrupt from None
+            execute(
+                chosen,
+                instance=self._instance,
+                tags={**own, **days, **(tags or {})},
+                run_config={**QUIET, **configured},
+            )
+        except DiskError:
+            raise
         except dg.Failure as failure:
             self._resource.observer.run_failed(job, failure.description or job)
         except Exception as error:

@@ -30,6 +30,7 @@ from dagster._serdes import ConfigurableClass, ConfigurableClassData
 from sqlalchemy import Connection, Engine, NullPool, create_engine, inspect
 from sqlalchemy.exc import OperationalError
 
+from recon_assets.database.disk import name_disk_errors
 from recon_assets.orchestration.sqlite_engines import ENGINES
 
 WAITING = {"timeout": SQLITE_BUSY_TIMEOUT_SECONDS}
@@ -85,6 +86,7 @@ class PooledSqliteEventLogStorage(SqliteEventLogStorage):
         """Makes the tables of a new file; Dagster's own way to find out that there is nothing to do takes 20 ms."""
         # Not on a connection that stays open: with a second one, a new file would not get its write-ahead log.
         engine = create_engine(self.conn_string_for_shard(shard), poolclass=NullPool, connect_args=WAITING)
+        name_disk_errors(engine, "DAGSTER_HOME")
         with engine.connect() as connection:
             try:
                 is_made = connection.exec_driver_sql("SELECT version_num FROM alembic_version").first() is not None

@@ -12,6 +12,7 @@ from pydantic import Field
 from recon_assets.database import transactions
 from recon_assets.domain.settlement import Days, london_day, parse_day
 from recon_assets.errors import UsageError
+from recon_assets.folders import require_writable
 from recon_assets.orchestration.logs import open_log
 from recon_assets.orchestration.observers import CountingObserver, LogObserver
 from recon_assets.orchestration.outcome import Options, Outcome
@@ -47,6 +48,7 @@ def check_days(context: dg.OpExecutionContext, config: DailyCheck) -> None:
     """From the last ingested day to yesterday: reads, converges, has every check evaluated, and writes the report."""
 
     def check(work: Reconciliation, resource: ReconResource, counts: CountingObserver) -> Outcome:
+        require_writable(resource.settings.report_folder, "RECON_REPORTS")
         outcome = check_newest_days(work, config.days, config.force)
         report = report_day(work, resource.settings, outcome, counts, resource.now(), config.reports_kept)
         context.log.info(f"The report of the day is {report}")
@@ -66,7 +68,7 @@ def reconcile_days(context: dg.OpExecutionContext, config: ReconcileRange) -> No
     _work_within(context, "reconcile", reconcile)
 
 
-@dg.job(description="Checks and mends the newest days, like `recon daily-check`; the report is in .recon/reports/.")
+@dg.job(description="Checks and mends the newest days, like `recon daily-check`; its report is in RECON_REPORTS.")
 def daily_check() -> None:
     """A single step, which starts a run for each month and layer."""
     check_days()

@@ -16,6 +16,8 @@ from typing import Any
 
 from sqlalchemy import URL, Engine, create_engine
 
+from recon_assets.database.disk import name_disk_errors
+
 MOST_FILES = 24
 """An open file takes three descriptors: the database, its write-ahead log and the index of that. A process uses three
 files all the time (runs, index, schedules) and one for each run that it writes or shows."""
@@ -56,6 +58,7 @@ class SqliteEngines:
             max_overflow=-1,
             connect_args={"check_same_thread": False, **connect_args},
         )
+        name_disk_errors(engine, "DAGSTER_HOME")
         opened = _OpenFile(engine, _identity(path))
         with self._lock:
             found = self._files.get(path)

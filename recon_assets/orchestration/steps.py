@@ -185,12 +185,10 @@ def read_generation(
 
 def _reason_of(day: date, error: ReconError | DBAPIError) -> str:
     """Why a day could not be read; an error that would hit every other day too is raised again."""
-    if isinstance(error, ReconError):
-        return str(error)
     failure = failure_of(error)
     if failure.is_everywhere:
         raise error
-    return f"{day}: {failure.reason}"
+    return failure.reason if isinstance(error, ReconError) else f"{day}: {failure.reason}"
 
 
 def converge_spans(

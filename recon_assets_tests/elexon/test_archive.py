@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine
 
+from recon_assets.database.failures import failure_of
 from recon_assets.database.tables import proof_of_fetch, wind_bids
 from recon_assets.database.transactions import writing
 from recon_assets.domain.bm_units import BmUnit
@@ -16,9 +17,10 @@ from recon_assets.elexon.client import Elexon
 from recon_assets.elexon.http import HttpSource
 from recon_assets.elexon.recordings import RecordingSource
 from recon_assets.elexon.stand_in import StandInElexon
-from recon_assets.errors import ElexonError, ReconError
+from recon_assets.errors import DiskError, ElexonError, ReconError
 from recon_assets.ingest.bids import ingest_day
 from recon_assets.ingest.reference import store_bm_units
+from recon_assets_tests.support.full import full_files
 from recon_assets_tests.support.steps import JUNE_6, NOW, change_recording, contents, execute, scalar
 
 ODD = ' {"data" : [ {"volume": -1.50, "note":"a \\u00e9 \\" }"} ],\n "metadata":{} }\n'
@@ -209,3 +211,28 @@ def test_a_revised_day_keeps_what_was_published_before(
     ingest_day(engine, Elexon(RecordingSource(archive.folder)), JUNE_6, NOW)
 
     assert contents(engine, wind_bids) == before
+
+
+def test_a_full_disk_ends_the_reading_of_days_and_names_the_file(
+    engine: Engine, stand_in: StandInElexon, archive: Archive
+) -> None:
+    read(engine, stand_in, archive)
+    before = contents(engine, wind_bids, proof_of_fetch)
+    execute(engine, "DELETE FROM wind_bids", "DELETE FROM proof_of_fetch")
+    file = archive.recording(JUNE_6)
+    kept = file.read_bytes()
+    file.unlink()
+
+    with full_files(10_000), pytest.raises(DiskError) as raised:
+        read(engine, stand_in, archive)
+
+    said = str(raised.value)
+    assert said.startswith(f"RECON_ARCHIVE: {archive.folder} cannot be written: File too large: {file} (free: ")
+    assert failure_of(raised.value).is_everywhere
+    # The archive comes first: no row was stored without the answer that it is from.
+    assert sum(contents(engine, wind_bids)["wind_bids"].values()) == 0
+    assert not list(archive.folder.glob("*.gz"))
+    # and
+    read(engine, stand_in, archive)
+    assert contents(engine, wind_bids, proof_of_fetch) == before
+    assert file.read_bytes() == kept

@@ -8,7 +8,7 @@ from sqlalchemy import Engine, event
 from recon_assets.orchestration.active_runs import RANGE_TAGS
 from recon_assets.orchestration.build import build_defs
 from recon_assets.orchestration.checks import CHECKS, evaluate
-from recon_assets.orchestration.own_runs import QUIET
+from recon_assets.orchestration.in_process import QUIET
 from recon_assets.orchestration.resource import ReconResource
 from recon_assets.orchestration.specs import WIND_BIDS
 from recon_assets_tests.support.steps import execute

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from recon_assets.errors import DiskError
 from recon_assets.orchestration.logs import BYTES_A_FILE, FILES_KEPT, open_log
 
 
@@ -47,3 +48,24 @@ def test_a_full_file_is_followed_by_another_and_no_line_is_torn(tmp_path: Path) 
     assert all(file.stat().st_size <= BYTES_A_FILE for file in files)
     numbers = [[line["number"] for line in lines_of(file)] for file in files]
     assert numbers == [[12], *([n, n + 1] for n in range(10, 0, -2))]
+
+
+def test_a_full_disk_ends_the_work_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Python's own handler prints a traceback, and goes on without a log."""
+    (tmp_path / "auto.jsonl").symlink_to("/dev/full")
+
+    def work() -> None:
+        with open_log(tmp_path, "auto") as log:
+            log.info("planned")
+            raise AssertionError("the work goes on")
+
+    with pytest.raises(DiskError, match=f"^RECON_LOGS: {tmp_path}/auto.jsonl cannot be written: No space left on "):
+        work()
+    assert capsys.readouterr().err == ""
+
+
+def test_what_ends_the_work_is_raised_even_if_it_cannot_be_written_down(tmp_path: Path) -> None:
+    (tmp_path / "auto.jsonl").symlink_to("/dev/full")
+
+    with pytest.raises(ValueError, match="no such day"), open_log(tmp_path, "auto"):
+        raise ValueError("no such day")

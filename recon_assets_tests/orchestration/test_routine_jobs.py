@@ -10,7 +10,7 @@ from recon_assets.elexon.stand_in import StandInElexon
 from recon_assets.orchestration.build import build_defs
 from recon_assets.orchestration.checks import CHECKS
 from recon_assets.orchestration.failed_runs import reasons_of
-from recon_assets.orchestration.own_runs import QUIET
+from recon_assets.orchestration.in_process import QUIET
 from recon_assets.orchestration.resource import ReconResource
 from recon_assets.reports.daily import write_report
 from recon_assets_tests.support.content import runs, stacks_asked

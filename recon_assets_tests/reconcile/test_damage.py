@@ -13,7 +13,7 @@ from sqlalchemy import Engine
 
 from recon_assets.database.tables import metadata
 from recon_assets.orchestration.build import build_defs
-from recon_assets.orchestration.own_runs import QUIET
+from recon_assets.orchestration.in_process import QUIET
 from recon_assets.orchestration.resource import open_resource
 from recon_assets.settings import Settings
 from recon_assets_tests.support.command import Command

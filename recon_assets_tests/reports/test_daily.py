@@ -2,6 +2,9 @@ import json
 from datetime import date, timedelta
 from pathlib import Path
 
+import pytest
+
+from recon_assets.errors import DiskError
 from recon_assets.reports.daily import REPORTS_KEPT, write_report
 
 DAY = date(2026, 1, 15)
@@ -43,3 +46,14 @@ def test_a_quarter_of_a_year_is_kept_where_nothing_else_is_said(tmp_path: Path) 
 
     assert len(names(tmp_path)) == REPORTS_KEPT == 90
     assert names(tmp_path)[0] == "2026-01-17.json"
+
+
+def test_on_a_full_disk_the_file_is_named_and_the_earlier_report_stays(tmp_path: Path) -> None:
+    written = write_report(tmp_path, DAY, {"runs": 1})
+    (tmp_path / "2026-01-15.tmp").symlink_to("/dev/full")
+
+    with pytest.raises(DiskError, match=f"^RECON_REPORTS: {written} cannot be written: No space left "):
+        write_report(tmp_path, DAY, {"runs": 2})
+
+    assert json.loads(written.read_text()) == {"runs": 1}
+    assert names(tmp_path) == ["2026-01-15.json"]

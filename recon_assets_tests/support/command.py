@@ -23,6 +23,7 @@ import psutil
 
 import recon_assets
 from recon_assets.cli import main
+from recon_assets_tests.support.permissions import obey_permissions
 
 RECON = Path(sysconfig.get_path("scripts")) / "recon"
 PATIENCE_SECONDS = 300
@@ -78,6 +79,8 @@ class Command:
 
     def __init__(self, folder: Path, **environment: str) -> None:
         self.folder = folder
+        self.obeys_permissions = False
+        """Whether permission bits hold for it if root runs the tests; not of `script` and `start_script`."""
         self.environment = {name: os.environ[name] for name in INHERITED if name in os.environ} | environment
 
     def __call__(self, *words: str, **environment: str) -> Ended:
@@ -93,7 +96,7 @@ class Command:
 
     def start(self, *words: str, **environment: str) -> "Started":
         """Starts the command; more environment may be given for this call alone."""
-        return Started(words, self.folder, self.environment | environment)
+        return Started(words, self.folder, self.environment | environment, self.obeys_permissions)
 
     def script(self, *words: str, **environment: str) -> Ended:
         """Runs the installed script to its end, from nothing."""
@@ -129,12 +132,14 @@ class Command:
 class Started:
     """A command that was started, to be used as a `subprocess.Popen`. What it prints goes into files."""
 
-    def __init__(self, words: Sequence[str], folder: Path, environment: Mapping[str, str]) -> None:
+    def __init__(
+        self, words: Sequence[str], folder: Path, environment: Mapping[str, str], obeys_permissions: bool
+    ) -> None:
         self._words = words
         self._printed = TemporaryDirectory()
         self._stdout, self._stderr = (Path(self._printed.name, name) for name in ("stdout", "stderr"))
         self._process: ForkServerProcess = _forks().Process(
-            target=_run, args=(words, folder, environment, self._stdout, self._stderr)
+            target=_run, args=(words, folder, environment, self._stdout, self._stderr, obeys_permissions)
         )
         self._process.start()
         self.pid: int = self._process.pid or 0
@@ -197,7 +202,14 @@ def _forks() -> ForkServerContext:
     return context
 
 
-def _run(words: Sequence[str], folder: Path, environment: Mapping[str, str], stdout: Path, stderr: Path) -> None:
+def _run(
+    words: Sequence[str],
+    folder: Path,
+    environment: Mapping[str, str],
+    stdout: Path,
+    stderr: Path,
+    obeys_permissions: bool,
+) -> None:
     """Makes this process the command and ends it as the script does.
 
     A quarter of its time would go into looking for garbage, most of it among what was imported before the fork.
@@ -209,5 +221,7 @@ def _run(words: Sequence[str], folder: Path, environment: Mapping[str, str], std
     for path, stream in ((stdout, sys.stdout), (stderr, sys.stderr)):
         with path.open("wb") as file:
             os.dup2(file.fileno(), stream.fileno())
+    if obeys_permissions:
+        obey_permissions()
     sys.argv = [str(RECON), *words]
     main()

@@ -10,7 +10,7 @@ from dagster._core.execution.backfill import PartitionBackfill
 
 from recon_assets.orchestration.active_runs import RANGE_TAGS
 from recon_assets.orchestration.build import build_defs
-from recon_assets.orchestration.own_runs import QUIET
+from recon_assets.orchestration.in_process import QUIET
 from recon_assets.orchestration.resource import ReconResource
 from recon_assets.orchestration.specs import WIND_BIDS, layer_assets
 from recon_assets.reconcile.layer import DAY

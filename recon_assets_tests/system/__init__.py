@@ -1,4 +1,4 @@
-"""Tests with a connection pooler, and with a network between `recon` and its database.
+"""Tests with a connection pooler, with a network between `recon` and its database, and on disks that are full.
 
 `make test-system` runs them; `make test` does not.
 """

@@ -15,8 +15,8 @@ from recon_assets.errors import ConfigurationError
 from recon_assets.orchestration.active_runs import ASKED_BY, RANGE_TAGS
 from recon_assets.orchestration.alert_conditions import SETTLING
 from recon_assets.orchestration.build import build_defs
+from recon_assets.orchestration.in_process import QUIET
 from recon_assets.orchestration.instance import open_instance
-from recon_assets.orchestration.own_runs import QUIET
 from recon_assets.orchestration.resource import ReconResource
 from recon_assets_tests.support.light_dagster import light_instance
 from recon_assets_tests.support.receiver import Receiver
