@@ -16,6 +16,7 @@ from textwrap import shorten
 import dagster as dg
 import portalocker
 import psutil
+from dagster._core.instance import InstanceRef
 
 from recon_assets.domain.settlement import Days, contiguous
 from recon_assets.errors import ConfigurationError
@@ -42,6 +43,11 @@ EVENTS_AT_ONCE = {"DAGSTER_EVENT_BATCH_SIZE": "100"}
 is killed before it writes its events, the next reconciliation reports the partitions."""
 
 LOCK_TIMEOUT_SECONDS = 60
+NOTHING_PRINTED = {
+    "compute_logs": {"module": "dagster._core.storage.noop_compute_log_manager", "class": "NoOpComputeLogManager"}
+}
+"""A command's steps print nothing: what they log are events, which the UI shows. To capture what is printed, Dagster
+starts four processes for each step. Ctrl-C in a terminal reaches these, too, and two of them print tracebacks."""
 UNFINISHED = [dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING]
 
 
@@ -66,7 +72,7 @@ def open_instance(home: Path) -> Iterator[dg.DagsterInstance]:
         # Dagster creates its databases without a lock: of ten homes opened by four at once, seven never opened again.
         with portalocker.Lock(home / "opening.lock", timeout=LOCK_TIMEOUT_SECONDS):
             prepare_home(home)
-            opened = dg.DagsterInstance.from_config(str(home))
+            opened = dg.DagsterInstance.from_ref(InstanceRef.from_dir(str(home), overrides=NOTHING_PRINTED))
     except OSError as error:
         raise ConfigurationError(f"DAGSTER_HOME: {home} cannot be used: {error.strerror}") from error
     except dg.DagsterInvalidConfigError as error:

@@ -1,8 +1,7 @@
 """A light DAGSTER_HOME for commands in tests that are not about Dagster's own storage.
 
-It is that of the product with three differences, which halve the time that a command of six runs takes: its databases
-exist already, what a step prints is not captured (two processes for each run), and all events go into one database on
-one engine, where Dagster's own storage makes a database for each run and an engine for each statement, which then
+It is that of the product with two differences, which make a command of six runs faster: its databases exist already,
+and all events go into one database on one engine, where Dagster's own storage makes a database for each run and an engine for each statement, which then
 forgets what it has compiled. Dagster itself calls such a database one for tests.
 """
 
@@ -25,9 +24,6 @@ from recon_assets_tests.support.paths import ROOT
 
 LOCKED_SECONDS = 60
 DIFFERENCES = """
-compute_logs:
-  module: dagster._core.storage.noop_compute_log_manager
-  class: NoOpComputeLogManager
 storage:
   custom:
     module: recon_assets_tests.support.light_dagster
