@@ -21,6 +21,7 @@ from recon_assets.orchestration.instance import report_right_partitions
 from recon_assets.orchestration.jobs import (
     AUDIT_JOB,
     BM_UNITS_JOB,
+    CONFIGURED,
     DIFFICULTY_JOB,
     GENERATION_JOB,
     INGEST_JOB,
@@ -44,12 +45,6 @@ from recon_assets.reconcile.state import State
 
 DAILY_SUMMARIES = (BITCOIN_DAILY, ENERGY_DAILY)
 
-CONFIGURED = {
-    LAYER_JOBS[DAY].name: "settlement_day_layers",
-    REINGEST_JOB.name: "reingest",
-    DIFFICULTY_JOB.name: "network_difficulty",
-}
-"""The step of each job that takes config."""
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 """Dagster prints nothing: the terminal belongs to the command, and the event log keeps everything."""
 
@@ -69,6 +64,7 @@ class Reconciliation:
         self._command = command
         self._raise_if_interrupted = raise_if_interrupted
         self._defs = runnable_defs(resource)
+        self.work_log = resource.work_log(command)
         self.runs = 0
 
     @property
@@ -108,7 +104,7 @@ class Reconciliation:
             self._run(BM_UNITS_JOB.name)
         suspicion = survey(self._resource, before, self._raise_if_interrupted) if options.prove else None
         work = self.plan(before, options, suspicion)
-        self._resource.observer.planned(work)
+        self._begin(work)
         # Report before the runs too: a later report would count as newer than the summaries that the runs make of it.
         reported = report_right_partitions(self._instance, self._resource, before)
         if work.is_empty:
@@ -135,7 +131,7 @@ class Reconciliation:
         summed = sorted([*stored, *only_generated])
         months = [list(span) for span in month_spans(summed)]
         work = Plan(months, [], _labels(MONTH, summed), _labels(YEAR, summed), [], 0)
-        self._resource.observer.planned(work)
+        self._begin(work)
         reported = report_right_partitions(self._instance, self._resource, before)
         self._sum_days(stored, DAILY_SUMMARIES)
         self._sum_days(only_generated, ENERGY)
@@ -146,7 +142,7 @@ class Reconciliation:
         before = self.state(days)
         months = [list(span) for span in reversed(days.by_month())]
         work = Plan(months, list(days), _labels(MONTH, list(days)), _labels(YEAR, list(days)), [], 0)
-        self._resource.observer.planned(work)
+        self._begin(work)
         reported = report_right_partitions(self._instance, self._resource, before)
         for month in months:
             self._run(GENERATION_JOB.name, str(month[0]), str(month[-1]))
@@ -160,7 +156,7 @@ class Reconciliation:
     def converge_again(self, days: Days, hardest: Sequence[date], run_config: Mapping[str, Any]) -> Outcome:
         """Converges the `hardest` of the days once more, each in a run of its own, then the sums above them."""
         before = self.state(days)
-        self._resource.observer.planned(Plan([[day] for day in hardest], [], [], [], [], 0))
+        self._begin(Plan([[day] for day in hardest], [], [], [], [], 0))
         for day in hardest:
             self._run(LAYER_JOBS[DAY].name, str(day), str(day), config=run_config)
         work = self.plan(self.state(days), Options(ingest=False))
@@ -172,7 +168,7 @@ class Reconciliation:
         before = self.state(days)
         months, years = [MONTH.label(day)], [YEAR.label(day)]
         work = Plan([[day]], [], months, years, [], 0)
-        self._resource.observer.planned(work)
+        self._begin(work)
         reported = report_right_partitions(self._instance, self._resource, before)
         narrow = {"periods": str(period), "farm": farm}
         self._run(LAYER_JOBS[DAY].name, str(day), str(day), config=narrow)
@@ -192,7 +188,7 @@ class Reconciliation:
         due = due_periods(day, self._resource.now())
         asked = due if periods is None else [period for period in due if periods[0] <= period <= periods[1]]
         work = Plan([[day]], [day], [MONTH.label(day)], [YEAR.label(day)], [], len(asked))
-        self._resource.observer.planned(work)
+        self._begin(work)
         reported = report_right_partitions(self._instance, self._resource, before)
         self._run(BM_UNITS_JOB.name)
         if bitcoin:
@@ -212,6 +208,11 @@ class Reconciliation:
         if found.state is DayState.ADOPTED_EMPTY:
             return self.reconcile(Days(day, day), Options())
         return self.reconcile(Days(day, day), Options(ingest=False)) if found.differences else None
+
+    def _begin(self, work: Plan) -> None:
+        """Shows the whole of the work."""
+        self._resource.observer.planned(work)
+        self.work_log.plan(_labels(MONTH, [day for chunk in work.chunks for day in chunk]))
 
     def _sum_days(self, days: Sequence[date], layers: Sequence[Layer]) -> None:
         """Converges the daily ones of some summary layers, newest month first."""
@@ -236,6 +237,7 @@ class Reconciliation:
         reported += report_right_partitions(self._instance, self._resource, after)
         if self.runs:
             self._run(AUDIT_JOB.name)
+        self.work_log.finish()
         return Outcome(before, work, after, self.runs, reported)
 
     def _know_difficulty(self, days: Sequence[date]) -> None:
@@ -271,8 +273,7 @@ class Reconciliation:
         assets: Sequence[dg.AssetKey] | None = None,
         tags: Mapping[str, str] | None = None,
     ) -> None:
-        """Executes one run; Dagster records its failures, and the observer reports them."""
-        # No retries: Dagster's daemon cannot restart a run of this process.
+        """Executes one run, without retries; Dagster records its failures, and the observer reports them."""
         days = dict(zip(RANGE_TAGS, ends, strict=True)) if ends else {}
         own = {**process_tags(), "recon/command": self._command, "dagster/max_retries": "0"}
         self.runs += 1

@@ -75,7 +75,7 @@ def read_days(
     for day, count in due.items():
         months[MONTH.label(day)] += count
     may_be_empty = _days_without_records(resource, days) if by_volumes else frozenset()
-    with work_log.working(Phase.READING, months):
+    with work_log.working(Phase.READING, months, days):
         for day in days:
             provenance = events.Provenance(context.instance, {WIND_BM_UNITS: events.event_pointer(context.instance)})
             scope = replace(resource.scope(Days(day, day)), run_id=context.run.run_id)
@@ -88,7 +88,7 @@ def read_days(
             except (ReconError, DBAPIError) as error:
                 reason = _reason_of(day, error)
                 failures[day] = reason
-                work_log.fail(MONTH.label(day), due[day], reason)
+                work_log.fail(MONTH.label(day), due[day], reason, [day])
                 resource.observer.failed(day, reason)
                 context.log.error(reason)
                 continue
@@ -148,7 +148,7 @@ def read_generation(
     months: dict[str, int] = {}
     for day, count in periods.items():
         months[MONTH.label(day)] = months.get(MONTH.label(day), 0) + count
-    with work_log.working(Phase.READING, months):
+    with work_log.working(Phase.READING, months, days):
         for day, count in periods.items():
             try:
                 read = read_wind_generation(
@@ -161,7 +161,7 @@ def read_generation(
                 else:
                     failures[day] = _reason_of(day, error)
                     context.log.error(failures[day])
-                    work_log.fail(MONTH.label(day), count, failures[day])
+                    work_log.fail(MONTH.label(day), count, failures[day], [day])
                 continue
             version = events.generation_versions(resource.engine, Days(day, day))[day]
             context.log_event(events.generation_event(day, version, events.generation_metadata(read), provenance))

@@ -1,4 +1,4 @@
-"""Ctrl-C as a terminal sends it: to every process of the group, at any moment. One line is said, and nothing is left."""
+"""Ctrl-C as a terminal sends it, to every process of the group: one line at any moment, and nothing is left."""
 
 import os
 import pty

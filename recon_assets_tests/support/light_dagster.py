@@ -1,8 +1,8 @@
 """A light DAGSTER_HOME for commands in tests that are not about Dagster's own storage.
 
 It is that of the product with two differences, which make a command of six runs faster: its databases exist already,
-and all events go into one database on one engine, where Dagster's own storage makes a database for each run and an engine for each statement, which then
-forgets what it has compiled. Dagster itself calls such a database one for tests.
+and all events go into one database on one engine, where Dagster's own storage makes a database for each run and an
+engine for each statement, which then forgets what it has compiled. Dagster itself calls such a database one for tests.
 """
 
 import json
