@@ -22,6 +22,7 @@ from tenacity import (
 )
 
 from recon_assets.domain.settlement import Days, day_starts_at
+from recon_assets.domain.words import plural
 from recon_assets.elexon.source import Body
 from recon_assets.elexon.throttle import Throttle
 from recon_assets.errors import ElexonError
@@ -114,7 +115,7 @@ class HttpSource:
         try:
             return retrying(self._attempt, path)
         except _TransientError as error:
-            raise ElexonError(f"{self.name}/{path}: {error} (after {self._attempts} attempts)") from error
+            raise ElexonError(f"{self.name}/{path}: {error} (after {plural(self._attempts, 'attempt')})") from error
 
     def _attempt(self, path: str) -> Body | None:
         with self._counting:

@@ -172,7 +172,7 @@ def _of_server(health: Health) -> Iterator[str]:
     used, timeouts = health.connections, health.timeouts
     if used is not None and used.share_used >= CONNECTIONS_SHARE:
         usable = used.max_connections - used.reserved
-        yield f"connections in use: {used.in_use} of {usable}; raise max_connections, or put a pooler before it"
+        yield f"{used.in_use} of {usable} connections are in use: raise max_connections, or put a pooler before it"
     if timeouts is not None and timeouts.statement_ms is not None and timeouts.statement_ms < STATEMENT_TIMEOUT_MS:
         yield (
             f"statement_timeout is {timeouts.statement_ms:,} ms: a writer that waits for another one is cut off; "

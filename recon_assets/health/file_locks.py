@@ -3,6 +3,7 @@
 Nothing is opened: closing a file would drop the locks that this process holds on it.
 """
 
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -44,13 +45,13 @@ def _holders(file: Path) -> Iterator[FileLock]:
     for line in lines:
         # 1: POSIX  ADVISORY  WRITE 4711 08:01:131090 1073741825 1073741825; a waiter has -> before POSIX
         _, kind, _, mode, pid, where, first, last = (line.split() + [""] * 8)[:8]
-        name = inodes.get(int(where.rpartition(":")[2] or 0)) if kind in ("POSIX", "OFDLCK") else None
-        if name is None or mode != "WRITE":
+        locked_file = inodes.get(int(where.rpartition(":")[2] or 0)) if kind in ("POSIX", "OFDLCK") else None
+        if locked_file is None or mode != "WRITE":
             continue
-        end = int(first) if last == "EOF" else int(last)
-        if name == file and end >= PENDING_BYTE:
+        end = sys.maxsize if last == "EOF" else int(last)
+        if locked_file == file and end >= PENDING_BYTE:
             locked[int(pid)] = locked.get(int(pid), False) or end >= SHARED_BYTE
-        elif name != file and int(first) <= WAL_WRITE_BYTE <= end:
+        elif locked_file != file and int(first) <= WAL_WRITE_BYTE <= end:
             locked.setdefault(int(pid), False)
     for number, keeps_readers_out in locked.items():
         yield FileLock(number, *_process(number), keeps_readers_out)

@@ -210,7 +210,6 @@ class Reconciliation:
         return self.reconcile(Days(day, day), Options(ingest=False)) if found.differences else None
 
     def _begin(self, work: Plan) -> None:
-        """Shows the whole of the work."""
         self._resource.observer.planned(work)
         self.work_log.plan(_labels(MONTH, [day for chunk in work.chunks for day in chunk]))
 

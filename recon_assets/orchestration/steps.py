@@ -14,6 +14,7 @@ from sqlalchemy.exc import DBAPIError
 from recon_assets.database.failures import failure_of
 from recon_assets.database.work_log import Phase
 from recon_assets.domain.settlement import Days, due_periods
+from recon_assets.domain.words import plural
 from recon_assets.errors import ReconError, UnpublishedError
 from recon_assets.ingest.archived import ingest_archived_day
 from recon_assets.ingest.bids import IngestedDay, ingest_day
@@ -234,7 +235,7 @@ def fail_for(failures: dict[date, str], partitions: int) -> None:
     if failures:
         summary = "; ".join(dict.fromkeys(reason for _, reason in sorted(failures.items())))
         raise dg.Failure(
-            f"{len(failures)} of {partitions} partitions failed: {summary}",
+            f"{len(failures)} of {plural(partitions, 'partition')} failed: {summary}",
             metadata={day.isoformat(): reason for day, reason in sorted(failures.items())},
             allow_retries=False,
         )

@@ -13,7 +13,7 @@ from recon_assets.cli import recon
 from recon_assets.cli.main import main
 from recon_assets.cli.options import DayParameter, NumberParameter, PeriodsParameter, TextParameter
 
-SENSIBLE = {
+SENSIBLE: dict[type, str] = {
     DayParameter: "2025-06-06",
     PeriodsParameter: "7-8",
     TextParameter: "T_ABC-1",
