@@ -27,6 +27,8 @@ FINISHED_SHOWN = 10
 
 HEADER = ("month", "progress", "", "records", "rate", "success", "failed", "time-outs", "left")
 BAR, WIDEST_BAR = 1, 30
+LEFT_OUT_FIRST = ("time-outs", "rate", "success", "failed", "records")
+"""Columns that a narrow terminal does without, the first one first."""
 LINES_AROUND = 5
 """The lines of a frame beside the months: the time, the sums, the header, the count of the rest, and the cursor."""
 
@@ -188,12 +190,18 @@ class _Frame:
                 line = Text(format_worker(worker, *durations), style="yellow" if worker["is_silent"] else "cyan")
                 room = None if room is None else room - len(console.render_lines(line, options))
                 yield line
-        figures = [_figures(month) for month in months]
-        widths = [max(map(len, column)) for column in zip(HEADER, *figures, strict=True)]
+        columns = list(zip(HEADER, *(_figures(month) for month in months), strict=True))
+        for name in LEFT_OUT_FIRST:
+            if sum(max(map(len, column)) + 1 for column in columns if column[0] != HEADER[BAR]) < options.max_width:
+                break
+            columns = [column for column in columns if column[0] != name]
+        header, *figures = (list(row) for row in zip(*columns, strict=True))
+        widths = [max(map(len, column)) for column in columns]
         others = sum(widths) - widths[BAR]
-        gap = 2 if others + 2 * len(HEADER) + len(HEADER[BAR]) <= options.max_width else 1
-        widths[BAR] = max(1, min(WIDEST_BAR, options.max_width - others - gap * (len(HEADER) - 1)))
-        yield _row([Text(name, style="bold underline") for name in HEADER], widths, gap)
+        gap = 2 if others + 2 * len(header) + len(header[BAR]) <= options.max_width else 1
+        widths[BAR] = max(1, min(WIDEST_BAR, options.max_width - others - gap * (len(header) - 1)))
+        header[BAR] = header[BAR] if widths[BAR] >= len(header[BAR]) else ""
+        yield _row([Text(name, style="bold underline") for name in header], widths, gap)
         shown = 0
         for month, cells in zip(months, figures, strict=True):
             block = _block(month, cells, widths, gap, options.max_width)

@@ -46,7 +46,10 @@ def texts() -> Iterator[tuple[str, str]]:
                 continue
             where = f"{path.name}:{getattr(node, 'lineno', 0)}"
             if isinstance(node, ast.JoinedStr):
-                yield where, "".join(part.value if isinstance(part, ast.Constant) else HOLE for part in node.values)
+                yield (
+                    where,
+                    "".join(str(part.value) if isinstance(part, ast.Constant) else HOLE for part in node.values),
+                )
             elif isinstance(node, ast.Constant) and isinstance(node.value, str):
                 yield where, node.value
 
