@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, DateTime, Text, cast, func, literal, select, union_all
+from sqlalchemy import Connection, DateTime, Text, cast, func, literal, not_, or_, select, type_coerce
 
 from recon_assets.database.tables import curtailment_records, historical_bitcoin_calculations
 from recon_assets.database.work_log import MonthProgress, Status, read_progress
+from recon_assets.domain.settlement import Days
 from recon_assets.domain.words import plural
 
 WRITTEN_AT = (
@@ -57,43 +58,43 @@ def foreign_rows(connection: Connection) -> tuple[ForeignRows, ...]:
 
 
 def _of_table(connection: Connection, stamp: Any, ours: list[MonthProgress]) -> ForeignRows | None:
-    is_postgres = connection.dialect.name == "postgresql"
-    day = stamp.table.c.settlement_date
-    # A column without a time zone holds the time of the session's zone, which a conversion to an instant assumes.
-    written = cast(stamp, DateTime(timezone=True)) if is_postgres else func.datetime(stamp)
-    month = func.to_char(day, "YYYY-MM") if is_postgres else func.substr(cast(day, Text), 1, 7)
-    ended = {
-        row.time_period: row.last_updated + GRACE
-        for row in ours
-        if row.last_updated is not None and row.status not in (Status.IN_PROGRESS, Status.PENDING)
-    }
-    latest = max(row.last_updated for row in ours if row.last_updated is not None) + GRACE
-
-    def instant(at: datetime) -> Any:
-        if is_postgres:
-            return literal(at, DateTime(timezone=True))
-        return literal(f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S}", Text)
-
-    last_work = union_all(
-        *(
-            select(literal(name, Text).label("month"), instant(ended.get(name, NEVER)).label("at"))
-            for name in {row.time_period for row in ours}
-        )
-    ).cte("last_work")
+    day, months = stamp.table.c.settlement_date, [Days.of_month(row.time_period) for row in ours]
+    latest = max(row.last_updated for row in ours if row.last_updated is not None)
     # A month that recon never worked on holds none of its rows: what came after its last work at all counts.
-    since = func.coalesce(last_work.c.at, instant(latest))
-    found = connection.execute(
-        select(func.count(), func.min(since), func.max(written), func.min(day), func.max(day))
-        .select_from(stamp.table.outerjoin(last_work, last_work.c.month == month))
-        .where(written > since)
-    ).one()
-    count, first, newest, first_day, last_day = found
-    if not count:
+    of_months = [day.between(month.first, month.last) for month in months]
+    spans = [(not_(or_(*of_months)), latest)]
+    for of_month, row in zip(of_months, ours, strict=True):
+        if row.last_updated is not None and row.status not in (Status.IN_PROGRESS, Status.PENDING):
+            spans.append((of_month, row.last_updated))
+    parts = []
+    for where, since in spans:
+        later, newest = _later(connection, stamp, since + GRACE)
+        query = select(func.count(), func.max(newest), func.min(day), func.max(day)).where(*later, where)
+        count, newest_at, first_day, last_day = connection.execute(query).one()
+        if count:
+            parts.append(ForeignRows(stamp.table.name, count, since, _aware(newest_at), first_day, last_day))
+    if not parts:
         return None
-    return ForeignRows(stamp.table.name, count, _aware(first) - GRACE, _aware(newest), first_day, last_day)
+    return ForeignRows(
+        table=stamp.table.name,
+        rows=sum(part.rows for part in parts),
+        since=min(part.since for part in parts),
+        newest_at=max(part.newest_at for part in parts),
+        first_day=min(part.first_day for part in parts),
+        last_day=max(part.last_day for part in parts),
+    )
 
 
-NEVER = datetime(9999, 1, 1, tzinfo=UTC)
+def _later(connection: Connection, stamp: Any, since: datetime) -> tuple[Any, Any]:
+    """When a row was written, as an instant, and whether that was later. A query for each month reads by the key."""
+    if connection.dialect.name == "postgresql":
+        # A column without a time zone holds the time of the session's zone, which this conversion assumes.
+        written = cast(stamp, DateTime(timezone=True))
+        return (written > literal(since, DateTime(timezone=True)),), written
+    at = f"{since.astimezone(UTC):%Y-%m-%d %H:%M:%S}"
+    utc: Any = func.datetime(stamp)
+    # The first comparison spares most rows the conversion. With a T between day and time, a row of that day passes it.
+    return (type_coerce(stamp, Text) > at, utc > literal(at, Text)), utc
 
 
 def _aware(at: datetime | str) -> datetime:
