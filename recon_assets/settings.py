@@ -22,6 +22,9 @@ MEMPOOL_LIVE_URL = "https://mempool.space/api"
 NO_TAIL = "none"
 """The value of MEMPOOL_API_URL with which only the packaged difficulty table is used."""
 
+FIRST_YEAR = 2001
+"""The balancing mechanism of Great Britain began on 2001-03-27."""
+
 STATE_FOLDER = ".recon"
 """The folder, in the current one, of everything for which no other place is set."""
 
@@ -115,6 +118,8 @@ def first_kept_day(environ: Mapping[str, str]) -> date:
         raise ConfigurationError(f"RECON_FIRST_DAY: {text} is no 1 January: write for example {day.year}-01-01")
     if day > london_day(datetime.now(UTC)):
         raise ConfigurationError(f"RECON_FIRST_DAY: {text} is still to come")
+    if day.year < FIRST_YEAR:
+        raise ConfigurationError(f"RECON_FIRST_DAY: {text} is before {FIRST_YEAR}: nothing was settled by bids then")
     return day
 
 

@@ -7,15 +7,15 @@ Exit codes: 0 done and right; 1 something is missing, wrong, behind or failed; 2
 """
 
 import logging
-import os
 import sys
 from pathlib import Path
 
 import click
 
+from recon_assets.cli.interrupts import end_at_once, end_interrupted, noticed_interrupts
 from recon_assets.cli.read import COMMANDS as READ
 from recon_assets.cli.routines import COMMANDS as ROUTINES
-from recon_assets.cli.shared import INTERRUPTED, NOT_RIGHT, RIGHT
+from recon_assets.cli.shared import NOT_RIGHT, RIGHT
 from recon_assets.cli.units import COMMANDS as UNITS
 from recon_assets.cli.verify import COMMANDS as VERIFY
 from recon_assets.cli.write import COMMANDS as WRITE
@@ -44,25 +44,32 @@ def main(arguments: list[str] | None = None) -> None:
     # SQLAlchemy would print a traceback if Ctrl-C came while it closes a connection.
     logging.getLogger("sqlalchemy.pool").addHandler(logging.NullHandler())
     words = sys.argv[1:] if arguments is None else arguments
+    code = _run(words)
+    # Python still ends threads and tidies up, and would print a traceback if Ctrl-C came meanwhile.
+    end_at_once()
+    sys.exit(code)
+
+
+def _run(words: list[str]) -> int:
+    """Runs the command; its exit code."""
     try:
-        sys.exit(recon.main(words or ["--help"], prog_name="recon", standalone_mode=False) or RIGHT)
+        with noticed_interrupts():
+            return recon.main(words or ["--help"], prog_name="recon", standalone_mode=False) or RIGHT
     except click.ClickException as error:
         command = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else "recon"
         _complain(f"{error.format_message()} ('{command} --help' shows how)")
-        sys.exit(error.exit_code)
+        return error.exit_code
     except (KeyboardInterrupt, click.Abort):
-        _complain("Interrupted: what was committed stays; the same command does the rest.")
-        sys.stdout.flush()
-        os._exit(INTERRUPTED)  # not sys.exit, which waits for requests that are still in flight
+        end_interrupted()
     except Exception as error:
         if "--debug" in words:
             raise
         _complain(str(error) if isinstance(error, ReconError) else f"{first_line(error)} (--debug shows where)")
-        sys.exit(error.exit_code if isinstance(error, ReconError) else NOT_RIGHT)
+        return error.exit_code if isinstance(error, ReconError) else NOT_RIGHT
 
 
 def _complain(line: str) -> None:
-    click.echo(f"Error: {line}" if not line.startswith("Interrupted") else line, err=True)
+    click.echo(f"Error: {line}", err=True)
 
 
 if __name__ == "__main__":

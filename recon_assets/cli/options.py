@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 from functools import wraps
+from math import isfinite
 from typing import Any
 
 import click
@@ -14,18 +15,21 @@ from recon_assets.settings import Settings
 
 
 class DayParameter(click.ParamType[date]):
-    """A settlement date written YYYY-MM-DD."""
+    """A settlement date written YYYY-MM-DD, which is not still to come."""
 
     name = "YYYY-MM-DD"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> date:
-        """The date; a usage error if there is no such day."""
+        """The date; a usage error if there is no such day yet."""
         if isinstance(value, date):
             return value
         try:
-            return parse_day(value)
+            day = parse_day(value)
         except UsageError as error:
             self.fail(str(error), param, ctx)
+        if day > london_day(datetime.now(UTC)):
+            self.fail(f"{day} is still to come", param, ctx)
+        return day
 
 
 class PeriodsParameter(click.ParamType[tuple[int, int]]):
@@ -43,7 +47,32 @@ class PeriodsParameter(click.ParamType[tuple[int, int]]):
             self.fail(str(error), param, ctx)
 
 
+class TextParameter(click.ParamType[str]):
+    """A text that is not blank."""
+
+    name = "TEXT"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """The text; a usage error if it is blank, which is most often a variable that is not set."""
+        text = str(value)
+        if not text.strip():
+            self.fail("the text is empty", param, ctx)
+        return text
+
+
+class NumberParameter(click.FloatRange):
+    """A number in a range; infinity and NaN, which Python reads from 1e400, inf and nan, are none."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """The number; a usage error if it is not finite, or beyond the range."""
+        number: float = super().convert(value, param, ctx)
+        if not isfinite(number):
+            self.fail(f"{value} is not a finite number", param, ctx)
+        return number
+
+
 DAY = DayParameter()
+TEXT = TextParameter()
 PERIODS = PeriodsParameter()
 
 
@@ -52,8 +81,8 @@ def period_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
     @click.option("--from", "first", type=DAY, help="First settlement date of the period.")
     @click.option("--to", "last", type=DAY, help="Last settlement date of the period.")
-    @click.option("--month", metavar="YYYY-MM", help="A month instead of --from and --to.")
-    @click.option("--year", metavar="YYYY", help="A year instead of --from and --to.")
+    @click.option("--month", type=TEXT, metavar="YYYY-MM", help="A month instead of --from and --to.")
+    @click.option("--year", type=TEXT, metavar="YYYY", help="A year instead of --from and --to.")
     @wraps(command)
     def with_period(
         *args: Any, first: date | None, last: date | None, month: str | None, year: str | None, **options: Any
@@ -142,7 +171,7 @@ def limit_options(command: Callable[..., Any]) -> Callable[..., Any]:
         help="Rows that one transaction may touch at most  [default: RECON_BATCH_SIZE or 200000, less when it is slow]",
     )
     @click.option(
-        "--pause", type=click.FloatRange(min=0), metavar="SECONDS", help="Pause after each chunk  [default: none]"
+        "--pause", type=NumberParameter(min=0), metavar="SECONDS", help="Pause after each chunk  [default: none]"
     )
     @click.option(
         "--concurrency",

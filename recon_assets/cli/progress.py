@@ -1,7 +1,5 @@
 """Shows work in progress on the terminal: progress bars on stderr."""
 
-import os
-import sys
 from collections.abc import Iterable
 from datetime import date
 
@@ -46,9 +44,7 @@ class TerminalObserver(CountingObserver):
 
     def __init__(self) -> None:
         super().__init__()
-        # Dagster redirects stderr to a file while a step runs; this is the terminal itself.
-        self._terminal = os.fdopen(os.dup(sys.stderr.fileno()), "w")
-        console = Console(file=self._terminal)
+        console = Console(stderr=True)
         self._progress = Progress(
             TextColumn("{task.description:<10}"),
             BarColumn(),
@@ -68,7 +64,6 @@ class TerminalObserver(CountingObserver):
 
     def __exit__(self, *_: object) -> None:
         self._progress.stop()
-        self._terminal.close()
 
     def surveyed(self, number: int, days: int, failure: str | None) -> None:
         """See Observer."""

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 import click
 
-from recon_assets.cli.options import Period, format_option, period_options, strict_option
+from recon_assets.cli.options import NumberParameter, Period, format_option, period_options, strict_option
 from recon_assets.cli.shared import RIGHT, echo_json, exit_code, exit_code_of, read_settings, read_state, reading_engine
 
 
@@ -17,20 +17,25 @@ def status(period: Period, style: str) -> int:
     """Show the reconciled state, computed from the rows at this moment."""
     from recon_assets.database import transactions
     from recon_assets.database.keys import pending_keys
+    from recon_assets.reconcile.foreign_rows import foreign_rows
 
     settings = read_settings()
     with reading_engine(settings) as engine:
         state = read_state(engine, settings, period)
         with transactions.reading(engine) as connection:
             pending = pending_keys(connection)
+            foreign = foreign_rows(connection)
     from recon_assets.reports import state as report
+    from recon_assets.reports.looked_past import foreign_facts, print_foreign_rows
 
     if style == "json":
-        echo_json({**report.state_facts(state), "pending_keys": list(pending)})
+        of_others = foreign_facts(foreign)
+        echo_json({**report.state_facts(state), "pending_keys": list(pending), "foreign_rows": of_others})
     else:
         console = report.open_console()
         report.print_state(console, state)
         report.print_pending_keys(console, pending)
+        print_foreign_rows(console, foreign)
     return exit_code_of(state)
 
 
@@ -83,7 +88,7 @@ def report(period: Period, style: str) -> int:
 
 @click.command()
 @click.option(
-    "--interval", type=click.FloatRange(min=0.1), default=2.0, show_default=True, help="Seconds between two looks."
+    "--interval", type=NumberParameter(min=0.1), default=2.0, show_default=True, help="Seconds between two looks."
 )
 @click.option("--once", is_flag=True, help="Show it once and end.")
 @format_option

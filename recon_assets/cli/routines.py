@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from recon_assets.cli.options import Period, format_option, period_options, strict_option
+from recon_assets.cli.options import TEXT, Period, format_option, period_options, strict_option
 from recon_assets.cli.shared import first_day_of, read_settings
 from recon_assets.cli.through_dagster import reconcile_through_dagster, run_routine
 from recon_assets.domain.settlement import Days
@@ -71,7 +71,9 @@ def demo() -> int:
 
 
 @click.command()
-@click.option("--host", default="127.0.0.1", show_default=True, help="Address that the webserver listens on.")
+@click.option(
+    "--host", type=TEXT, default="127.0.0.1", show_default=True, help="Address that the webserver listens on."
+)
 @click.option("--port", type=click.IntRange(1, 65535), default=3000, show_default=True, help="Port of the webserver.")
 def ui(host: str, port: int) -> int:
     """Serve the Dagster UI, with the daemon that runs backfills and sensors, until Ctrl-C."""

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from recon_assets.cli.options import Period
     from recon_assets.reconcile.state import State
 
-RIGHT, NOT_RIGHT, INTERRUPTED = 0, 1, 130
+RIGHT, NOT_RIGHT = 0, 1
 
 
 def read_settings() -> Settings:

@@ -257,7 +257,9 @@ def _reconciliation(settings: Settings, observer: Any, *, reads: bool) -> Iterat
         open_instance(settings.dagster_home) as instance,
         noticed_interrupts() as raise_if_interrupted,
     ):
-        yield Reconciliation(resource, instance, command, raise_if_interrupted)
+        work = Reconciliation(resource, instance, command, raise_if_interrupted)
+        with work.work_log.finishing():
+            yield work
 
 
 def _show(outcome: "Outcome", observer: "TerminalObserver", style: str, code: int, **more: Any) -> int:

@@ -4,7 +4,7 @@ import getpass
 
 import click
 
-from recon_assets.cli.options import format_option
+from recon_assets.cli.options import TEXT, format_option
 from recon_assets.cli.shared import RIGHT, echo_json, read_settings, reading_engine
 from recon_assets.cli.through_dagster import declare_through_dagster
 from recon_assets.errors import UsageError
@@ -41,7 +41,7 @@ def list_(wind: bool, unknown: bool, other: bool, style: str) -> int:
 
 
 @units.command()
-@click.argument("unit", metavar="UNIT")
+@click.argument("unit", type=TEXT, metavar="UNIT")
 @format_option
 def show(unit: str, style: str) -> int:
     """Show what is known of the BM unit UNIT from lists, a declaration, bids and records."""
@@ -60,10 +60,10 @@ def show(unit: str, style: str) -> int:
 
 
 @units.command()
-@click.argument("unit", metavar="UNIT")
+@click.argument("unit", type=TEXT, metavar="UNIT")
 @click.option("--wind/--not-wind", "is_wind", default=None, help="What the unit is; one of the two must be given.")
-@click.option("--note", metavar="TEXT", help="Why, for whoever reads it later.")
-@click.option("--by", "name", metavar="NAME", help="Who says so  [default: your login name]")
+@click.option("--note", type=TEXT, metavar="TEXT", help="Why, for whoever reads it later.")
+@click.option("--by", "name", type=TEXT, metavar="NAME", help="Who says so  [default: your login name]")
 @click.option("--force", is_flag=True, help="Also if the name is in no list, bid or record.")
 @format_option
 def declare(unit: str, is_wind: bool | None, note: str | None, name: str | None, force: bool, style: str) -> int:
@@ -75,8 +75,6 @@ def declare(unit: str, is_wind: bool | None, note: str | None, name: str | None,
     if is_wind is None:
         raise UsageError(f"say what {unit} is: --wind or --not-wind")
     who = _login_name() if name is None else name.strip()
-    if not who:
-        raise UsageError("--by: the name is empty")
     return declare_through_dagster(unit, is_wind=is_wind, by=who, note=note, force=force, style=style)
 
 

@@ -5,7 +5,16 @@ from typing import Any
 
 import click
 
-from recon_assets.cli.options import DAY, PERIODS, Period, format_option, limit_options, period_options, strict_option
+from recon_assets.cli.options import (
+    DAY,
+    PERIODS,
+    TEXT,
+    Period,
+    format_option,
+    limit_options,
+    period_options,
+    strict_option,
+)
 from recon_assets.cli.shared import echo_json, exit_code, first_day_of, read_settings, read_state, reading_engine
 from recon_assets.cli.through_dagster import (
     read_generation_through_dagster,
@@ -13,6 +22,7 @@ from recon_assets.cli.through_dagster import (
     spot_fix_through_dagster,
 )
 from recon_assets.domain.settlement import Days, periods_in
+from recon_assets.domain.words import plural
 from recon_assets.errors import UsageError
 
 PERIODS_AT_FIRST = 6
@@ -147,7 +157,9 @@ def most_critical(period: Period, run_config: dict[str, Any], style: str) -> int
         else:
             click.echo(f"No date of {state.scope.days} has a fault.")
         if state.unready_days:
-            click.echo(f"{len(state.unready_days):,} days were not read whole: run 'recon reconcile'", err=True)
+            first, last = min(state.unready_days), max(state.unready_days)
+            unread = f"not read whole: {plural(len(state.unready_days), 'day')}"
+            click.echo(f"{unread}; run 'recon reconcile --from {first} --to {last}'", err=True)
         return exit_code(not state.unready_days)
     click.echo(f"The most critical date is {worst}.", err=True)
     return _critical(worst, None, run_config, style)
@@ -163,7 +175,7 @@ def _critical(day: date, periods: tuple[int, int] | None, run_config: dict[str, 
 @click.command("spot-fix")
 @click.argument("day", type=DAY, metavar="D")
 @click.argument("period", type=click.IntRange(1, 50), metavar="PERIOD")
-@click.argument("farm", metavar="FARM")
+@click.argument("farm", type=TEXT, metavar="FARM")
 @format_option
 def spot_fix(day: date, period: int, farm: str, style: str) -> int:
     """Bring one triple to right.

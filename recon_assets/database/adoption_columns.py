@@ -9,6 +9,7 @@ from sqlalchemy.types import NullType
 from recon_assets.database import adoption_types
 from recon_assets.database.kept_tables import PERIOD_COLUMNS
 from recon_assets.database.keys import has_unique_key
+from recon_assets.domain.words import plural
 
 TYPES_OF_POSTGRESQL = text("""
 SELECT attname, format_type(atttypid, atttypmod) FROM pg_attribute
@@ -182,7 +183,7 @@ def _values(connection: Connection, table: Table, names: list[str], types: dict[
     ):
         if not count:
             continue
-        rows = f"{count:,} row{'' if count == 1 else 's'}"
+        rows = plural(count, "row")
         if wrong is None:
             yield (
                 f"column {name} of {table.name} is NULL in {rows}, which no key can find: fill it, or "

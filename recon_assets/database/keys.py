@@ -8,6 +8,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from recon_assets.database.kept_tables import USER_TABLES
 from recon_assets.database.transactions import LOCK_CLASS
+from recon_assets.domain.words import plural
 from recon_assets.errors import DiskError, first_line
 
 KEYS_LOCK = 0
@@ -94,7 +95,7 @@ def pending_line(table: str, duplicates: int) -> str:
     """What to say of a table that waits for its unique key."""
     if not duplicates:
         return f"Unique key of {table}: pending, run 'recon migrate' to add it"
-    rows = f"{duplicates:,} duplicate row{'' if duplicates == 1 else 's'}"
+    rows = plural(duplicates, "duplicate row")
     return f"Unique key of {table}: pending, {rows}; run 'recon migrate' when they are gone"
 
 

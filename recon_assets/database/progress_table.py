@@ -1,6 +1,9 @@
 """The table of the progress of reconciliation, whose name depends on the database."""
 
-from sqlalchemy import Column, DateTime, Integer, MetaData, Table, Text
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy import Column, Connection, DateTime, Integer, MetaData, Table, Text, insert, inspect, update
 
 from recon_assets.database.tables import AMOUNT
 
@@ -27,3 +30,17 @@ def progress_table(name: str) -> Table:
         Column("worker", Text),
         Column("started_at", DateTime),
     )
+
+
+def stored_table(connection: Connection) -> Table:
+    """The table of progress that the database has."""
+    existing = inspect(connection).get_table_names()
+    return progress_table(next(name for name in PROGRESS_TABLES if name in existing))
+
+
+def put_row(connection: Connection, table: Table, month: str, is_known: bool, values: Mapping[str, Any]) -> None:
+    """Writes the row of a month, which exists if it `is_known`."""
+    if is_known:
+        connection.execute(update(table).values(values).where(table.c.time_period == month))
+    else:
+        connection.execute(insert(table).values(time_period=month, **values))

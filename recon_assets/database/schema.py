@@ -39,6 +39,8 @@ FIRST_DAY_NAME = "first_day"
 SCHEMA_LOCK = date.min
 """No settlement day has this date. Its lock, taken before the snapshot, is the lock of the schema."""
 
+FIRST_STEP = "run for example 'recon reconcile --month 2025-06', or set DATABASE_URL"
+
 
 class SchemaState(StrEnum):
     """The state of a database compared with the schema that this version expects."""
@@ -72,7 +74,7 @@ def require_schema(engine: Engine, *, create: bool, first_day: date = FIRST_DAY)
     if file is not None and create:
         prepare_to_write(file)
     elif file is not None and not file.exists():
-        raise SchemaError(f"there is no database at {file} yet: run 'recon reconcile', or set DATABASE_URL")
+        raise SchemaError(f"there is no database at {file} yet: {FIRST_STEP}")
     with reading(engine) as connection:
         state = schema_state(connection)
         if state is SchemaState.CURRENT:
@@ -80,7 +82,7 @@ def require_schema(engine: Engine, *, create: bool, first_day: date = FIRST_DAY)
     if state is SchemaState.EMPTY and create:
         migrate(engine, first_day=first_day)
     elif state is SchemaState.EMPTY:
-        raise SchemaError(f"{where} holds no curtailment data yet: run 'recon reconcile', or set DATABASE_URL")
+        raise SchemaError(f"{where} holds no curtailment data yet: {FIRST_STEP}")
     elif state is SchemaState.NEWER:
         raise SchemaError(f"{where} was made by a newer version of recon: install that version")
     elif state is not SchemaState.CURRENT:

@@ -23,6 +23,7 @@ from tenacity import (
 )
 
 from recon_assets.domain.settlement import FIRST_DAY, Days, day_starts_at
+from recon_assets.domain.words import plural
 from recon_assets.elexon.outage import PATIENCE_SECONDS, Outage
 from recon_assets.elexon.source import Body
 from recon_assets.elexon.throttle import Throttle
@@ -150,7 +151,7 @@ class HttpSource:
             return retrying(self._attempt, path)
         except _NoAnswerError as error:
             self._confirm(path, error)
-            tried = "" if error.is_final else f" (after {self._attempts} attempts)"
+            tried = "" if error.is_final else f" (after {plural(self._attempts, 'attempt')})"
             raise ElexonError(f"{self.name}/{path}: {error}{tried}") from error
 
     def _confirm(self, path: str, error: BaseException | None, pause_seconds: float = 0) -> None:

@@ -2,9 +2,20 @@
 
 from collections.abc import Iterator
 
-from recon_assets.database.schema import SchemaState
+from recon_assets.database.schema import FIRST_STEP, SchemaState
+from recon_assets.domain.words import plural
 from recon_assets.health.dagster_home import FAST_STORAGE
-from recon_assets.health.facts import Fault, Health, Probe, ProbeStatus, Session, Source, SqliteFile, TableSize
+from recon_assets.health.facts import (
+    Fault,
+    Health,
+    Probe,
+    ProbeStatus,
+    Session,
+    Source,
+    SqliteFile,
+    TableSize,
+)
+from recon_assets.health.lock_facts import FileLock, FileLocks, TableLock
 
 MB = 1_000_000
 
@@ -30,7 +41,7 @@ LOW_DISK_BYTES = 1_000 * MB
 """June 2025 takes 28 MB on SQLite, and a VACUUM or a migration needs a second copy of everything for a while."""
 
 SCHEMA_ADVICE = {
-    SchemaState.EMPTY: "the database is empty: run 'recon reconcile', which creates the schema, or set DATABASE_URL",
+    SchemaState.EMPTY: f"the database is empty: {FIRST_STEP}",
     SchemaState.OLDER: "the schema is of an older version: run 'recon migrate'",
     SchemaState.FOREIGN: "the database has tables that recon has not adopted yet: run 'recon migrate'",
     SchemaState.NEWER: "the schema was made by a newer version of recon: install that version",
@@ -41,7 +52,10 @@ def advise(health: Health) -> Iterator[str]:
     """What to change, the most serious first; nothing if everything is in order."""
     database = health.database
     if database.error is not None:
-        yield f"the database at {database.address} cannot be used: {database.error}"
+        reason = f"{database.error}{_who_locks(health.file_locks)}" if database.is_locked else database.error
+        yield f"the database at {database.address} cannot be used: {reason}"
+    elif health.file_locks is not None:
+        yield from _of_file_locks(health.file_locks)
     if database.schema in SCHEMA_ADVICE:
         yield SCHEMA_ADVICE[database.schema]
     for table in database.missing_tables:
@@ -55,6 +69,7 @@ def advise(health: Health) -> Iterator[str]:
             "read: let this user write there, or set RECON_ARCHIVE"
         )
     if health.sessions is not None:
+        yield from _of_table_locks(health.sessions.table_locks)
         yield from _of_blocked(health.sessions.blocked)
     for probe in health.probes:
         if probe.error is None or probe.error != database.error:
@@ -67,6 +82,8 @@ def advise(health: Health) -> Iterator[str]:
             yield f"{_who(session)} has been running one query for {session.age_seconds:,.0f} s: {session.query}"
         for session in health.sessions.idle_in_transaction:
             yield f"{_who(session)} has left a transaction open for {session.age_seconds:,.0f} s: let it commit or end"
+    for rows in health.foreign_rows:
+        yield f"{rows}: end what still writes there; 'recon analyze' shows what is wrong"
     yield from _of_server(health)
     for size in health.tables:
         yield from _of_table(size)
@@ -97,7 +114,34 @@ def _of_blocked(blocked: tuple[Session, ...]) -> Iterator[str]:
         yield f"{_who(session)} has waited{age} for {waits_for} that {holders} holds: finish what is done there"
 
 
-def _who(session: Session) -> str:
+def _of_table_locks(locks: tuple[TableLock, ...]) -> Iterator[str]:
+    for lock in locks:
+        since = "" if lock.since is None else f" since {lock.since:%Y-%m-%d %H:%M:%S %Z}"
+        who = "nobody can read or write there" if lock.keeps_readers_out else "nobody can write there"
+        query = f" (its last query: {lock.query})" if lock.query else ""
+        yield f"{_who(lock)} has locked {', '.join(lock.tables)}{since}, and {who}: let it commit or end{query}"
+
+
+def _of_file_locks(locks: FileLocks) -> Iterator[str]:
+    for lock in locks.holders:
+        who = "nobody can read or write" if lock.keeps_readers_out else "nobody else can write"
+        yield f"{_process(lock)} has locked the file for {locks.lock_ms / 1000:g} s or more, and {who}: let it finish"
+
+
+def _who_locks(locks: FileLocks | None) -> str:
+    if locks is not None and locks.holders:
+        return f"; locked by {' and '.join(map(_process, locks.holders))}: let it finish"
+    if locks is not None and locks.is_known:
+        return "; no process of this machine holds it any more, or it is one in another container: try again"
+    return "; this system does not say which process holds it: look for one that has the file open"
+
+
+def _process(lock: FileLock) -> str:
+    age = "" if lock.process_seconds is None else f", started {lock.process_seconds:,.0f} s ago"
+    return f"pid {lock.pid} ({lock.program or 'no name'}, {lock.user or 'unknown user'}{age})"
+
+
+def _who(session: Session | TableLock) -> str:
     return f"pid {session.pid} ({session.application or 'no name'}, {session.user or 'unknown user'})"
 
 
@@ -142,7 +186,8 @@ def _of_table(size: TableSize) -> Iterator[str]:
     if is_postgres and not size.has_statistics and (size.table_bytes or 0) > STATISTICS_FROM_BYTES:
         yield f"{size.table} has {(size.table_bytes or 0) / MB:,.1f} MB and no statistics: ANALYZE {size.table}"
     if size.dead_rows is not None and size.dead_rows > max(DEAD_ROWS, DEAD_SHARE * (size.rows_estimate or 0)):
-        yield f"{size.table} has {size.dead_rows:,} dead rows beside {size.rows_estimate:,}: VACUUM {size.table}"
+        dead = plural(size.dead_rows, "dead row")
+        yield f"{size.table} has {dead} beside {size.rows_estimate:,}: VACUUM {size.table}"
 
 
 def _of_file(file: SqliteFile) -> Iterator[str]:

@@ -13,7 +13,6 @@ from pathlib import Path
 
 import psycopg
 from sqlalchemy import Connection, Engine, inspect
-from sqlalchemy.pool import QueuePool
 
 from recon_assets.database.engine import display_url, sqlite_file, wal_bytes
 from recon_assets.database.schema import SchemaState, check_first_day, schema_state
@@ -23,16 +22,19 @@ from recon_assets.health import postgres, sources, sqlite
 from recon_assets.health.advice import advise
 from recon_assets.health.archive import examine_archive
 from recon_assets.health.dagster_home import examine_dagster_home
-from recon_assets.health.facts import DEFAULT_LIMITS, Database, Disk, Health, Limits, Pool
+from recon_assets.health.facts import DEFAULT_LIMITS, Database, Disk, Health, Limits, ProbeStatus, Sessions
+from recon_assets.health.file_locks import file_locks
 from recon_assets.health.indexes import index_faults
+from recon_assets.health.lock_facts import TableLock
 from recon_assets.health.probes import ProbedDatabase, probe_all
+from recon_assets.reconcile.foreign_rows import foreign_rows
 from recon_assets.settings import Settings
 
 
 def examine(engine: Engine, settings: Settings, now: datetime, limits: Limits = DEFAULT_LIMITS) -> Health:
     """Examines the engine's database and the settings' sources at the instant `now` (with time zone).
 
-    The engine gives only its address and the state of its pool: the examination opens its own connections.
+    The engine gives only its address: the examination opens its own connections.
     """
     file = sqlite_file(engine.url)
     logged_bytes = wal_bytes(file) if file else 0
@@ -42,17 +44,19 @@ def examine(engine: Engine, settings: Settings, now: datetime, limits: Limits = 
     schema, existing = asked or (None, None)
     newest_day, probes = probe_all(database, existing)
     is_current = schema is SchemaState.CURRENT
-    sessions = connections = file_facts = None
+    sessions = connections = file_facts = locks = None
     if file is None:
         driver = f"psycopg {psycopg.__version__}"
         connections = database.ask("connections", postgres.connections)
         timeouts = database.ask("timeouts", postgres.timeouts)
         tables = database.ask("tables", postgres.table_sizes)
         sessions = database.ask("sessions", lambda connection: postgres.sessions(connection, limits))
+        sessions = _with_locks(sessions, database.table_locks)
     else:
         driver = f"sqlite3 of Python {platform.python_version()}"
         timeouts = sqlite.TIMEOUTS
         tables = database.ask("tables", sqlite.table_sizes)
+        locks = file_locks(file, limits.lock_ms) if file.exists() else None
         file_facts = database.ask("sqlite", lambda connection: sqlite.file_facts(connection, file, logged_bytes))
     archive = examine_archive(settings)
     health = Health(
@@ -66,15 +70,17 @@ def examine(engine: Engine, settings: Settings, now: datetime, limits: Limits = 
             newest_day=newest_day,
             connect_ms=connect.latency_ms,
             error=database.error,
+            is_locked=file is not None and connect.verdict is ProbeStatus.TIMED_OUT,
         ),
         probes=(connect, *probes),
-        pool=_pool(engine),
         connections=connections,
         timeouts=timeouts,
         sqlite=file_facts,
         tables=tuple(tables or ()),
         indexes=tuple(database.ask("indexes", index_faults) or ()) if is_current else (),
+        foreign_rows=(database.ask("foreign_rows", foreign_rows) or ()) if is_current else (),
         sessions=sessions,
+        file_locks=locks,
         disks=tuple(
             _disks(
                 database=file.parent if file else None,
@@ -103,12 +109,12 @@ def _server_version(connection: Connection) -> str:
     return ".".join(str(part) for part in connection.dialect.server_version_info or ())
 
 
-def _pool(engine: Engine) -> Pool | None:
-    pool = engine.pool
-    if not isinstance(pool, QueuePool):
-        return None
-    # SQLAlchemy's overflow counts up from minus the size of the pool.
-    return Pool(pool.size(), pool.checkedout(), pool.checkedin(), max(0, pool.overflow()))
+def _with_locks(sessions: Sessions | None, seen: tuple[TableLock, ...] | None) -> Sessions | None:
+    """The sessions, with the table locks that a query gave up on; the newest look at each counts."""
+    if sessions is None or not seen:
+        return sessions
+    locks = {lock.pid: lock for lock in (*seen, *sessions.table_locks)}
+    return replace(sessions, table_locks=tuple(locks.values()))
 
 
 def _disks(**folders: Path | None) -> Iterator[Disk]:

@@ -8,6 +8,8 @@ from typing import Any
 
 from recon_assets.database.schema import SchemaState
 from recon_assets.elexon.archive import RETENTION
+from recon_assets.health.lock_facts import FileLocks, TableLock
+from recon_assets.reconcile.foreign_rows import ForeignRows
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,10 @@ class ProbeStatus(StrEnum):
 
 @dataclass(frozen=True)
 class Database:
-    """The database itself; `error` says why it could not be connected to, and then the other findings are None."""
+    """The database itself; `error` says why it could not be connected to, and then the other findings are None.
+
+    `is_locked` if an SQLite file could not be read because somebody holds it locked.
+    """
 
     address: str
     engine: str
@@ -52,6 +57,7 @@ class Database:
     newest_day: date | None = None
     connect_ms: float | None = None
     error: str | None = None
+    is_locked: bool = False
 
 
 @dataclass(frozen=True)
@@ -66,16 +72,6 @@ class Probe:
     latency_ms: float | None = None
     rows: int | None = None
     error: str | None = None
-
-
-@dataclass(frozen=True)
-class Pool:
-    """SQLAlchemy's pool in this process: connections kept, in use, idle, and opened beyond the size."""
-
-    size: int
-    checked_out: int
-    idle: int
-    overflow: int
 
 
 @dataclass(frozen=True)
@@ -183,6 +179,7 @@ class Sessions:
     idle_in_transaction: tuple[Session, ...]
     blocked: tuple[Session, ...]
     day_locks: tuple[DayLocks, ...]
+    table_locks: tuple[TableLock, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -237,13 +234,13 @@ class DagsterHome:
 class Health:
     """All findings. None means that the engine does not have it, or that it could not be read; `unread` says why.
 
-    The keys of `unread` are server_version, schema, connections, timeouts, sqlite, tables, indexes and sessions.
+    The keys of `unread` are server_version, schema, connections, timeouts, sqlite, tables, indexes, sessions and
+    foreign_rows.
     `archive` is None if recordings are read, and `dagster` if nothing ever ran through Dagster.
     """
 
     database: Database
     probes: tuple[Probe, ...]
-    pool: Pool | None
     connections: Connections | None
     timeouts: Timeouts | None
     sqlite: SqliteFile | None
@@ -256,6 +253,8 @@ class Health:
     archive: ArchiveFolder | None
     dagster: DagsterHome | None
     unread: dict[str, str]
+    file_locks: FileLocks | None = None
+    foreign_rows: tuple[ForeignRows, ...] = ()
     advice: tuple[str, ...] = ()
 
     @property

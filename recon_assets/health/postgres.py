@@ -23,6 +23,7 @@ from recon_assets.health.facts import (
     TableSize,
     Timeouts,
 )
+from recon_assets.health.lock_facts import TableLock
 
 QUERY_CHARACTERS = 80
 
@@ -80,6 +81,21 @@ WHERE {SESSION} AND datname = current_database() AND pid <> pg_backend_pid()
 ORDER BY age_seconds DESC NULLS LAST
 """
 
+# These modes keep writers out, and the last one readers, too. A query of recon takes weaker ones, and so does a VACUUM.
+TABLE_LOCKS = """
+SELECT l.pid, a.usename AS user, a.application_name AS application, a.state, a.query, a.xact_start AS since,
+       extract(epoch FROM clock_timestamp() - a.xact_start)::float AS age_seconds,
+       array_agg(DISTINCT c.relname::text) AS tables,
+       bool_or(l.mode = 'AccessExclusiveLock') AS keeps_readers_out
+FROM pg_locks l
+JOIN pg_database d ON d.oid = l.database AND d.datname = current_database()
+JOIN pg_class c ON c.oid = l.relation AND c.relname = ANY (:tables)
+LEFT JOIN pg_stat_activity a ON a.pid = l.pid
+WHERE l.granted AND l.pid <> pg_backend_pid()
+  AND l.mode IN ('ShareLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock')
+GROUP BY 1, 2, 3, 4, 5, 6, 7 ORDER BY age_seconds DESC NULLS LAST
+"""
+
 # objsubid 2 is a lock of two integers: here the class and the ordinal of the day.
 DAY_LOCKS = """
 SELECT l.pid, a.usename AS user, a.application_name AS application, l.granted AS is_granted, count(*) AS days,
@@ -135,6 +151,14 @@ def invalid_indexes(connection: Connection) -> list[IndexFault]:
     ]
 
 
+def table_locks(connection: Connection, limits: Limits | None = None) -> tuple[TableLock, ...]:
+    """The sessions that have locked our tables, with `limits` only those held longer than a query waits."""
+    found = connection.execute(text(TABLE_LOCKS), {"tables": list(metadata.tables)}).mappings()
+    locks = [TableLock(**dict(row) | _shortened(row) | {"tables": tuple(row["tables"])}) for row in found]
+    least = 0 if limits is None else limits.lock_ms / 1000
+    return tuple(lock for lock in locks if lock.age_seconds is None or lock.age_seconds >= least)
+
+
 def sessions(connection: Connection, limits: Limits) -> Sessions:
     """The sessions that may block recon."""
     others = [_session(row) for row in connection.execute(text(SESSIONS)).mappings()]
@@ -153,13 +177,17 @@ def sessions(connection: Connection, limits: Limits) -> Sessions:
         ),
         blocked=tuple(session for session in others if session.blocked_by),
         day_locks=tuple(DayLocks(**dict(lock) | _days(lock)) for lock in locks),
+        table_locks=table_locks(connection, limits),
     )
 
 
 def _session(row: Any) -> Session:
+    return Session(**dict(row) | _shortened(row) | {"blocked_by": tuple(row["blocked_by"])})
+
+
+def _shortened(row: Any) -> dict[str, Any]:
     query = None if row["query"] is None else " ".join(row["query"].split())[:QUERY_CHARACTERS]
-    age = None if row["age_seconds"] is None else round(row["age_seconds"], 1)
-    return Session(**dict(row) | {"query": query, "age_seconds": age, "blocked_by": tuple(row["blocked_by"])})
+    return {"query": query, "age_seconds": None if row["age_seconds"] is None else round(row["age_seconds"], 1)}
 
 
 def _days(lock: Any) -> dict[str, date]:

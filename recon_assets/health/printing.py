@@ -9,6 +9,7 @@ from rich.text import Text
 
 from recon_assets.database.schema import SCHEMA_LOCK
 from recon_assets.database.work_log import WORK_LOG_LOCK
+from recon_assets.domain.words import plural
 from recon_assets.ingest.reference import REFERENCE_LOCK
 
 MB, GB = 1e6, 1e9
@@ -59,10 +60,6 @@ def _sections(facts: Facts) -> Iterator[tuple[str, list[str]]]:
         yield "File", list(_file(facts["sqlite"]))
     if facts["connections"]:
         yield "Connections", [_connections(facts["connections"])]
-    if facts["pool"]:
-        pool = facts["pool"]
-        more = f", {pool['overflow']} beyond its size" if pool["overflow"] else ""
-        yield "Pool", [f"{pool['checked_out']} lent, {pool['idle']} idle, {pool['size']} kept at most{more}"]
     if facts["timeouts"]:
         yield "Time-outs", [_timeouts(facts["timeouts"], facts["database"]["engine"])]
     if facts["indexes"]:
@@ -72,6 +69,8 @@ def _sections(facts: Facts) -> Iterator[tuple[str, list[str]]]:
         yield "Indexes", ["as declared"]
     if facts["sessions"]:
         yield "Sessions", list(_sessions(facts["sessions"])) or ["nobody is in the way"]
+    if facts["file_locks"] and facts["file_locks"]["holders"]:
+        yield "Locks", list(_file_locks(facts["file_locks"]))
     for disk in facts["disks"]:
         free, total = disk["free_bytes"] / GB, disk["total_bytes"] / GB
         yield f"Disk of {disk['what'].replace('_', ' ')}", [f"{free:,.1f} of {total:,.1f} GB free at {disk['path']}"]
@@ -95,7 +94,8 @@ def _database(database: Facts) -> Iterator[str]:
 
 
 def _file(file: Facts) -> Iterator[str]:
-    pages = f"{file['page_count']:,} pages of {file['page_size_bytes']:,} bytes, {file['free_pages']:,} of them empty"
+    pages = f"{plural(file['page_count'], 'page')} of {file['page_size_bytes']:,} bytes"
+    pages += f", {file['free_pages']:,} of them empty"
     yield f"{file['size_bytes'] / MB:,.1f} MB: {pages}"
     yield f"journal mode {file['journal_mode']}, write-ahead log {file['wal_bytes'] / MB:,.1f} MB"
 
@@ -124,7 +124,18 @@ def _columns(index: Facts) -> str:
     return f"{index['table']} ({', '.join(index['columns'])})"
 
 
+def _file_locks(locks: Facts) -> Iterator[str]:
+    for lock in locks["holders"]:
+        who = f"pid {lock['pid']} ({lock['program'] or 'no name'}, {lock['user'] or 'unknown user'})"
+        whom = "readers and writers" if lock["keeps_readers_out"] else "writers"
+        yield f"{who} keeps {whom} out for {_ms(locks['lock_ms'])} or more"
+
+
 def _sessions(sessions: Facts) -> Iterator[str]:
+    for lock in sessions["table_locks"]:
+        whom = "readers and writers" if lock["keeps_readers_out"] else "writers"
+        query = f", its last query: {lock['query']}" if lock["query"] else ""
+        yield f"{_who(lock)} keeps {whom} out of {', '.join(lock['tables'])}{_for(lock)}{query}"
     for session in sessions["blocked"]:
         holders = ", ".join(str(pid) for pid in session["blocked_by"])
         yield f"{_who(session)} has waited{_for(session)} for {session['waits_for'] or 'a lock'} of pid {holders}"
@@ -148,28 +159,27 @@ def _for(session: Facts) -> str:
 def _locked(locks: Facts) -> str:
     first, last = locks["first_day"], locks["last_day"]
     if first == SCHEMA_LOCK.isoformat():
-        return "schema" if last == first else f"schema and of {_days(locks['days'] - 1)} up to {last}"
+        return "schema" if last == first else f"schema and of {plural(locks['days'] - 1, 'day')} up to {last}"
     if first in OTHER_LOCKS:
         return OTHER_LOCKS[first]
-    return f"{_days(locks['days'])} {first}" + (f"..{last}" if last != first else "")
-
-
-def _days(count: int) -> str:
-    return f"{count:,} day{'' if count == 1 else 's'}"
+    return f"{plural(locks['days'], 'day')} {first}" + (f"..{last}" if last != first else "")
 
 
 def _source(source: Facts) -> list[str]:
     if not source["is_reachable"]:
         return [source["address"], f"cannot be read: {source['error']}"]
     if source["recordings"] is not None:
-        return [source["address"], f"{source['recordings']:,} recordings {source['first_day']}..{source['last_day']}"]
+        return [
+            source["address"],
+            f"{plural(source['recordings'], 'recording')} {source['first_day']}..{source['last_day']}",
+        ]
     return [source["address"], f"HTTP {source['http_status']} in {_ms(source['latency_ms'])}"]
 
 
 def _archive(archive: Facts) -> Iterator[str]:
     yield archive["path"]
     days = f" {archive['first_day']}..{archive['last_day']}" if archive["recordings"] else ""
-    yield f"{archive['recordings']:,} recordings{days}, {archive['size_bytes'] / MB:,.1f} MB"
+    yield f"{plural(archive['recordings'], 'recording')}{days}, {archive['size_bytes'] / MB:,.1f} MB"
     yield f"earlier versions: {archive['earlier']:,}, of them corrupt: {archive['corrupt']:,}"
     writing = f"cannot be used: {archive['error']}" if archive["error"] else "can be written"
     yield f"{writing}; {archive['retention']}"

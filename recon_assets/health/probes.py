@@ -12,12 +12,14 @@ from sqlalchemy import Connection, Executable, Row, and_, exc, func, literal, se
 from sqlalchemy.engine import URL
 
 from recon_assets.database.engine import open_engine, sqlite_file
+from recon_assets.database.schema import FIRST_STEP
 from recon_assets.database.tables import curtailment_records as records
 from recon_assets.database.tables import historical_bitcoin_calculations as calculations
 from recon_assets.domain.settlement import FIRST_DAY
 from recon_assets.errors import first_line
 from recon_assets.health import postgres, sqlite
 from recon_assets.health.facts import Limits, Probe, ProbeStatus
+from recon_assets.health.lock_facts import TableLock
 
 T = TypeVar("T")
 
@@ -27,7 +29,8 @@ CONNECTS = 3
 MONTH = timedelta(days=30)
 """The days before the newest one: a probe of a month is equally heavy on every date."""
 
-TIMED_OUT = {"57014", "55P03", sqlite3.SQLITE_INTERRUPT, sqlite3.SQLITE_BUSY}
+LOCKED = "55P03"
+TIMED_OUT = {"57014", LOCKED, sqlite3.SQLITE_INTERRUPT, sqlite3.SQLITE_BUSY}
 """PostgreSQL: query canceled, lock not available."""
 
 UNANSWERED = (exc.SQLAlchemyError, ValueError)
@@ -93,11 +96,13 @@ class ProbedDatabase:
     """A database that is queried under time-outs, with a new transaction each time.
 
     `error` says why it could not be connected to; then nothing more is queried. `unread` has the reason of each section
-    that could not be read.
+    that could not be read. `table_locks` are those that were held when the first query gave up waiting for a lock:
+    whoever holds them may be gone when the other queries are through.
     """
 
     def __init__(self, url: URL, limits: Limits) -> None:
         self.error: str | None = None
+        self.table_locks: tuple[TableLock, ...] | None = None
         self.unread: dict[str, str] = {}
         self._file = sqlite_file(url)
         self._limits = limits
@@ -107,7 +112,7 @@ class ProbedDatabase:
     def connect(self) -> Probe:
         """Measures how long new connections take."""
         if self._file and not self._file.exists():
-            self.error = f"there is no database at {self._file} yet: run 'recon reconcile', or set DATABASE_URL"
+            self.error = f"there is no database at {self._file} yet: {FIRST_STEP}"
             return self._skipped(CONNECT, self.error)
         latencies_ms = []
         for _ in range(1 + CONNECTS):
@@ -131,7 +136,13 @@ class ProbedDatabase:
                 return question(connection)
         except UNANSWERED as error:
             self.unread[section] = first_line(error)
+            self._look_for_locks(error)
             return None
+
+    def _look_for_locks(self, error: Exception) -> None:
+        if _code(error) == LOCKED and self.table_locks is None:
+            self.table_locks = ()
+            self.table_locks = self.ask("table_locks", postgres.table_locks) or ()
 
     def probe(self, question: _ProbeQuery, *, skip: str | None = None) -> tuple[Probe, Sequence[Row[Any]]]:
         """Measures a query up to its last row, and gives the rows; `skip` is a reason not to execute it."""
@@ -144,7 +155,9 @@ class ProbedDatabase:
                 rows = connection.execute(question.statement).all()
                 return self._measured(question, _ms_since(started)), rows
         except UNANSWERED as error:
-            return self._failed(question, error, started), ()
+            failed = self._failed(question, error, started)
+            self._look_for_locks(error)
+            return failed, ()
 
     def dispose(self) -> None:
         """Closes the connections."""

@@ -41,6 +41,7 @@ from recon_assets.database.tables import (
 )
 from recon_assets.domain.curtailment import CurtailmentRule
 from recon_assets.domain.settlement import Days
+from recon_assets.domain.words import plural
 from recon_assets.errors import ReconError
 from recon_assets.ingest.unit_facts import unknown_farms
 from recon_assets.reconcile.layer import DAY, MONTH, Layer, in_days
@@ -161,7 +162,7 @@ def require_known_farms(connection: Connection, day: date) -> None:
     """
     unknown = unknown_farms(connection, day)
     if unknown:
-        named = ", ".join(f"{farm} ({rows:,} records, {-mwh:,.3f} MWh)" for farm, rows, mwh in sorted(unknown))
+        named = ", ".join(f"{farm} ({plural(rows, 'record')}, {-mwh:,.3f} MWh)" for farm, rows, mwh in sorted(unknown))
         raise ReconError(
             f"{day}: stays adopted, because it has records of farms that are in no list of wind units: {named}; say "
             f"what each is, for example with 'recon units declare {min(unknown)[0]} --wind' (or --not-wind)"

@@ -13,6 +13,7 @@ from sqlalchemy import Connection, insert, select
 
 from recon_assets.database.tables import STACK, proof_of_fetch, settlement_revisions
 from recon_assets.domain.settlement import Days
+from recon_assets.domain.words import plural
 from recon_assets.reconcile.apply import Changes
 
 
@@ -38,8 +39,8 @@ class Revision:
 
     def __str__(self) -> str:
         return (
-            f"{self.rows_added} bids added, {self.rows_removed} removed, {self.rows_changed} changed in settlement "
-            f"period {self.settlement_periods}: {self.mwh_before:,.3f} -> {self.mwh_after:,.3f} MWh, "
+            f"{plural(self.rows_added, 'bid')} added, {self.rows_removed} removed, {self.rows_changed} changed "
+            f"in settlement period {self.settlement_periods}: {self.mwh_before:,.3f} -> {self.mwh_after:,.3f} MWh, "
             f"{self.gbp_before:,.2f} -> {self.gbp_after:,.2f} GBP"
         )
 

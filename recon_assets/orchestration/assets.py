@@ -15,6 +15,7 @@ import dagster as dg
 from recon_assets.database import transactions
 from recon_assets.domain.bm_units import PACKAGED_LIST, packaged_bm_units
 from recon_assets.domain.settlement import Days, contiguous
+from recon_assets.domain.words import plural
 from recon_assets.errors import ReconError
 from recon_assets.ingest import reference
 from recon_assets.ingest.reference import read_tail, store_bm_units, store_retargets
@@ -84,7 +85,7 @@ def list_in_use(resource: ReconResource, *, is_listed: bool) -> str:
     if seen is None:
         return f"the {PACKAGED_LIST}, and what was stored before"
     days = (resource.now() - seen).days
-    return f"Elexon's list of {seen:%Y-%m-%d %H:%MZ}, {days} days old, and the {PACKAGED_LIST}"
+    return f"Elexon's list of {seen:%Y-%m-%d %H:%MZ}, {plural(days, 'day')} old, and the {PACKAGED_LIST}"
 
 
 @dg.asset(**NETWORK_DIFFICULTY_SPEC, required_resource_keys=RESOURCES)

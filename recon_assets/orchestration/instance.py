@@ -17,6 +17,7 @@ from textwrap import shorten
 import dagster as dg
 import portalocker
 import psutil
+from dagster._core.instance import InstanceRef
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError
 
@@ -48,6 +49,11 @@ is killed before it writes its events, the next reconciliation reports the parti
 
 HOME = "DAGSTER_HOME"
 LOCK_TIMEOUT_SECONDS = 60
+NOTHING_PRINTED = {
+    "compute_logs": {"module": "dagster._core.storage.noop_compute_log_manager", "class": "NoOpComputeLogManager"}
+}
+"""A command's steps print nothing: what they log are events, which the UI shows. To capture what is printed, Dagster
+starts four processes for each step. Ctrl-C in a terminal reaches these, too, and two of them print tracebacks."""
 UNFINISHED = [dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING]
 
 
@@ -80,7 +86,7 @@ def open_instance(home: Path) -> Iterator[dg.DagsterInstance]:
         # Dagster creates its databases without a lock: of ten homes opened by four at once, seven never opened again.
         with portalocker.Lock(home / "opening.lock", timeout=LOCK_TIMEOUT_SECONDS):
             prepare_home(home)
-            opened = dg.DagsterInstance.from_config(str(home))
+            opened = dg.DagsterInstance.from_ref(InstanceRef.from_dir(str(home), overrides=NOTHING_PRINTED))
     except OSError as error:
         if error.errno in DISK_ERRORS:
             raise disk_error(home, HOME, str(error.strerror)) from error

@@ -72,3 +72,10 @@ DAYS_JOBS: Mapping[str, Sequence[dg.AssetKey]] = {
     LAYER_JOBS[DAY].name: [asset.key for asset in layer_assets(DAY)],
 }
 """The daily assets of the jobs that are launched for a day or a range of days, upstream first."""
+
+CONFIGURED = {
+    LAYER_JOBS[DAY].name: "settlement_day_layers",
+    REINGEST_JOB.name: "reingest",
+    DIFFICULTY_JOB.name: "network_difficulty",
+}
+"""The step of each job that takes config."""

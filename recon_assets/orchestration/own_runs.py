@@ -9,18 +9,11 @@ import dagster as dg
 from recon_assets.errors import DiskError, first_line
 from recon_assets.orchestration.active_runs import RANGE_TAGS
 from recon_assets.orchestration.in_process import QUIET, execute
-from recon_assets.orchestration.jobs import DIFFICULTY_JOB, LAYER_JOBS, REINGEST_JOB
+from recon_assets.orchestration.jobs import CONFIGURED
 from recon_assets.orchestration.resource import ReconResource
 from recon_assets.orchestration.runnable import runnable_defs
 from recon_assets.orchestration.steps import process_tags
-from recon_assets.reconcile.layer import DAY
 
-CONFIGURED = {
-    LAYER_JOBS[DAY].name: "settlement_day_layers",
-    REINGEST_JOB.name: "reingest",
-    DIFFICULTY_JOB.name: "network_difficulty",
-}
-"""The step of each job that takes config."""
 
 class OwnRuns:
     """The runs of one command or routine; `count` says how many were executed."""

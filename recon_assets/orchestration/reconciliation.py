@@ -58,6 +58,7 @@ class Reconciliation:
         self._instance = instance
         self._raise_if_interrupted = raise_if_interrupted
         self._own = OwnRuns(resource, instance, command, raise_if_interrupted)
+        self.work_log = resource.work_log(command)
 
     @property
     def runs(self) -> int:
@@ -101,7 +102,7 @@ class Reconciliation:
             self._own.run(BM_UNITS_JOB.name)
         suspicion = survey(self._resource, before, self._raise_if_interrupted) if options.prove else None
         work = self.plan(before, options, suspicion)
-        self._resource.observer.planned(work)
+        self._begin(work)
         # Report before the runs too: a later report would count as newer than the summaries that the runs make of it.
         reported = report_right_partitions(self._instance, self._resource, before)
         if work.is_empty:
@@ -137,7 +138,7 @@ class Reconciliation:
         summed = sorted([*stored, *only_generated])
         months = [list(span) for span in month_spans(summed)]
         work = Plan(months, [], _labels(MONTH, summed), _labels(YEAR, summed), [], 0)
-        self._resource.observer.planned(work)
+        self._begin(work)
         reported = report_right_partitions(self._instance, self._resource, before)
         self._sum_days(stored, DAILY_SUMMARIES)
         self._sum_days(only_generated, ENERGY)
@@ -148,7 +149,7 @@ class Reconciliation:
         before = self.state(days)
         months = [list(span) for span in reversed(days.by_month())]
         work = Plan(months, list(days), _labels(MONTH, list(days)), _labels(YEAR, list(days)), [], 0)
-        self._resource.observer.planned(work)
+        self._begin(work)
         reported = report_right_partitions(self._instance, self._resource, before)
         for month in months:
             self._own.read(GENERATION_JOB.name, month, str(month[0]), str(month[-1]))
@@ -162,7 +163,7 @@ class Reconciliation:
     def converge_again(self, days: Days, hardest: Sequence[date], run_config: Mapping[str, Any]) -> Outcome:
         """Converges the `hardest` of the days once more, each in a run of its own, then the sums above them."""
         before = self.state(days)
-        self._resource.observer.planned(Plan([[day] for day in hardest], [], [], [], [], 0))
+        self._begin(Plan([[day] for day in hardest], [], [], [], [], 0))
         for day in hardest:
             self._own.run(LAYER_JOBS[DAY].name, str(day), str(day), config=run_config)
         work = self.plan(self.state(days), Options(ingest=False))
@@ -174,7 +175,7 @@ class Reconciliation:
         before = self.state(days)
         months, years = [MONTH.label(day)], [YEAR.label(day)]
         work = Plan([[day]], [], months, years, [], 0)
-        self._resource.observer.planned(work)
+        self._begin(work)
         reported = report_right_partitions(self._instance, self._resource, before)
         narrow = {"periods": str(period), "farm": farm}
         self._own.run(LAYER_JOBS[DAY].name, str(day), str(day), config=narrow)
@@ -194,7 +195,7 @@ class Reconciliation:
         due = due_periods(day, self._resource.now())
         asked = due if periods is None else [period for period in due if periods[0] <= period <= periods[1]]
         work = Plan([[day]], [day], [MONTH.label(day)], [YEAR.label(day)], [], len(asked))
-        self._resource.observer.planned(work)
+        self._begin(work)
         reported = report_right_partitions(self._instance, self._resource, before)
         self._own.run(BM_UNITS_JOB.name)
         if bitcoin and not self._resource.elexon.down:
@@ -215,6 +216,10 @@ class Reconciliation:
         if found.state is DayState.ADOPTED_EMPTY:
             return self.reconcile(Days(day, day), Options())
         return self.reconcile(Days(day, day), Options(ingest=False)) if found.differences else None
+
+    def _begin(self, work: Plan) -> None:
+        self._resource.observer.planned(work)
+        self.work_log.plan(_labels(MONTH, [day for chunk in work.chunks for day in chunk]))
 
     def _sum_days(self, days: Sequence[date], layers: Sequence[Layer]) -> None:
         """Converges the daily ones of some summary layers, newest month first."""
@@ -239,6 +244,7 @@ class Reconciliation:
         reported += report_right_partitions(self._instance, self._resource, after)
         if self.runs:
             self._own.run(AUDIT_JOB.name)
+        self.work_log.finish()
         return Outcome(before, work, after, self.runs, reported)
 
     def _know_difficulty(self, days: Sequence[date]) -> None:

@@ -14,6 +14,7 @@ from sqlalchemy import Engine
 
 from recon_assets.database.engine import open_engine
 from recon_assets.database.schema import require_schema
+from recon_assets.database.work_log import WorkLog, worker_name
 from recon_assets.domain.settlement import Days, all_kept_days
 from recon_assets.elexon.archive import Archive
 from recon_assets.elexon.client import Elexon, open_source
@@ -33,7 +34,7 @@ class ReconResource:
     """The settings and what they open; the source is opened by the first work that reads from it.
 
     `check_inputs` holds what the latest check-only run has read, by its run id. `logs` are the logs of the steps at
-    work, the innermost last.
+    work, the innermost last. `work_logs` has the work log of each worker: all runs of a command are one piece of work.
     """
 
     settings: Settings
@@ -41,6 +42,7 @@ class ReconResource:
     observer: Observer = field(default_factory=Observer)
     check_inputs: dict[str, CheckInputs] = field(default_factory=dict)
     logs: list[Callable[[str], object]] = field(default_factory=list)
+    work_logs: dict[str, WorkLog] = field(default_factory=dict)
 
     @cached_property
     def elexon(self) -> Elexon:
@@ -63,6 +65,11 @@ class ReconResource:
     def archive(self) -> Archive | None:
         """The archive of Elexon's answers; None if the answers come from recordings, which are an archive already."""
         return None if self.settings.recordings else Archive(self.settings.archive_folder)
+
+    def work_log(self, started_by: str) -> WorkLog:
+        """The work log of a command or run in this process."""
+        worker = worker_name(started_by)
+        return self.work_logs.setdefault(worker, WorkLog(self.engine, worker, self.now))
 
     def has_archived(self, day: date) -> bool:
         """Whether the archive has a recording of a day."""

@@ -90,7 +90,8 @@ def _work_within(
         counts = CountingObserver()
         resource = replace(resource, observer=LogObserver(log, counts))
         work = Reconciliation(resource, context.instance, f"{context.job_name} {context.run_id[:8]}")
-        outcome = routine(work, resource, counts)
+        with work.work_log.finishing():
+            outcome = routine(work, resource, counts)
         log_end(log, outcome, counts)
         context.add_output_metadata(_numbers(outcome))
         if counts.reasons:

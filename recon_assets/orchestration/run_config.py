@@ -7,7 +7,7 @@ import dagster as dg
 from pydantic import Field
 
 from recon_assets.database.limits import WorkLimits
-from recon_assets.database.work_log import WorkLog, worker_name
+from recon_assets.database.work_log import WorkLog
 from recon_assets.domain.settlement import parse_periods
 from recon_assets.orchestration.resource import ReconResource
 from recon_assets.orchestration.specs import LayerAsset
@@ -64,4 +64,4 @@ def span_runner_of(
 def work_log_of(resource: ReconResource, run: dg.DagsterRun) -> WorkLog:
     """The work log of a run, under the name of whoever started it."""
     by = (run.tags.get(tag) for tag in STARTED_BY)
-    return WorkLog(resource.engine, worker_name(next(filter(None, by), f"Dagster run {run.run_id[:8]}")), resource.now)
+    return resource.work_log(next(filter(None, by), f"Dagster run {run.run_id[:8]}"))

@@ -15,6 +15,7 @@ from sqlalchemy.exc import DBAPIError
 from recon_assets.database.failures import failure_of
 from recon_assets.database.work_log import Phase
 from recon_assets.domain.settlement import Days, due_periods
+from recon_assets.domain.words import plural
 from recon_assets.errors import ReconError, SourceDownError, UnpublishedError
 from recon_assets.ingest.archived import ingest_archived_day
 from recon_assets.ingest.bids import IngestedDay, ingest_day
@@ -82,7 +83,7 @@ def read_days(
     for day, count in due.items():
         months[MONTH.label(day)] += count
     may_be_empty = _days_without_records(resource, days) if by_volumes else frozenset()
-    with work_log.working(Phase.READING, months):
+    with work_log.working(Phase.READING, months, days):
         for day in days:
             provenance = events.Provenance(context.instance, {WIND_BM_UNITS: events.event_pointer(context.instance)})
             scope = replace(resource.scope(Days(day, day)), run_id=context.run.run_id)
@@ -98,7 +99,7 @@ def read_days(
                 if reason not in failures.values():
                     context.log.error(reason)
                 failures[day] = reason
-                work_log.fail(MONTH.label(day), due[day], reason)
+                work_log.fail(MONTH.label(day), due[day], reason, [day])
                 continue
             version = events.bids_versions(resource.engine, resource.scope(Days(day, day)))[day]
             event = events.bids_event(day, version, events.bids_metadata(ingested), provenance)
@@ -160,7 +161,7 @@ def read_generation(
     months: dict[str, int] = {}
     for day, count in periods.items():
         months[MONTH.label(day)] = months.get(MONTH.label(day), 0) + count
-    with work_log.working(Phase.READING, months):
+    with work_log.working(Phase.READING, months, days):
         for day, count in periods.items():
             try:
                 source = (resource.engine, resource.elexon, day, resource.now(), resource.archive)
@@ -174,7 +175,7 @@ def read_generation(
                     if reason not in failures.values():
                         context.log.error(reason)
                     failures[day] = reason
-                    work_log.fail(MONTH.label(day), count, reason)
+                    work_log.fail(MONTH.label(day), count, reason, [day])
                 continue
             version = events.generation_versions(resource.engine, Days(day, day))[day]
             context.log_event(events.generation_event(day, version, events.generation_metadata(read), provenance))
@@ -245,7 +246,7 @@ def fail_for(failures: dict[date, str], partitions: int) -> None:
     if failures:
         summary = "; ".join(dict.fromkeys(reason for _, reason in sorted(failures.items())))
         raise dg.Failure(
-            f"{len(failures)} of {partitions} partitions failed: {summary}",
+            f"{len(failures)} of {plural(partitions, 'partition')} failed: {summary}",
             metadata={day.isoformat(): reason for day, reason in sorted(failures.items())},
             allow_retries=False,
         )

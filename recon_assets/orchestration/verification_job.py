@@ -11,6 +11,7 @@ from sqlalchemy.exc import DBAPIError
 from recon_assets.database import transactions
 from recon_assets.database.tables import proof_of_fetch
 from recon_assets.domain.settlement import Days, parse_day
+from recon_assets.domain.words import plural
 from recon_assets.errors import ReconError, SourceDownError, UsageError
 from recon_assets.ingest.verification import Finding, Method, Verification
 from recon_assets.ingest.verify import verify_day
@@ -41,7 +42,9 @@ def verify_settlement_days(context: dg.OpExecutionContext, config: VerifyDays) -
     with at_work(context) as resource, open_log(resource.settings.log_folder, "verify") as log:
         seed = random.randrange(2**32) if config.seed is None else config.seed
         days = _days(resource, config, seed)
-        context.log.info(f"{len(days)} days by {config.method}, seed {seed}: {', '.join(map(str, days)) or 'none'}")
+        context.log.info(
+            f"{plural(len(days), 'day')} by {config.method}, seed {seed}: {', '.join(map(str, days)) or 'none'}"
+        )
         failures: dict[date, str] = {}
         for number, day in enumerate(days):
             try:

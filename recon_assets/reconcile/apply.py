@@ -27,6 +27,7 @@ from sqlalchemy import (
 )
 
 from recon_assets.database.tables import curtailment_records
+from recon_assets.domain.words import plural
 from recon_assets.errors import ReconError
 from recon_assets.reconcile.difference import Tally, compare_calculations, compare_layer
 from recon_assets.reconcile.layer import Layer, is_first_of_key, is_key_unique, may_skip_rows
@@ -83,7 +84,7 @@ def _converge(connection: Connection, layer: Layer, scope: Scope, *by: str) -> d
     inserted = _insert_missing(connection, layer, scope) if total.missing else 0
     if (corrected, inserted, stayed) != (total.wrong, total.missing, 0) or removed > total.superfluous:
         raise ReconError(
-            f"{layer.name} {scope.days}: {total.missing} rows were missing, {total.wrong} wrong and "
+            f"{layer.name} {scope.days}: {plural(total.missing, 'row')} missing, {total.wrong} wrong and "
             f"{total.superfluous} superfluous, but {inserted} were inserted, {corrected} corrected and {removed} "
             "removed; rolled back"
         )
@@ -111,7 +112,7 @@ def fill_missing(connection: Connection, layer: Layer, scope: Scope, *by: str) -
         inserted = _insert_missing(connection, layer, scope) if missing else 0
     if inserted != missing:
         raise ReconError(
-            f"{layer.name} {scope.days}: {missing} rows were missing, but {inserted} were inserted; rolled back"
+            f"{layer.name} {scope.days}: {plural(missing, 'row')} missing, but {inserted} were inserted; rolled back"
         )
     return {group: Changes(inserted=tally.missing, kept=tally.actual) for group, tally in tallies.items()}
 
@@ -145,9 +146,10 @@ def _fill(connection: Connection, layer: Layer, scope: Scope, *by: str) -> dict[
     found = {tuple(group): Changes(inserted=rows) for *group, rows in connection.execute(held) if rows}
     counted = sum(found.values(), Changes()).inserted
     if counted != inserted or missing not in (None, inserted):
+        lacking = plural(inserted if missing is None else missing, "row")
         raise ReconError(
-            f"{layer.name} {scope.days}: {inserted if missing is None else missing} rows were missing, but {inserted} "
-            f"were inserted and {counted} are there; rolled back"
+            f"{layer.name} {scope.days}: {lacking} missing, but {inserted} were inserted "
+            f"and {counted} are there; rolled back"
         )
     return found
 

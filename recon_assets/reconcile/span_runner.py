@@ -54,7 +54,7 @@ class SpanRunner:
         sizes = self._sizes(spans)
         for day, periods in sizes.items():
             months[MONTH.label(day)] += sum(periods.values())
-        with self.work_log.working(Phase.CONVERGING, months):
+        with self.work_log.working(Phase.CONVERGING, months, [day for span in spans for day in span]):
             yield from self._run_chunks(spans, sizes)
 
     def _run_chunks(self, spans: Sequence[Days], sizes: Sizes) -> Iterator[SpanResult]:
@@ -103,7 +103,7 @@ class SpanRunner:
         summed, _ = attempt(Chunk(days), sum_up, self.limits, self._tried)
         if summed.failure:
             failures.append(f"{days} summaries: {summed.failure.reason}")
-            self.work_log.fail(MONTH.label(days.first), 0, failures[-1])
+            self.work_log.fail(MONTH.label(days.first), 0, failures[-1], days)
         found = summed.result
         if found is not None:
             changes = dict(found.changes)
@@ -138,4 +138,4 @@ class SpanRunner:
         if done.failure is None:
             self.work_log.advance(month, done.chunk.rows)
         else:
-            self.work_log.fail(month, done.chunk.rows, f"{done.chunk}: {done.failure.reason}")
+            self.work_log.fail(month, done.chunk.rows, f"{done.chunk}: {done.failure.reason}", done.chunk.days)

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from recon_assets.domain.settlement import Days, contiguous, format_periods
+from recon_assets.domain.words import plural
 from recon_assets.reconcile.layers import BITCOIN_DAILY, ENERGY_DAILY, MONTHLY_LAYERS, YEARLY_LAYERS
 from recon_assets.reconcile.settlement_days import DayState
 from recon_assets.reconcile.state import Conclusion, State
@@ -127,7 +128,9 @@ def _counts(**counts: int) -> str:
 
 def print_analysis(console: Console, facts: Mapping[str, Any]) -> None:
     """The findings as a table: a line for each reason, and the command beside them."""
-    console.print(f"[bold]Analysis[/] {facts['days']}: {facts['faulty_dates']:,} dates are not right")
+    dates = facts["faulty_dates"]
+    verb = "is" if dates == 1 else "are"
+    console.print(f"[bold]Analysis[/] {facts['days']}: {plural(dates, 'date')} {verb} not right")
     table = Table("date", "why", "mend it with", box=None, header_style="bold underline", pad_edge=False)
     table.columns[2].no_wrap = True
     for finding in facts["findings"]:

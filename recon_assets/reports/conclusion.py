@@ -6,10 +6,10 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
+from recon_assets.domain.words import duration, plural
 from recon_assets.reconcile.evidence import Lost
 from recon_assets.reconcile.state import Conclusion, State
 from recon_assets.reports.recovery import proof_facts
-from recon_assets.reports.words import duration, plural
 
 LOST_SHOWN = 10
 """Days, months and years with evidence of lost records that the table shows; JSON has all of them."""
@@ -55,7 +55,7 @@ def print_conclusion(console: Console, state: State) -> None:
     for period, evidence in found[:LOST_SHOWN]:
         console.print(f"[red]Records seem to be lost[/] {period}: {evidence}")
     if len(found) > LOST_SHOWN:
-        console.print(f"... and {len(found) - LOST_SHOWN:,} more days, months and years: see 'recon analyze'")
+        console.print(f"... and {len(found) - LOST_SHOWN:,} more: see 'recon analyze'")
     proof = proof_facts(state)
     if proof is not None:
         print_proof(console, len(state.unproven_days), proof)

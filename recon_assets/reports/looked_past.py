@@ -1,10 +1,13 @@
-"""Rows that no layer speaks of, in words: how many, and what mends them."""
+"""Rows that no layer speaks of, and rows that recon did not write, in words: how many, and what mends them."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from rich.console import Console
 
+from recon_assets.domain.words import plural
+from recon_assets.reconcile.foreign_rows import ForeignRows
 from recon_assets.reconcile.looked_past import mend
 from recon_assets.reconcile.state import State
 
@@ -35,6 +38,18 @@ def print_unknown_model_facts(console: Console, facts: Sequence[Mapping[str, Any
     if facts:
         console.print("[red]Rows of unknown miner models[/], which nothing counts or changes:")
     for fact in facts:
-        rows = f"{fact['rows']:,} row{'' if fact['rows'] == 1 else 's'}"
+        rows = plural(fact["rows"], "row")
         console.print(f"{fact['miner_model']!r} in {fact['table']}: {rows}", markup=False, highlight=False)
         console.print(f"  {fact['mend']}", markup=False, highlight=False, soft_wrap=True)
+
+
+def foreign_facts(found: Sequence[ForeignRows]) -> list[dict[str, Any]]:
+    """A fact for each table into which something other than recon has written; dates and instants in ISO 8601."""
+    plain = ("since", "newest_at", "first_day", "last_day")
+    return [asdict(rows) | {name: getattr(rows, name).isoformat() for name in plain} for rows in found]
+
+
+def print_foreign_rows(console: Console, found: Sequence[ForeignRows]) -> None:
+    """A line for each of these tables."""
+    for rows in found:
+        console.print(f"[yellow]{rows}[/]: see 'recon doctor'", soft_wrap=True, highlight=False)

@@ -5,9 +5,9 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from recon_assets.domain.words import duration, plural
 from recon_assets.reconcile.plan import Plan, format_days
 from recon_assets.reports.recovery import REQUESTS_A_SECOND
-from recon_assets.reports.words import duration, plural
 
 
 def plan_facts(work: Plan) -> dict[str, Any]:

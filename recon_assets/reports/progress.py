@@ -14,6 +14,7 @@ from rich.text import Text
 
 from recon_assets.database.work_log import MonthProgress, Status
 from recon_assets.domain.settlement import Days, due_periods
+from recon_assets.domain.words import plural
 from recon_assets.ingest.revisions import Revision
 from recon_assets.reconcile.difference import Tally
 from recon_assets.reconcile.layer import MONTH, YEAR
@@ -133,8 +134,8 @@ def _next(state: State, now: datetime) -> list[dict[str, str]]:
         "curtailment record": state.records.faults,
         "summary row": state.summary_faults,
     }
-    counts = ", ".join(_count(count, noun) for noun, count in faults.items() if count)
-    does = [f"reads {_count(len(to_read), 'day')} from Elexon"] if to_read else []
+    counts = ", ".join(plural(count, noun) for noun, count in faults.items() if count)
+    does = [f"reads {plural(len(to_read), 'day')} from Elexon"] if to_read else []
     does += [f"mends {counts}"] if counts else []
     only_summaries = not to_read and not state.faulty_days
     command = f"recon {'summaries' if only_summaries else 'reconcile'} {_format_options(span)}"
@@ -147,10 +148,6 @@ def _format_options(span: Days) -> str:
     if span == Days.of_month(month):
         return f"--month {month}"
     return f"--year {year}" if span == Days.of_year(year) else f"--from {span.first} --to {span.last}"
-
-
-def _count(count: int, noun: str) -> str:
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def print_report(console: Console, facts: Mapping[str, Any]) -> None:
@@ -178,7 +175,7 @@ def print_report(console: Console, facts: Mapping[str, Any]) -> None:
 
 def _totals(facts: Mapping[str, Any]) -> Table:
     days, records = facts["settlement_days"], facts["curtailment"]
-    behind = f"{_count(facts['days_behind'], 'day')} behind" if facts["days_behind"] else "up to date"
+    behind = f"{plural(facts['days_behind'], 'day')} behind" if facts["days_behind"] else "up to date"
     yearly = facts["stale_yearly_summaries"]
     of_years = f" ({', '.join(f'{count} of {year}' for year, count in yearly.items())})" if yearly else ""
     grid = Table.grid(padding=(0, 2))
@@ -188,7 +185,7 @@ def _totals(facts: Mapping[str, Any]) -> Table:
     counts = ", ".join(f"{count:,} {name}" for name, count in records.items())
     grid.add_row("Curtailment records", f"{facts['curtailment_records']:,} ({counts})")
     proven = days["ingested"] / max(1, sum(days.values()))
-    grid.add_row("Proven", f"{days['ingested']:,} of {_count(sum(days.values()), 'day')} ({floor(100 * proven)} %)")
+    grid.add_row("Proven", f"{days['ingested']:,} of {plural(sum(days.values()), 'day')} ({floor(100 * proven)} %)")
     grid.add_row("Settlement days", ", ".join(f"{count:,} {_words(name)}" for name, count in days.items() if count))
     grid.add_row("Stale summaries", f"{facts['stale_summaries']:,}{of_years}")
     grid.add_row("Latest ingested day", f"{facts['latest_ingested'] or 'none'} ({behind})")
@@ -262,7 +259,7 @@ def _print_work(console: Console, work: Sequence[Mapping[str, Any]]) -> None:
 
 def _print_next(console: Console, facts: Mapping[str, Any]) -> None:
     if facts["days_not_due"]:
-        console.print(f"{_count(facts['days_not_due'], 'day')} not due yet: Elexon still has to publish them.")
+        console.print(f"{plural(facts['days_not_due'], 'day')} not due yet: Elexon still has to publish them.")
     for step in facts["next"]:
         console.print(Text.assemble("Run ", (step["command"], "bold cyan")))
         console.print(Padding(Text(step["does"]), (0, 0, 0, 4)))

@@ -7,9 +7,9 @@ from rich.console import Console
 from rich.table import Table
 
 from recon_assets.domain.settlement import periods_in
+from recon_assets.domain.words import plural
 from recon_assets.ingest.recovery import Figures, Recovery
 from recon_assets.reconcile.settlement_days import DayState, SettlementDays
-from recon_assets.reports.words import plural
 
 REQUESTS_A_SECOND = 8
 """The default of ELEXON_REQUESTS_PER_SECOND."""

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from recon_assets.database.keys import pending_line
 from recon_assets.domain.settlement import Days
+from recon_assets.domain.words import plural
 from recon_assets.reconcile.apply import Changes
 from recon_assets.reconcile.difference import Tally
 from recon_assets.reconcile.layers import ENERGY
@@ -20,7 +21,6 @@ from recon_assets.reconcile.spot import Spot
 from recon_assets.reconcile.state import State
 from recon_assets.reports.conclusion import conclusion_facts, print_conclusion
 from recon_assets.reports.looked_past import print_looked_past
-from recon_assets.reports.words import plural
 
 if TYPE_CHECKING:
     from recon_assets.ingest.generation import GenerationDay
@@ -212,8 +212,8 @@ def print_done(console: Console, done: Mapping[str, Any], before: State, work: P
     """What a command did, in a few lines."""
     was = before.total
     console.print(
-        f"[bold]Before[/]: {was.missing:,} calculations missing, {was.wrong:,} wrong, {was.surplus:,} orphaned, "
-        f"{was.duplicated:,} duplicated; {plural(len(work.ingest), 'day')} to read"
+        f"[bold]Before[/]: {plural(was.missing, 'calculation')} missing, {was.wrong:,} wrong, "
+        f"{was.surplus:,} orphaned, {was.duplicated:,} duplicated; {plural(len(work.ingest), 'day')} to read"
     )
     counts = done["converged"]
     console.print(

@@ -7,6 +7,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from recon_assets.domain.words import plural
 from recon_assets.ingest.declarations import Declaration
 from recon_assets.ingest.unit_facts import Amount, Kind, Unit, UnitDetails
 from recon_assets.reconcile.plan import format_days
@@ -162,6 +163,4 @@ def _amount(amount: Mapping[str, Any], noun: str) -> str:
     if not amount["rows"]:
         return "-"
     rows, days = amount["rows"], amount["days"]
-    return (
-        f"{rows:,} {noun}{'' if rows == 1 else 's'} of {days:,} day{'' if days == 1 else 's'}, {amount['mwh']:,.3f} MWh"
-    )
+    return f"{plural(rows, noun)} of {plural(days, 'day')}, {amount['mwh']:,.3f} MWh"

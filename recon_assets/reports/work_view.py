@@ -18,16 +18,17 @@ from recon_assets.database.engine import display_url
 from recon_assets.database.progress_table import PROGRESS_TABLES
 from recon_assets.database.transactions import reading
 from recon_assets.database.work_log import MonthProgress, Status, read_progress
+from recon_assets.domain.words import plural
 from recon_assets.errors import SchemaError
-
-SILENCE_SECONDS = 120
-"""A worker writes after every day that it reads and after every chunk, which is ended after 60 s at the latest."""
+from recon_assets.reports.workers import SILENCE_SECONDS, format_worker, worker_facts
 
 FINISHED_SHOWN = 10
 """The most ended months that are shown, the latest; the others are only counted."""
 
 HEADER = ("month", "progress", "", "records", "rate", "success", "failed", "time-outs", "left")
 BAR, WIDEST_BAR = 1, 30
+LEFT_OUT_FIRST = ("time-outs", "rate", "success", "failed", "records")
+"""Columns that a narrow terminal does without, the first one first."""
 LINES_AROUND = 5
 """The lines of a frame beside the months: the time, the sums, the header, the count of the rest, and the cursor."""
 
@@ -51,14 +52,17 @@ def work_facts(progress: Iterable[MonthProgress], now: datetime) -> list[dict[st
 
 
 def watch_facts(progress: Sequence[MonthProgress], now: datetime) -> dict[str, Any]:
-    """What a frame shows: the months, the sums of those in progress and not silent, and how many are left out."""
-    months = work_facts(progress, now)
+    """What a frame shows: workers, months, the sums of those in progress and not silent, and what is left out."""
+    workers = worker_facts(progress, now)
+    # What a worker has not come to yet is only counted.
+    months = work_facts([row for row in progress if row.status != Status.PENDING or row.worker is None], now)
     running = [month for month in months if month["status"] == Status.IN_PROGRESS]
     ended = [month for month in months if month["status"] != Status.IN_PROGRESS]
     earlier = ended[FINISHED_SHOWN:]
     return {
         "at": now.astimezone(UTC).isoformat(timespec="seconds"),
-        "in_progress": _sums([month for month in running if not month["is_silent"]]),
+        "in_progress": _sums([month for month in running if not month["is_silent"]], workers),
+        "workers": workers,
         "silent_months": sum(month["is_silent"] for month in running),
         "months": [*running, *ended[:FINISHED_SHOWN]],
         "earlier_months": len(earlier),
@@ -99,13 +103,12 @@ def _month_facts(row: MonthProgress, sign_of_worker: float | None, now: datetime
     }
 
 
-def _sums(months: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _sums(months: Sequence[Mapping[str, Any]], workers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     counts = {name: sum(month[name] for month in months) for name in COUNTS}
     handled = counts["processed_records"] + counts["failed_records"]
     rates = [month["records_per_second"] for month in months if month["records_per_second"] is not None]
     # Workers work in parallel: the time left is that of the slowest.
-    workers = {month["worker"] for month in months}
-    remaining = [_remaining([month for month in months if month["worker"] == worker]) for worker in workers]
+    remaining = [worker["remaining_seconds"] for worker in workers if not worker["is_silent"]]
     known = [seconds for seconds in remaining if seconds is not None]
     return {
         "months": len(months),
@@ -114,12 +117,6 @@ def _sums(months: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "success_pct": _pct(counts["processed_records"], handled) if handled else None,
         "remaining_seconds": max(known) if known and len(known) == len(remaining) else None,
     }
-
-
-def _remaining(of_worker: Sequence[Mapping[str, Any]]) -> int | None:
-    rate = sum(month["records_per_second"] or 0 for month in of_worker)
-    total, *handled = (sum(month[name] for month in of_worker) for name in COUNTS[:3])
-    return round(max(0, total - sum(handled)) / rate) if rate else None
 
 
 def _pct(part: int, whole: int) -> float:
@@ -182,17 +179,29 @@ class _Frame:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         facts, months = self.facts, self.facts["months"]
         yield Text(facts["at"].replace("T", " ").replace("+00:00", " UTC"), style="dim")
-        if not months:
+        if not months and not facts["workers"]:
             yield Text(NOTHING)
             return
         yield Text(_format_sums(facts), style="bold")
-        figures = [_figures(month) for month in months]
-        widths = [max(map(len, column)) for column in zip(HEADER, *figures, strict=True)]
-        others = sum(widths) - widths[BAR]
-        gap = 2 if others + 2 * len(HEADER) + len(HEADER[BAR]) <= options.max_width else 1
-        widths[BAR] = max(1, min(WIDEST_BAR, options.max_width - others - gap * (len(HEADER) - 1)))
-        yield _row([Text(name, style="bold underline") for name in HEADER], widths, gap)
         room = None if self.height is None else self.height - LINES_AROUND
+        for worker in facts["workers"]:
+            if worker["to_come"]:
+                durations = (format_seconds(worker[name]) for name in ("remaining_seconds", "age_seconds"))
+                line = Text(format_worker(worker, *durations), style="yellow" if worker["is_silent"] else "cyan")
+                room = None if room is None else room - len(console.render_lines(line, options))
+                yield line
+        columns = list(zip(HEADER, *(_figures(month) for month in months), strict=True))
+        for name in LEFT_OUT_FIRST:
+            if sum(max(map(len, column)) + 1 for column in columns if column[0] != HEADER[BAR]) < options.max_width:
+                break
+            columns = [column for column in columns if column[0] != name]
+        header, *figures = (list(row) for row in zip(*columns, strict=True))
+        widths = [max(map(len, column)) for column in columns]
+        others = sum(widths) - widths[BAR]
+        gap = 2 if others + 2 * len(header) + len(header[BAR]) <= options.max_width else 1
+        widths[BAR] = max(1, min(WIDEST_BAR, options.max_width - others - gap * (len(header) - 1)))
+        header[BAR] = header[BAR] if widths[BAR] >= len(header[BAR]) else ""
+        yield _row([Text(name, style="bold underline") for name in header], widths, gap)
         shown = 0
         for month, cells in zip(months, figures, strict=True):
             block = _block(month, cells, widths, gap, options.max_width)
@@ -210,8 +219,9 @@ class _Frame:
 
 def _format_sums(facts: Mapping[str, Any]) -> str:
     sums, silent = facts["in_progress"], facts["silent_months"]
-    count = "1 month" if sums["months"] == 1 else f"{sums['months']:,} months"
-    words = f"{count} in progress" if sums["months"] else "Nothing is in progress"
+    begins = any(not worker["is_silent"] for worker in facts["workers"])
+    words = f"{plural(sums['months'], 'month')} in progress" if sums["months"] else "Nothing is in progress"
+    words = "Work begins" if begins and not sums["months"] else words
     if sums["success_pct"] is not None:
         words += f": {_rate(sums)}, {_success(sums)} success, {format_seconds(sums['remaining_seconds'])} left"
     return words + (f"; {silent:,} silent" if silent else "")

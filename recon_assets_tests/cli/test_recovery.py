@@ -21,7 +21,7 @@ from recon_assets.elexon.stand_in_faults import Fault
 from recon_assets.orchestration.resource import open_resource
 from recon_assets.settings import Settings
 from recon_assets_tests.orchestration.test_reconciliation import ALL_TABLES
-from recon_assets_tests.reconcile.test_span_runner import drop_trigger, make_endless
+from recon_assets_tests.reconcile.test_span_runner import drop_trigger, make_endless, progress
 from recon_assets_tests.support.command import PATIENCE_SECONDS, Command, Process, kill
 from recon_assets_tests.support.content import all_hold, out_of_date, partitions, runs, stacks_asked
 from recon_assets_tests.support.steps import JUNE, JUNE_6, contents, execute, scalar
@@ -252,6 +252,33 @@ def test_a_killed_command_does_not_keep_the_sensor_from_filling_its_gap(recon: C
         # then the run is ended, and what it was to do is asked for
         assert asked == ["converge_days 2025-06-06..2025-06-07 S9"]
         assert started(recon) == []
+
+
+def test_a_day_that_could_not_be_read_leaves_its_month_failed_with_the_reason(
+    recon: Command, engine: Engine, elexon: StandInElexon, light_dagster: dict[str, str]
+) -> None:
+    # given
+    recon.environment |= light_dagster
+    elexon.faults = [Fault("server_error", "/stack/all/bid/2025-06-07/48/")]
+
+    # when the other days of the month are read and calculated
+    failed = recon(*RANGE)
+
+    # then
+    assert failed.exit_code == 1
+    assert proven_days(engine) == {"2025-06-06", "2025-06-08"}
+    row = progress(engine)["2025-06"]
+    assert (row.status, row.phase, row.failed_records) == ("failed", "converging", 48)
+    assert row.percentage_complete < 100
+    assert (row.error_details or "").startswith("2025-06-07 settlement period 48: ")
+
+    # when the fault is gone
+    elexon.faults = []
+
+    # then
+    assert recon("reconcile", *PERIOD).exit_code == 0
+    row = progress(engine)["2025-06"]
+    assert (row.status, row.percentage_complete, row.error_details) == ("completed", 100, None)
 
 
 def started(recon: Command) -> list[dg.DagsterRun]:

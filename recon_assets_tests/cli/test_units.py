@@ -181,7 +181,8 @@ def test_what_a_unit_is_must_be_said_and_its_name_must_occur(recon: Command, sto
         ("units", "declare", NEW): f"Error: say what {NEW} is: --wind or --not-wind",
         ("units", "declare", "T_NEWWF-2", "--wind"): "Error: BM unit 'T_NEWWF-2' is in no list, bid or record; did you "
         f"mean {NEW}?",
-        ("units", "declare", NEW, "--wind", "--by", " "): "Error: --by: the name is empty",
+        ("units", "declare", NEW, "--wind", "--by", " "): "Error: Invalid value for '--by': the text is empty "
+        "('recon units declare --help' shows how)",
         ("units", "show", "nothing"): "Error: BM unit 'nothing' is in no list, bid or record",
     }
     for words, complaint in refused.items():

@@ -2,7 +2,7 @@ import os
 import socket
 import threading
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 
 import pytest
 from sqlalchemy import Engine, inspect, text
@@ -232,6 +232,101 @@ def test_workers_side_by_side_neither_fail_nor_lose_a_record(engine: Engine) -> 
 
     assert failures == []
     assert figures(progress(engine)[JUNE]) == ("in_progress", 80, 300, 240, 0, 60)
+
+
+JUNE_3, JUNE_4 = date(2025, 6, 3), date(2025, 6, 4)
+
+
+def test_a_day_that_could_not_be_read_is_held_against_its_month_until_it_is_read(
+    engine: Engine, work_log: WorkLog
+) -> None:
+    with work_log.working(Phase.READING, {JUNE: 96}, [JUNE_3, JUNE_4]):
+        work_log.fail(JUNE, 48, "2025-06-03: no answer", [JUNE_3])
+        work_log.advance(JUNE, 48)
+
+    # when other days of the month are read, and calculated
+    with work_log.working(Phase.READING, {JUNE: 48}, [JUNE_4]):
+        work_log.advance(JUNE, 48)
+    with work_log.working(Phase.CONVERGING, {JUNE: 200}, [JUNE_3, JUNE_4]):
+        work_log.advance(JUNE, 200)
+
+    # then
+    row = progress(engine)[JUNE]
+    assert figures(row) == ("failed", 99, 248, 200, 48, 0)
+    assert row.error_details == "2025-06-03: no answer"
+
+    # when that day is read
+    with work_log.working(Phase.READING, {JUNE: 48}, [JUNE_3]):
+        work_log.advance(JUNE, 48)
+
+    # then
+    row = progress(engine)[JUNE]
+    assert (figures(row), row.error_details) == (("completed", 100, 48, 48, 0, 0), None)
+
+
+def test_work_that_was_broken_off_is_held_against_its_days(engine: Engine, work_log: WorkLog) -> None:
+    with pytest.raises(ValueError, match="gone"), work_log.working(Phase.READING, {JUNE: 96}, [JUNE_3, JUNE_4]):
+        raise ValueError("gone")
+
+    with work_log.working(Phase.CONVERGING, {JUNE: 200}, [JUNE_4]):
+        work_log.advance(JUNE, 200)
+
+    row = progress(engine)[JUNE]
+    assert (row.status, row.error_details) == ("failed", "gone")
+
+
+def test_a_planned_month_is_pending_then_in_progress_until_the_worker_goes_on(
+    engine: Engine, work_log: WorkLog
+) -> None:
+    # given
+    with work_log.finishing():
+        work_log.plan([MAY, JUNE])
+        assert {month: row.status for month, row in progress(engine).items()} == {JUNE: "pending", MAY: "pending"}
+
+        # when a month is read, then it is in progress until it is calculated, and the next one is begun
+        for phase in Phase:
+            with work_log.working(phase, {JUNE: 10}, [JUNE_3]):
+                work_log.advance(JUNE, 10)
+            assert figures(progress(engine)[JUNE]) == ("in_progress", 100, 10, 10, 0, 0)
+        work_log.begin(Phase.READING, {MAY: 10}, [])
+        assert {month: row.status for month, row in progress(engine).items()} == {
+            JUNE: "completed",
+            MAY: "in_progress",
+        }
+        work_log.end([MAY])
+        assert progress(engine)[MAY].status == "in_progress"
+
+    # then nothing is in progress afterwards
+    assert {row.status for row in progress(engine).values()} == {"completed"}
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), ValueError("gone")])
+def test_planned_months_that_were_not_begun_are_as_before(theirs: Engine, error: BaseException) -> None:
+    before = progress(theirs)[JUNE]
+    work_log = WorkLog(theirs, "ann", Clock())
+
+    def work() -> None:
+        with work_log.finishing():
+            work_log.plan(["2025-04", MAY, JUNE])
+            with work_log.working(Phase.READING, {"2025-04": 10}, []):
+                work_log.advance("2025-04", 10)
+            raise error
+
+    with pytest.raises(type(error)):
+        work()
+
+    rows = progress(theirs)
+    assert rows[JUNE] == before
+    assert MAY not in rows
+    assert (rows["2025-04"].status, rows["2025-04"].error_details) == ("failed", str(error) or "interrupted")
+
+
+def test_a_month_that_another_worker_is_at_is_not_planned(engine: Engine, work_log: WorkLog) -> None:
+    WorkLog(engine, "bob", Clock()).begin(Phase.READING, {JUNE: 10})
+
+    work_log.plan([MAY, JUNE])
+
+    assert {month: row.worker for month, row in progress(engine).items()} == {JUNE: "bob", MAY: "ann"}
 
 
 def test_a_worker_is_named_by_its_process() -> None:

@@ -1,6 +1,8 @@
 import json
 import socket
 import sqlite3
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -244,14 +246,6 @@ def test_the_time_outs_are_those_of_a_session_not_of_the_doctor(small_days: Engi
     ]
 
 
-def test_the_pool_is_that_of_the_engine(small_days: Engine, settings: Settings) -> None:
-    with small_days.connect():
-        pool = examine(small_days, settings, NOW).pool
-
-    assert pool is not None
-    assert (pool.size, pool.checked_out, pool.overflow) == (5, 1, 0)
-
-
 # Looking changes nothing
 
 
@@ -315,7 +309,8 @@ def test_no_file_is_made_where_none_is(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
     assert not health.is_healthy
     assert health.database.error == (
-        f"there is no database at {tmp_path}/.recon/recon.db yet: run 'recon reconcile', or set DATABASE_URL"
+        f"there is no database at {tmp_path}/.recon/recon.db yet: "
+        "run for example 'recon reconcile --month 2025-06', or set DATABASE_URL"
     )
     assert set(statuses(health).values()) == {ProbeStatus.SKIPPED}
     assert errors(health)["count_day"] == "there is no connection"
@@ -360,7 +355,7 @@ def test_an_empty_database_is_called_empty(database_url: str, settings: Settings
     assert not health.is_healthy
     assert health.database.schema is SchemaState.EMPTY
     assert advice_of(health) == [
-        "the database is empty: run 'recon reconcile', which creates the schema, or set DATABASE_URL"
+        "the database is empty: run for example 'recon reconcile --month 2025-06', or set DATABASE_URL"
     ]
     assert statuses(health) == {
         "connect": ProbeStatus.OK,
@@ -612,6 +607,118 @@ def test_a_blocked_session_is_named_with_who_blocks_it_and_lives_on(small_days: 
         holder.execute("SELECT 1")
         assert ended == []
     assert ended == [None]
+
+
+@on_postgres
+@pytest.mark.parametrize(
+    ("mode", "says", "is_healthy"),
+    [
+        ("ACCESS EXCLUSIVE", "nobody can read or write there", False),
+        ("EXCLUSIVE", "nobody can write there", True),
+        ("SHARE", "nobody can write there", True),
+    ],
+)
+def test_who_holds_a_table_locked_is_named_if_nobody_but_the_doctor_waits(
+    small_days: Engine, settings: Settings, mode: str, says: str, is_healthy: bool
+) -> None:
+    lock = f"LOCK TABLE {CALCULATIONS} IN {mode} MODE"
+    with session(settings, lock, name="old script") as holder:
+        time.sleep(0.3)
+        health = examine(small_days, settings, NOW, Limits(lock_ms=200))
+        holder.execute("SELECT 1")
+
+    assert health.sessions is not None
+    assert health.sessions.blocked == ()
+    (found,) = health.sessions.table_locks
+    assert (found.pid, found.application, found.tables) == (holder.pid, "old script", (CALCULATIONS,))
+    assert (found.query, found.keeps_readers_out) == (lock, not is_healthy)
+    assert 0.3 <= (found.age_seconds or 0) < 60
+    (line,) = [line for line in health.advice if "has locked" in line]
+    assert line.startswith(f"pid {holder.pid} (old script, postgres) has locked {CALCULATIONS} since 20")
+    assert line.endswith(f", and {says}: let it commit or end (its last query: {lock})")
+    assert health.is_healthy == is_healthy
+
+
+@on_postgres
+def test_a_table_lock_that_is_gone_when_the_doctor_is_through_is_named_too(
+    small_days: Engine, settings: Settings
+) -> None:
+    with session(settings, f"LOCK TABLE {CALCULATIONS}", name="old script") as holder:
+        timer = threading.Timer(1.5, holder.connection.rollback)
+        timer.start()
+        health = examine(small_days, settings, NOW, Limits(lock_ms=500))
+        timer.join()
+
+    assert statuses(health)["newest_day"] is ProbeStatus.TIMED_OUT
+    assert health.sessions is not None
+    assert [lock.pid for lock in health.sessions.table_locks] == [holder.pid]
+
+
+@on_postgres
+def test_a_role_that_may_see_little_still_names_who_holds_a_table(small_days: Engine, settings: Settings) -> None:
+    execute(
+        small_days,
+        "DO $$ BEGIN CREATE ROLE reader LOGIN; EXCEPTION WHEN duplicate_object THEN NULL; END $$",
+        "GRANT SELECT ON ALL TABLES IN SCHEMA public TO reader",
+    )
+    with session(settings, f"LOCK TABLE {CALCULATIONS}", name="old script") as holder:
+        reader = open_engine(small_days.url.set(username="reader"))
+        health = examine(reader, settings, NOW, Limits(lock_ms=200))
+
+    (line,) = [line for line in health.advice if "has locked" in line]
+    assert line.startswith(f"pid {holder.pid} (old script, postgres) has locked {CALCULATIONS}, and nobody can read")
+
+
+HOLD = """
+import sqlite3, sys
+connection = sqlite3.connect(sys.argv[1], isolation_level=None)
+connection.execute(f"PRAGMA journal_mode = {sys.argv[2]}")
+connection.execute(sys.argv[3])
+if sys.argv[3] == "BEGIN":
+    connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+print("held", flush=True)
+input()
+"""
+
+
+@contextmanager
+def holding(file: Path, journal_mode: str, statement: str) -> Iterator[int]:
+    """A process that has executed a statement on an SQLite file; its pid."""
+    words = [sys.executable, "-c", HOLD, str(file), journal_mode, statement]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "held\n"
+        yield process.pid
+        process.kill()
+
+
+@on_sqlite
+@pytest.mark.parametrize(
+    ("journal_mode", "statement", "says"),
+    [
+        ("wal", "BEGIN IMMEDIATE", "has locked the file for 0.3 s or more, and nobody else can write: let it finish"),
+        ("delete", "BEGIN IMMEDIATE", "has locked the file for 0.3 s or more, and nobody else can write: let it"),
+        ("delete", "BEGIN EXCLUSIVE", "cannot be used: OperationalError: database is locked; locked by pid "),
+        ("wal", "BEGIN", None),
+        ("delete", "BEGIN", None),
+    ],
+)
+def test_who_holds_a_file_locked_is_named(
+    small_days: Engine, settings: Settings, journal_mode: str, statement: str, says: str | None
+) -> None:
+    small_days.dispose()
+    with holding(Path(small_days.url.database or ""), journal_mode, statement) as pid:
+        health = examine(small_days, settings, NOW, Limits(lock_ms=300))
+
+    lines = [line for line in health.advice if "locked" in line]
+    if says is None:
+        assert lines == []
+        return
+    (line,) = lines
+    assert says in line
+    assert f"pid {pid} (python" in line
+    assert health.file_locks is not None
+    assert [lock.keeps_readers_out for lock in health.file_locks.holders] == ["EXCLUSIVE" in statement]
 
 
 @on_postgres

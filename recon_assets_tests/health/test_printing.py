@@ -108,7 +108,7 @@ def test_a_server_has_its_connections_its_time_outs_and_its_locks(small_days: En
 
     # then
     assert printed_sections["Connections"][0].endswith("5 to this database, 5 of recon")
-    assert printed_sections["Pool"] == ["1 lent, 0 idle, 5 kept at most"]
+    assert "Pool" not in printed_sections
     assert printed_sections["Time-outs"] == [
         "statement 90 s, lock 250 ms, idle in transaction none; recon waits 10min for a lock"
     ]

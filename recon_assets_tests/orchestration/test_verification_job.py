@@ -84,7 +84,7 @@ def test_a_restated_day_is_found_and_with_repair_read_again_up_to_its_year(
 
     # then it fails with the command that mends it
     (reason,) = reasons(found)
-    assert reason == "1 of 1 partitions failed: 2025-06-06: differs; run 'recon reingest 2025-06-06'"
+    assert reason == "1 of 1 partition failed: 2025-06-06: differs; run 'recon reingest 2025-06-06'"
     assert reasons_of(instance, found.dagster_run)[1][JUNE_6].startswith("2025-06-06: differs")
     assert scalar(small_days, mwh) == before
 

@@ -4,9 +4,8 @@ Dagster's storages open a connection for each statement, on an engine that then 
 for a table each time before they use it. Here one engine stays open for each file, an event or a batch of events is one
 transaction, and what one storage has compiled, the others of the process use.
 
-The home is that of the product with two more differences: its databases exist already, and what a step prints is not
-captured (two processes for each run). All events are in one database, where the product has a file for each run.
-Dagster itself calls such a database one for tests.
+The home is that of the product with one more difference: its databases exist already. All events are in one database,
+where the product has a file for each run. Dagster itself calls such a database one for tests.
 """
 
 import json
@@ -43,9 +42,6 @@ from recon_assets_tests.support.statements import SHARED
 
 LOCKED_SECONDS = 60
 DIFFERENCES = """
-compute_logs:
-  module: dagster._core.storage.noop_compute_log_manager
-  class: NoOpComputeLogManager
 storage:
   custom:
     module: recon_assets_tests.support.light_dagster
