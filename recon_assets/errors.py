@@ -19,6 +19,10 @@ class ConfigurationError(ReconError):
     exit_code = 2
 
 
+class UnreachableError(ConfigurationError):
+    """The database cannot be connected to. Exit code 2."""
+
+
 class SchemaError(ReconError):
     """The database has no schema, or a foreign, older or newer one. Exit code 2."""
 

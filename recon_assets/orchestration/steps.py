@@ -6,12 +6,13 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import date
+from functools import partial
 
 import dagster as dg
 import psutil
 from sqlalchemy.exc import DBAPIError
 
-from recon_assets.database.failures import failure_of
+from recon_assets.database.failures import again_when_lost, failure_of
 from recon_assets.database.work_log import Phase
 from recon_assets.domain.settlement import Days, due_periods
 from recon_assets.errors import ReconError, UnpublishedError
@@ -79,12 +80,12 @@ def read_days(
         for day in days:
             provenance = events.Provenance(context.instance, {WIND_BM_UNITS: events.event_pointer(context.instance)})
             scope = replace(resource.scope(Days(day, day)), run_id=context.run.run_id)
+            read = partial(_read_day, context, resource, scope, periods, may_be_empty=day in may_be_empty)
+            if FROM_ARCHIVE in context.run.tags:
+                source = (resource.engine, resource.elexon, day, resource.now())
+                read = partial(ingest_archived_day, *source, resource.archive, context.log.warning)
             try:
-                if FROM_ARCHIVE in context.run.tags:
-                    source = (resource.engine, resource.elexon, day, resource.now())
-                    ingested = ingest_archived_day(*source, resource.archive, context.log.warning)
-                else:
-                    ingested = _read_day(context, resource, scope, periods, may_be_empty=day in may_be_empty)
+                ingested = again_when_lost(read)
             except (ReconError, DBAPIError) as error:
                 reason = _reason_of(day, error)
                 failures[day] = reason
@@ -151,8 +152,15 @@ def read_generation(
     with work_log.working(Phase.READING, months):
         for day, count in periods.items():
             try:
-                read = read_wind_generation(
-                    resource.engine, resource.elexon, day, resource.now(), archive=resource.archive
+                read = again_when_lost(
+                    partial(
+                        read_wind_generation,
+                        resource.engine,
+                        resource.elexon,
+                        day,
+                        resource.now(),
+                        archive=resource.archive,
+                    )
                 )
             except (ReconError, DBAPIError) as error:
                 if isinstance(error, UnpublishedError) and not is_alone:

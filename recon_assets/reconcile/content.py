@@ -9,10 +9,11 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Engine, Text, cast, func, select
 
+from recon_assets.database import transactions
 from recon_assets.reconcile.expected import GENERATED
 from recon_assets.reconcile.layer import Layer, in_days
 from recon_assets.reconcile.layers import CALCULATIONS, CURTAILMENT
-from recon_assets.reconcile.scope import Scope, reading
+from recon_assets.reconcile.scope import Scope
 
 TOTALS = {
     "volume": "volume_mwh",
@@ -42,7 +43,7 @@ ContentKey = tuple[str, str | None, str]
 
 def read_contents(engine: Engine, layers: Sequence[Layer], scope: Scope) -> dict[ContentKey, Content]:
     """What the layers hold; nothing is changed."""
-    with reading(engine, scope.days) as connection:
+    with transactions.reading(engine) as connection:
         return {key: found for layer in layers for key, found in contents_of(connection, layer, scope)}
 
 
