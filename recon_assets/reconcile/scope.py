@@ -48,11 +48,11 @@ class Scope:
     """Days that are compared or converged, under a rule, for some miner models.
 
     `excluded` are days that the layer below cannot be trusted for: nothing is expected of them and nothing is removed.
-    `periods` (first and last) and `farm` narrow the half-hourly layers further. With `day_sums` (sums.py), summaries are
-    made from these sums, not from every row again. `first_day` is the first day that the database keeps, whatever the
-    scope's days are. `run_id` is the Dagster run that works. `rewards` has the mining
-    rewards of the days, one row per settlement period whose reward is known; only calculations need them (`reading`).
-    They have the difficulty both as a double, to compare, and as the stored type.
+    `periods` (first and last) and `farm` narrow the half-hourly layers further. Summaries are made from the `day_sums`
+    (sums.py) if there are any, not from every row again. `first_day` is the first day that the database keeps, whatever
+    the scope's days are. `run_id` is the Dagster run that works. `rewards` has the mining rewards of the days, one row
+    per settlement period whose reward is known, with the difficulty both as a double, to compare, and as the stored
+    type; only calculations need them (`reading`).
     """
 
     days: Days

@@ -10,7 +10,8 @@ from datetime import date
 from math import isfinite
 from typing import Any
 
-from sqlalchemy import Column, Connection, Date, Double, FromClause, MetaData, Table, Text, func, select
+from sqlalchemy import Column, Connection, Date, Double, MetaData, Table, Text, func, select
+from sqlalchemy.types import TypeEngine
 
 from recon_assets.database.given_rows import given_rows
 from recon_assets.database.tables import historical_bitcoin_calculations
@@ -122,28 +123,29 @@ def stale_keys(
     return found
 
 
+def _given(name: str, key: Mapping[str, type[TypeEngine[Any]]], *amounts: str) -> Table:
+    columns = (Column(of, kind, primary_key=True) for of, kind in key.items())
+    return Table(name, MetaData(), *columns, *(Column(of, Double) for of in amounts), prefixes=["TEMPORARY"])
+
+
+_DAY = {"settlement_date": Date}
+_BITCOIN = _given("day_bitcoin", {**_DAY, "miner_model": Text}, "bitcoin_mined")
+_ENERGY = _given("day_energy", _DAY, "curtailed_mwh", "payment_gbp")
+_GENERATION = _given("day_generation", _DAY, "total_mwh", "onshore_mwh", "offshore_mwh")
+
+
 @contextmanager
 def _day_sums(connection: Connection, sums: Sums) -> Iterator[DaySums]:
     """The sums as relations that queries can join."""
-    bitcoin = {key: (total,) for key, (total, _) in sums.bitcoin.items()}
-    energy = {(day,): (mwh, gbp) for day, (mwh, gbp, _) in sums.energy.items()}
-    generation = {(day,): mwh for day, mwh in sums.generation.items()}
+    bitcoin = [(*key, total) for key, (total, _) in sums.bitcoin.items()]
+    energy = [(day, mwh, gbp) for day, (mwh, gbp, _) in sums.energy.items()]
+    generation = [(day, *mwh) for day, mwh in sums.generation.items()]
     with ExitStack() as given:
-
-        def give(
-            name: str, key: Sequence[str], amounts: Sequence[str], rows: Mapping[Any, Sequence[Any]]
-        ) -> FromClause:
-            types = {"settlement_date": Date, "miner_model": Text}
-            columns = (
-                *(Column(of, types[of], primary_key=True) for of in key),
-                *(Column(of, Double) for of in amounts),
-            )
-            table = Table(name, MetaData(), *columns, prefixes=["TEMPORARY"])
-            named = [dict(zip(table.c.keys(), (*of_key, *of_rows), strict=True)) for of_key, of_rows in rows.items()]
-            return given.enter_context(given_rows(connection, table, named))
-
         yield DaySums(
-            give("day_bitcoin", ("settlement_date", "miner_model"), ("bitcoin_mined",), bitcoin),
-            give("day_energy", ("settlement_date",), ("curtailed_mwh", "payment_gbp"), energy),
-            give("day_generation", ("settlement_date",), ("total_mwh", "onshore_mwh", "offshore_mwh"), generation),
+            *(
+                given.enter_context(
+                    given_rows(connection, table, [dict(zip(table.c.keys(), row, strict=True)) for row in rows])
+                )
+                for table, rows in ((_BITCOIN, bitcoin), (_ENERGY, energy), (_GENERATION, generation))
+            )
         )
