@@ -160,10 +160,10 @@ class PostgresServer:
     def _start(self) -> None:
         data, log = self._home / "data", self._home / "log"
         if self._primary is None:
-            how = ("-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync")
+            how = ["-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync"]
             self._run("initdb", "-D", str(data), *how)
         else:
-            how = ("-d", self._primary.url("postgres"), "--write-recovery-conf", "--checkpoint=fast", "--no-sync")
+            how = ["-d", self._primary.url("postgres"), "--write-recovery-conf", "--checkpoint=fast", "--no-sync"]
             self._run("pg_basebackup", "-D", str(data), *how)
         with socket.socket() as probe:
             probe.bind((self._address, 0))
