@@ -157,7 +157,8 @@ def with_rewards(connection: Connection, scope: Scope) -> Iterator[Scope]:
         known = given.c
         rewards = select(
             known.settlement_date,
-            periods.c.period.label("settlement_period"),
+            # Cast, because SQLite looks up by an expression only if it has the type of the column.
+            cast(periods.c.period, Integer).label("settlement_period"),
             known.difficulty,
             cast(known.difficulty, AMOUNT).label("difficulty_amount"),
             known.bitcoin_per_hash,
