@@ -135,8 +135,8 @@ def converge_months(url: str) -> float:
     engine = engine_of(url)
 
     def month(days: Days) -> None:
-        with writing_with_rewards(engine, days) as connection:
-            converge(connection, CALCULATIONS, scope_of(days))
+        with writing_with_rewards(engine, scope_of(days)) as (connection, scope):
+            converge(connection, CALCULATIONS, scope)
 
     return seconds_of(lambda: list(map(month, HISTORY.by_month())))
 
@@ -152,8 +152,8 @@ def insert_select(url: str) -> float:
     engine = engine_of(url)
 
     def month(days: Days) -> None:
-        with writing_with_rewards(engine, days) as connection:
-            expected = CALCULATIONS.expected(scope_of(days)).cte("expected")
+        with writing_with_rewards(engine, scope_of(days)) as (connection, scope):
+            expected = CALCULATIONS.expected(scope).cte("expected")
             names = [column.name for column in expected.c if column.name in calculations.c]
             stored = [CALCULATIONS.stored(expected.c, column).label(column) for column in names]
             ordered = select(*stored).order_by(*(expected.c[column] for column in CALCULATIONS.key))

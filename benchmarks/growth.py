@@ -116,16 +116,16 @@ def converge_all(url: str, days: Days, count: int) -> float:
     engine, scope = engine_of(url), _scope(days, count)
 
     def month(of_month: Days) -> None:
-        with writing_with_rewards(engine, of_month) as connection:
-            converge_layer(connection, CALCULATIONS, scope.of(of_month))
+        with writing_with_rewards(engine, scope.of(of_month)) as (connection, rewarded):
+            converge_layer(connection, CALCULATIONS, rewarded)
 
     return seconds_of(lambda: list(map(month, days.by_month())))
 
 
 def converge_month(url: str, days: Days) -> None:
     """Converges the calculations of a month."""
-    with writing_with_rewards(engine_of(url), days) as connection:
-        converge_layer(connection, CALCULATIONS, scope_of(days))
+    with writing_with_rewards(engine_of(url), scope_of(days)) as (connection, scope):
+        converge_layer(connection, CALCULATIONS, scope)
 
 
 def state(url: str, days: Days, count: int) -> float:

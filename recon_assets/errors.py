@@ -23,6 +23,10 @@ class DiskError(ReconError):
     """A disk is full or fails; the message names the file and the free space. Exit code 1."""
 
 
+class UnreachableError(ConfigurationError):
+    """The database cannot be connected to. Exit code 2."""
+
+
 class SchemaError(ReconError):
     """The database has no schema, or a foreign, older or newer one. Exit code 2."""
 

@@ -9,9 +9,9 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError
+from sqlalchemy.engine import URL
 
+from recon_assets.database.address import parse_database_url
 from recon_assets.database.limits import MOST_WRITERS, WorkLimits
 from recon_assets.domain.curtailment import CurtailmentRule
 from recon_assets.domain.settlement import FIRST_DAY, london_day, parse_day
@@ -126,34 +126,7 @@ def first_kept_day(environ: Mapping[str, str]) -> date:
 def _database_url(text: str | None, folder: Path) -> URL:
     if text is None:
         return URL.create("sqlite", database=str(folder.absolute() / STATE_FOLDER / "recon.db"))
-    try:
-        url = make_url(text)
-    except (ArgumentError, ValueError):  # ValueError: the port is no number
-        raise ConfigurationError(
-            "DATABASE_URL is not a URL: write postgresql://user:password@host:5432/database or sqlite:///file.db"
-        ) from None
-    # A / in a password ends the host for the parser, and the rest of the password would be shown as the database.
-    if "@" in f"{url.host or ''}{url.database or ''}" and url.drivername != "sqlite":
-        raise ConfigurationError(
-            "DATABASE_URL has more than one @, or a / before it: write %40 for an @ and %2F for a / in the password"
-        )
-    if url.drivername == "sqlite":
-        if not url.database:
-            raise ConfigurationError("DATABASE_URL names no file: write sqlite:///file.db")
-        return url.set(database=str((folder / url.database).absolute()))
-    if url.drivername in ("postgresql", "postgres", "postgresql+psycopg"):
-        return _with_search_path(url.set(drivername="postgresql+psycopg"))
-    raise ConfigurationError(f"DATABASE_URL: {url.drivername!r} is not known: write postgresql://... or sqlite:///...")
-
-
-def _with_search_path(url: URL) -> URL:
-    """The URL with `?search_path=` in the form that libpq accepts."""
-    path = url.query.get("search_path")
-    if path is None:
-        return url
-    schemas = path if isinstance(path, str) else ",".join(path)
-    options = " ".join(filter(None, [str(url.query.get("options", "")), f"-csearch_path={schemas}"]))
-    return url.difference_update_query(["search_path"]).update_query_dict({"options": options})
+    return parse_database_url(text, folder)
 
 
 def _elexon_url(text: str) -> str:

@@ -3,6 +3,7 @@
 import os
 import sqlite3
 import time
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -40,14 +41,22 @@ def open_engine(url: URL | str, *, keep_journal: bool = False) -> Engine:
         event.listen(engine, "begin", _begin_sqlite)
         name_disk_errors(engine, DATABASE_URL)
         return engine
-    # No prepared statements: a plan from the statistics of an empty table made a loop over days three times slower.
+    # No prepared statements: a plan from the statistics of an empty table made a loop over days three times slower, and
+    # a connection pooler gives each transaction another session.
     defaults = {"application_name": "recon", "connect_timeout": 10, **LOST_AFTER}
     arguments = {
         "prepare_threshold": None,
         **{name: value for name, value in defaults.items() if name not in url.query},
     }
-    engine = create_engine(url, connect_args=arguments, pool_pre_ping=True)
+    schemas = url.query.get("search_path")
+    engine = create_engine(url.difference_update_query(["search_path"]), connect_args=arguments, pool_pre_ping=True)
     name_disk_errors(engine, DATABASE_URL)
+    if schemas:
+        # Not as an option of the connection, which a pooler refuses.
+        names = (schemas if isinstance(schemas, str) else ",".join(schemas)).split(",")
+        quoted = ", ".join(map(_quoted_schema, names))
+        choose = f"SET LOCAL search_path = {quoted}"
+        event.listen(engine, "begin", lambda connection: connection.exec_driver_sql(choose))
     return engine
 
 
@@ -112,7 +121,20 @@ def prepare_to_write(file: Path) -> None:
 
 def display_url(url: URL) -> str:
     """A database's address to show: without its password, and without its options, which may hold one too."""
-    return url.set(query={}).render_as_string(hide_password=True)
+    hosts = url.query.get("host")
+    if not isinstance(hosts, str):
+        return url.set(query={}).render_as_string(hide_password=True)
+    ports = str(url.query.get("port", "")).split(",")
+    shown = url.set(query={}, host="several-hosts", port=None).render_as_string(hide_password=True)
+    pairs = zip_longest(hosts.split(","), ports, fillvalue=ports[0])
+    return shown.replace("several-hosts", ",".join(f"{host}:{port}".removesuffix(":") for host, port in pairs))
+
+
+def _quoted_schema(name: str) -> str:
+    """A schema's name as the server would read it: in lower case, unless it is quoted."""
+    name = name.strip()
+    plain = name[1:-1].replace('""', '"') if name.startswith('"') and name.endswith('"') else name.lower()
+    return '"' + plain.replace('"', '""').replace("%", "%%") + '"'
 
 
 def _configure_sqlite(connection: Any, _record: Any) -> None:

@@ -1,10 +1,24 @@
 """What kind of failure an error of either database is: whether another attempt, or a smaller one, may help."""
 
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
+import tenacity
 from sqlalchemy import exc
 
-from recon_assets.errors import ConfigurationError, DiskError, ReconError, SchemaError, UsageError, first_line
+from recon_assets.errors import (
+    ConfigurationError,
+    DiskError,
+    ReconError,
+    SchemaError,
+    UnreachableError,
+    UsageError,
+    first_line,
+)
+
+T = TypeVar("T")
 
 TIMED_OUT = {"57014", "55P03"}
 """PostgreSQL: query_canceled (by statement_timeout), lock_not_available (by lock_timeout)."""
@@ -48,3 +62,27 @@ def failure_of(error: Exception) -> Failure:
     misunderstood = isinstance(error, exc.ProgrammingError | exc.NotSupportedError)
     broken = isinstance(error, exc.OperationalError) and not error.connection_invalidated
     return Failure(reason, is_everywhere=misunderstood or broken)
+
+
+def again_when_lost(do: Callable[[], T], sleep: Callable[[float], None] = time.sleep) -> T:
+    """Does a piece of work, and does it again if the connection to the database was lost meanwhile.
+
+    Five times within 15 s at most, which a server that starts again may need. Any other error is raised at once.
+    """
+    lost = False
+
+    def may_come_back(error: BaseException) -> bool:
+        nonlocal lost
+        if isinstance(error, exc.DBAPIError) and error.connection_invalidated:
+            lost = True
+            return True
+        return lost and isinstance(error, UnreachableError)
+
+    retrying = tenacity.Retrying(
+        retry=tenacity.retry_if_exception(may_come_back),
+        stop=tenacity.stop_after_attempt(5),
+        wait=tenacity.wait_exponential(1),
+        sleep=sleep,
+        reraise=True,
+    )
+    return retrying(do)

@@ -7,15 +7,18 @@ from sqlalchemy import Connection, Engine, inspect, text
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from recon_assets.database.kept_tables import USER_TABLES
-from recon_assets.database.transactions import LOCK_CLASS
+from recon_assets.database.transactions import LOCK_CLASS, writing
 from recon_assets.domain.words import plural
 from recon_assets.errors import DiskError, first_line
 
 KEYS_LOCK = 0
 """The advisory lock of whoever adds unique keys; no date has this ordinal."""
-TRY_LOCK = text("SELECT pg_try_advisory_lock(:class, :key)")
-UNLOCK = text("SELECT pg_advisory_unlock(:class, :key)")
+TRY_LOCK = text("SELECT pg_try_advisory_xact_lock(:class, :key)")
 KIND = text("SELECT relkind FROM pg_class WHERE oid = to_regclass(:name)")
+SCHEMA = text("""
+SELECT quote_ident(n.nspname) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE c.oid = to_regclass(:name)
+""")
 
 INVALID = text("""
 SELECT c.relname FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
@@ -33,10 +36,10 @@ class Key(NamedTuple):
     def __str__(self) -> str:
         return f"unique key ({', '.join(self.columns)}) of {self.table}"
 
-    def create(self, name: str, *, concurrently: bool = False) -> str:
-        """The statement that makes it under a name."""
+    def create(self, name: str, *, concurrently: bool = False, schema: str = "") -> str:
+        """The statement that makes it under a name; the schema is written as it is put before a name."""
         how = "INDEX CONCURRENTLY" if concurrently else "INDEX"
-        return f"CREATE UNIQUE {how} {name} ON {self.table} ({', '.join(self.columns)})"
+        return f"CREATE UNIQUE {how} {name} ON {schema}{self.table} ({', '.join(self.columns)})"
 
 
 KEYS = tuple(
@@ -114,17 +117,15 @@ def add_keys_concurrently(engine: Engine, keys: Iterable[Key]) -> dict[Key, str]
     An index that could not be built is dropped. Outside a transaction, as such a build must be.
     """
     failures: dict[Key, str] = {}
-    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+    with writing(engine) as holder:
         # Not waited for: a session that waits keeps a snapshot, and the build would wait for that.
-        if not connection.execute(TRY_LOCK, {"class": LOCK_CLASS, "key": KEYS_LOCK}).scalar_one():
+        if not holder.execute(TRY_LOCK, {"class": LOCK_CLASS, "key": KEYS_LOCK}).scalar_one():
             return {key: f"{key} was not added: another 'recon migrate' is at work" for key in keys}
-        try:
+        with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
             for key in keys:
-                reason = _add_concurrently(connection, key)
+                reason = _add_concurrently(connection, key, concurrent_statements(holder, key), _schema(holder, key))
                 if reason:
                     failures[key] = f"{key} was not added: {reason}; run 'recon migrate' again"
-        finally:
-            connection.execute(UNLOCK, {"class": LOCK_CLASS, "key": KEYS_LOCK})
     return failures
 
 
@@ -135,16 +136,17 @@ def _building(key: Key) -> str:
 def concurrent_statements(connection: Connection, key: Key) -> list[str]:
     """The statements that add a key on PostgreSQL: the build, and then what gives it the place of a plain index."""
     plain, name = _names(connection, key)
+    schema = _schema(connection, key)
     return [
-        key.create(_building(key), concurrently=_kind(connection, key.table) != "p"),
-        *([f"DROP INDEX {plain}"] if plain else []),
-        f"ALTER INDEX {_building(key)} RENAME TO {name}",
+        key.create(_building(key), concurrently=_kind(connection, key.table) != "p", schema=schema),
+        *([f"DROP INDEX {schema}{plain}"] if plain else []),
+        f"ALTER INDEX {schema}{_building(key)} RENAME TO {name}",
     ]
 
 
-def _add_concurrently(connection: Connection, key: Key) -> str | None:
-    build, *rest = concurrent_statements(connection, key)
-    drop = f"DROP INDEX {'CONCURRENTLY ' if 'CONCURRENTLY' in build else ''}IF EXISTS {_building(key)}"
+def _add_concurrently(connection: Connection, key: Key, statements: Sequence[str], schema: str) -> str | None:
+    build, *rest = statements
+    drop = f"DROP INDEX {'CONCURRENTLY ' if 'CONCURRENTLY' in build else ''}IF EXISTS {schema}{_building(key)}"
     connection.exec_driver_sql(drop)  # of a build that was interrupted
     try:
         connection.exec_driver_sql(build)
@@ -154,6 +156,12 @@ def _add_concurrently(connection: Connection, key: Key) -> str | None:
     for statement in rest:
         connection.exec_driver_sql(statement)
     return None
+
+
+def _schema(connection: Connection, key: Key) -> str:
+    """What stands before a name in the key's schema: outside a transaction no search path of DATABASE_URL holds."""
+    schema = str(connection.execute(SCHEMA, {"name": key.table}).scalar_one())
+    return "" if schema == "public" else f"{schema}."
 
 
 def _kind(connection: Connection, table: str) -> str:

@@ -1,9 +1,10 @@
-"""Transactions that see one snapshot: for reading, or for writing under the locks of settlement days.
+"""Transactions: one snapshot for reading, or the locks of settlement days for writing.
 
 SQLite writers use BEGIN IMMEDIATE. With deferred transactions that read, then write, three writers failed at once with
 "database is locked" on 730 of 1,096 days, whatever the busy time-out; with IMMEDIATE and 30 s there was no error.
-PostgreSQL writers hold an advisory lock per settlement date, taken before the snapshot, so that two processes never
-converge the same day at once.
+PostgreSQL writers hold an advisory lock per settlement date, so that two processes never converge the same day at once.
+The locks belong to the transaction, because a connection pooler gives each transaction another session. Each statement
+sees what was committed before it: a transaction of one snapshot would take it before it waits for the locks.
 """
 
 import time
@@ -15,7 +16,7 @@ from typing import Any
 from sqlalchemy import Connection, Engine, bindparam, exc, text
 
 from recon_assets.database.engine import display_url
-from recon_assets.errors import ConfigurationError
+from recon_assets.errors import UnreachableError
 
 INSTRUCTIONS_PER_CHECK = 1_000_000
 """SQLite's virtual machine instructions between two checks of the deadline: about 10 ms."""
@@ -26,7 +27,7 @@ LOCK_CLASS = 0x7265636F
 
 @contextmanager
 def reading(engine: Engine) -> Iterator[Connection]:
-    """A connection whose queries all see one snapshot; ConfigurationError when it cannot connect."""
+    """A connection whose queries all see one snapshot; UnreachableError when it cannot connect."""
     with _connected(engine) as connection:
         if connection.dialect.name == "postgresql":
             connection.execution_options(isolation_level="REPEATABLE READ")
@@ -37,10 +38,14 @@ def reading(engine: Engine) -> Iterator[Connection]:
 
 @contextmanager
 def snapshots(engine: Engine, count: int) -> Iterator[list[Connection]]:
-    """Connections that all see the same snapshot, for queries in parallel; each is for one thread at a time."""
+    """Connections that all see the same snapshot, for queries in parallel; each is for one thread at a time.
+
+    Only one through a connection pooler: a reader that holds a connection while it waits for another may wait for ever
+    for other readers that do the same.
+    """
     with ExitStack() as opened:
         first = opened.enter_context(reading(engine))
-        if count == 1:
+        if count == 1 or _is_pooled(first):
             yield [first]
             return
         if engine.dialect.name == "postgresql":
@@ -52,6 +57,14 @@ def snapshots(engine: Engine, count: int) -> Iterator[list[Connection]]:
             return
     with _snapshots_of_file(engine, count) as connections:
         yield connections
+
+
+def _is_pooled(connection: Connection) -> bool:
+    """Whether a pooler stands before the server: it tells the client another process number than the server's."""
+    if connection.dialect.name != "postgresql":
+        return False
+    driver: Any = connection.connection.driver_connection
+    return bool(driver.info.backend_pid != connection.execute(text("SELECT pg_backend_pid()")).scalar_one())
 
 
 @contextmanager
@@ -76,7 +89,7 @@ def _data_version(connection: Connection) -> int:
 
 @contextmanager
 def writing(engine: Engine, days: Iterable[date] = (), *, timeout_seconds: float | None = None) -> Iterator[Connection]:
-    """A transaction of one snapshot under the locks of the days; committed at the end, rolled back by any error.
+    """A transaction under the locks of the days; committed at the end, rolled back by any error.
 
     `timeout_seconds` limits each statement on PostgreSQL, and the whole transaction on SQLite, from the moment that the
     file is locked.
@@ -86,11 +99,10 @@ def writing(engine: Engine, days: Iterable[date] = (), *, timeout_seconds: float
             with connection.execution_options(immediate=True).begin(), _deadline(connection, timeout_seconds):
                 yield connection
             return
-        connection.execution_options(isolation_level="AUTOCOMMIT")
+        connection.execution_options(isolation_level="READ COMMITTED")
         try:
-            _lock(connection, days)
-            connection.execution_options(isolation_level="REPEATABLE READ")
             with connection.begin():
+                _lock(connection, days)
                 if timeout_seconds is not None:
                     connection.exec_driver_sql(f"SET LOCAL statement_timeout = {round(timeout_seconds * 1000)}")
                 yield connection
@@ -99,12 +111,6 @@ def writing(engine: Engine, days: Iterable[date] = (), *, timeout_seconds: float
                 # An interrupt may leave the connection in any state. Closing it ends the transaction and the locks.
                 connection.invalidate()
             raise
-        finally:
-            if not connection.invalidated:
-                connection.rollback()  # a lock may have timed out
-                connection.execution_options(isolation_level="AUTOCOMMIT")
-                connection.execute(text("SELECT pg_advisory_unlock_all()"))
-                connection.commit()
 
 
 @contextmanager
@@ -128,18 +134,19 @@ def _connected(engine: Engine) -> Iterator[Connection]:
         connection = engine.connect()
     except exc.DBAPIError as error:
         reason = str(error.orig).strip().splitlines()[0]
-        raise ConfigurationError(f"DATABASE_URL: cannot connect to {display_url(engine.url)}: {reason}") from error
+        raise UnreachableError(f"DATABASE_URL: cannot connect to {display_url(engine.url)}: {reason}") from error
     with connection:
         yield connection
 
 
 def _lock(connection: Connection, days: Iterable[date]) -> None:
     """Takes the days' advisory locks in date order, so that two writers never deadlock."""
+    connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'")
     ordinals = sorted({day.toordinal() for day in days})
-    connection.execute(text(f"SET lock_timeout = '{LOCK_TIMEOUT}'"))
+    if not ordinals:
+        return
     statement = text(
-        "SELECT pg_advisory_lock(:class, ordinal) FROM "
+        "SELECT pg_advisory_xact_lock(:class, ordinal) FROM "
         "(SELECT ordinal FROM unnest(CAST(:ordinals AS int[])) AS ordinal ORDER BY ordinal) AS ordered"
     ).bindparams(bindparam("class", LOCK_CLASS), bindparam("ordinals", ordinals))
     connection.execute(statement)
-    connection.commit()

@@ -1,14 +1,15 @@
 """Makes a table equal to rows that were fetched, and leaves right rows untouched.
 
-The rows go through a temporary table, which is the expected side of a layer.
+The rows are the expected side of a layer.
 """
 
 from collections.abc import Collection, Iterable, Mapping
 from datetime import date
 from typing import Any
 
-from sqlalchemy import Column, ColumnElement, Connection, Float, Integer, MetaData, Numeric, Table, insert, select
+from sqlalchemy import Column, ColumnElement, Connection, Float, FromClause, Integer, MetaData, Numeric, Table, select
 
+from recon_assets.database.given_rows import given_rows
 from recon_assets.domain.curtailment import CurtailmentRule
 from recon_assets.domain.settlement import Days
 from recon_assets.reconcile.apply import Changes, converge_by
@@ -40,17 +41,16 @@ def sync_rows(
         *(Column(column.name, column.type) for column in named),
         prefixes=["TEMPORARY"],
     )
-    fetched.create(connection, checkfirst=False)
-    if rows:
-        connection.execute(insert(fetched), rows)
-    layer = _layer(table, fetched, list(periods), key, tuple(carried))
-    changes = converge_by(connection, layer, Scope(Days(day, day), CurtailmentRule.ALL_BIDS), "settlement_period")
-    fetched.drop(connection)
+    with given_rows(connection, fetched, rows) as given:
+        layer = _layer(table, given, list(periods), key, tuple(carried))
+        changes = converge_by(connection, layer, Scope(Days(day, day), CurtailmentRule.ALL_BIDS), "settlement_period")
     return {period: made for (period,), made in changes.items()}
 
 
-def _layer(table: Table, fetched: Table, periods: list[int], key: tuple[str, ...], carried: tuple[str, ...]) -> Layer:
-    content = [column for column in fetched.columns if column.name not in (*key, *carried)]
+def _layer(
+    table: Table, fetched: FromClause, periods: list[int], key: tuple[str, ...], carried: tuple[str, ...]
+) -> Layer:
+    content = [column for column in fetched.c if column.name not in (*key, *carried)]
     numeric = beyond(relative=1e-12)
 
     def owned(scope: Scope) -> ColumnElement[bool]:

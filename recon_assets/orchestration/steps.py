@@ -12,7 +12,7 @@ import dagster as dg
 import psutil
 from sqlalchemy.exc import DBAPIError
 
-from recon_assets.database.failures import failure_of
+from recon_assets.database.failures import again_when_lost, failure_of
 from recon_assets.database.work_log import Phase
 from recon_assets.domain.settlement import Days, due_periods
 from recon_assets.domain.words import plural
@@ -87,9 +87,9 @@ def read_days(
         for day in days:
             provenance = events.Provenance(context.instance, {WIND_BM_UNITS: events.event_pointer(context.instance)})
             scope = replace(resource.scope(Days(day, day)), run_id=context.run.run_id)
+            read = partial(_read_day, context, resource, scope, periods, may_be_empty=day in may_be_empty)
             try:
-                read = partial(_read_day, context, resource, scope, periods, may_be_empty=day in may_be_empty)
-                ingested = resource.patiently(read)
+                ingested = again_when_lost(partial(resource.patiently, read))
             except (ReconError, DBAPIError) as error:
                 reason = _reason_of(day, error)
                 if isinstance(error, SourceDownError):
@@ -165,7 +165,7 @@ def read_generation(
         for day, count in periods.items():
             try:
                 source = (resource.engine, resource.elexon, day, resource.now(), resource.archive)
-                read = resource.patiently(partial(read_wind_generation, *source))
+                read = again_when_lost(partial(resource.patiently, partial(read_wind_generation, *source)))
             except (ReconError, DBAPIError) as error:
                 if isinstance(error, UnpublishedError) and not is_alone:
                     context.log.warning(str(error))

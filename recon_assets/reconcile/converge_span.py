@@ -14,11 +14,11 @@ from recon_assets.domain.settlement import Days
 from recon_assets.reconcile.apply import Changes, converge_by, damaged_days, fill_missing
 from recon_assets.reconcile.content import Content, contents_of
 from recon_assets.reconcile.difference import compare_layer, contradicted_days
-from recon_assets.reconcile.expected import curtailed_energy
+from recon_assets.reconcile.expected import curtailed_energy, rewards_of
 from recon_assets.reconcile.layer import DAY, MONTH, Layer
 from recon_assets.reconcile.layers import CALCULATIONS, CURTAILMENT, ENERGY_DAILY
 from recon_assets.reconcile.looked_past import around, misnamed, why_unfit
-from recon_assets.reconcile.scope import Scope, difficulty_history, period_rewards, writing
+from recon_assets.reconcile.scope import Scope, difficulty_history, writing
 from recon_assets.reconcile.settlement_days import DayState, SettlementDays, days_with_evidence
 from recon_assets.reconcile.state import generated_days
 from recon_assets.reconcile.sums import Sums, sum_rows
@@ -66,7 +66,7 @@ def converge_span(
     year under its first day). Those that are so for one miner model, because its rows have another spelling, are in
     `unfit_models`. With `converging`, the other layers are only compared: their days that are not right are unfit.
     """
-    with writing(engine, scope.days, timeout_seconds, with_rewards=CALCULATIONS in layers) as connection:
+    with writing(engine, scope, timeout_seconds) as (connection, scope):
         days = _settlement_days(connection, scope, now)
         unfit: dict[str, dict[date, str]] = {}
         changes: dict[tuple[str, str | None, str], Changes] = {}
@@ -176,15 +176,15 @@ def _unfit_days(connection: Connection, layer: Layer, scope: Scope, days: Settle
 
 def _days_of_unknown_bitcoin(connection: Connection, scope: Scope) -> dict[date, str]:
     """Days with a settlement period whose reward or curtailed energy is not known, with the reason."""
-    energy = curtailed_energy(scope).subquery("energy")
-    same = (energy.c.settlement_date == period_rewards.c.settlement_date) & (
-        energy.c.settlement_period == period_rewards.c.settlement_period
+    energy, rewards = curtailed_energy(scope).subquery("energy"), rewards_of(scope)
+    same = (energy.c.settlement_date == rewards.c.settlement_date) & (
+        energy.c.settlement_period == rewards.c.settlement_period
     )
     without_energy = energy.c.curtailed_mwh.is_(None)
     without = (
         select(energy.c.settlement_date, without_energy)
-        .select_from(energy.outerjoin(period_rewards, same))
-        .where(or_(period_rewards.c.difficulty.is_(None), without_energy))
+        .select_from(energy.outerjoin(rewards, same))
+        .where(or_(rewards.c.difficulty.is_(None), without_energy))
         .distinct()
     )
     days = connection.execute(without).all()

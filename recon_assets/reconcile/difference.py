@@ -11,10 +11,10 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, FromClause, and_, func, or_, select, true, union_all
 
 from recon_assets.database.tables import historical_bitcoin_calculations, proof_of_fetch, wind_bids
-from recon_assets.reconcile.expected import curtailed_energy
+from recon_assets.reconcile.expected import curtailed_energy, rewards_of
 from recon_assets.reconcile.layer import Layer, in_days, is_first_of_key, is_key_unique
 from recon_assets.reconcile.layers import CALCULATIONS
-from recon_assets.reconcile.scope import Scope, period_rewards
+from recon_assets.reconcile.scope import Scope
 
 LARGEST_ROUNDING = 1e-5
 """MWh or GBP by which a period's sum may differ because of the order of its summands (sums reach 1e6)."""
@@ -109,11 +109,11 @@ def compare_expected_calculations(connection: Connection, scope: Scope) -> dict[
     the stored count.
     """
     unique = is_key_unique(connection, CALCULATIONS)
-    energy, rewards = curtailed_energy(scope).subquery("energy"), period_rewards.c
+    energy, rewards = curtailed_energy(scope).subquery("energy"), rewards_of(scope)
     known = and_(
-        energy.c.settlement_date == rewards.settlement_date, energy.c.settlement_period == rewards.settlement_period
+        energy.c.settlement_date == rewards.c.settlement_date, energy.c.settlement_period == rewards.c.settlement_period
     )
-    joined: FromClause = energy.outerjoin(period_rewards, known)
+    joined: FromClause = energy.outerjoin(rewards, known)
     counts = []
     for model in scope.models.values():
         stored = historical_bitcoin_calculations.alias(f"of_{model.name.lower()}")
@@ -123,9 +123,9 @@ def compare_expected_calculations(connection: Connection, scope: Scope) -> dict[
         joined = joined.outerjoin(stored, and_(*of_model, *([] if unique else [is_first_of_key(CALCULATIONS, stored)])))
         matched = stored.c.miner_model.is_not(None)
         expected = {
-            "bitcoin_mined": energy.c.curtailed_mwh * model.hashes_per_mwh * rewards.bitcoin_per_hash,
-            "difficulty": rewards.difficulty,
-            "difficulty_amount": rewards.difficulty_amount,
+            "bitcoin_mined": energy.c.curtailed_mwh * model.hashes_per_mwh * rewards.c.bitcoin_per_hash,
+            "difficulty": rewards.c.difficulty,
+            "difficulty_amount": rewards.c.difficulty_amount,
         }
         counts += [count_if(matched), count_if(and_(matched, CALCULATIONS.differs_in(connection, stored.c, expected)))]
     by_day = select(energy.c.settlement_date, func.count(), *counts).select_from(joined)

@@ -1,6 +1,6 @@
 """The rows that each layer must hold: one SELECT per layer, from the rows of the layer below.
 
-`period_rewards` (scope.py) must be loaded before the query for calculations runs.
+The scope must have its rewards (`scope.reading`) for the query for calculations.
 """
 
 from collections.abc import Callable
@@ -8,11 +8,8 @@ from typing import Any
 
 from sqlalchemy import (
     CTE,
-    Column,
     ColumnElement,
-    Date,
     Double,
-    MetaData,
     Select,
     Table,
     Text,
@@ -49,7 +46,7 @@ from recon_assets.reconcile.layer import (
     in_scope,
     is_number,
 )
-from recon_assets.reconcile.scope import Scope, period_rewards
+from recon_assets.reconcile.scope import Scope
 
 
 def models_of(scope: Scope) -> CTE:
@@ -57,6 +54,13 @@ def models_of(scope: Scope) -> CTE:
     rows = [(model.name, model.hashes_per_mwh) for model in scope.models.values()]
     columns = (column("miner_model", Text), column("hashes_per_mwh", Double))
     return values(*columns, name="model_values").data(rows).cte("models")
+
+
+def rewards_of(scope: Scope) -> CTE:
+    """The scope's mining rewards; ValueError if they were not loaded."""
+    if scope.rewards is None:
+        raise ValueError("the scope has no rewards: open the connection with scope.reading or scope.writing")
+    return scope.rewards
 
 
 def curtailed_energy(scope: Scope) -> Select[Any]:
@@ -112,10 +116,10 @@ def owned_records(scope: Scope) -> ColumnElement[bool]:
 
 def expected_calculations(scope: Scope) -> Select[Any]:
     """One calculation per (period, farm) with curtailed energy and miner model; NULL where the reward is not known."""
-    energy, models, rewards = curtailed_energy(scope).cte("energy"), models_of(scope), period_rewards.c
-    bitcoin = energy.c.curtailed_mwh * models.c.hashes_per_mwh * rewards.bitcoin_per_hash
+    energy, models, rewards = curtailed_energy(scope).cte("energy"), models_of(scope), rewards_of(scope)
+    bitcoin = energy.c.curtailed_mwh * models.c.hashes_per_mwh * rewards.c.bitcoin_per_hash
     known = and_(
-        energy.c.settlement_date == rewards.settlement_date, energy.c.settlement_period == rewards.settlement_period
+        energy.c.settlement_date == rewards.c.settlement_date, energy.c.settlement_period == rewards.c.settlement_period
     )
     return (
         select(
@@ -124,12 +128,12 @@ def expected_calculations(scope: Scope) -> Select[Any]:
             energy.c.farm_id,
             models.c.miner_model,
             bitcoin.label("bitcoin_mined"),
-            rewards.difficulty,
-            rewards.difficulty_amount,
+            rewards.c.difficulty,
+            rewards.c.difficulty_amount,
         )
         .select_from(energy)
         .join(models, true())
-        .outerjoin(period_rewards, known)
+        .outerjoin(rewards, known)
     )
 
 
@@ -144,34 +148,6 @@ def owned_calculations(scope: Scope) -> ColumnElement[bool]:
     """Calculations of the scope's days and miner models."""
     calculations = historical_bitcoin_calculations.c
     return and_(in_scope(calculations, scope), calculations.miner_model.in_(scope.models))
-
-
-day_bitcoin = Table(
-    "day_bitcoin",
-    MetaData(),
-    Column("settlement_date", Date, primary_key=True),
-    Column("miner_model", Text, primary_key=True),
-    Column("bitcoin_mined", Double),
-    prefixes=["TEMPORARY"],
-)
-day_energy = Table(
-    "day_energy",
-    MetaData(),
-    Column("settlement_date", Date, primary_key=True),
-    Column("curtailed_mwh", Double),
-    Column("payment_gbp", Double),
-    prefixes=["TEMPORARY"],
-)
-day_generation = Table(
-    "day_generation",
-    MetaData(),
-    Column("settlement_date", Date, primary_key=True),
-    Column("total_mwh", Double),
-    Column("onshore_mwh", Double),
-    Column("offshore_mwh", Double),
-    prefixes=["TEMPORARY"],
-)
-"""The sums of base rows by day. With them the rows of a long history are read once, not once per grain."""
 
 
 def bitcoin_by_day(scope: Scope) -> Select[Any]:
@@ -235,7 +211,7 @@ def expected_bitcoin_sums(grain: Grain) -> Callable[[Scope], Select[Any]]:
 
     def expected(scope: Scope) -> Select[Any]:
         proofs, models = proof_of_fetch.c, models_of(scope)
-        base = (day_bitcoin if scope.summed else bitcoin_by_day(scope).subquery("by_day")).c
+        base = (scope.day_sums.bitcoin if scope.day_sums else bitcoin_by_day(scope).subquery("by_day")).c
         days = select(grain.of(base.settlement_date).label(grain.column), base.miner_model, base.bitcoin_mined)
         ingested = (
             select(grain.of(proofs.settlement_date).label(grain.column))
@@ -266,8 +242,9 @@ def expected_energy_sums(table: Table, grain: Grain) -> Callable[[Scope], Select
 
     def expected(scope: Scope) -> Select[Any]:
         proofs, stored = proof_of_fetch.c, table.c
-        energy = (day_energy if scope.summed else energy_by_day(scope).subquery("energy_by_day")).c
-        generation = (day_generation if scope.summed else generation_by_day(scope).subquery("generation_by_day")).c
+        sums = scope.day_sums
+        energy = (sums.energy if sums else energy_by_day(scope).subquery("energy_by_day")).c
+        generation = (sums.generation if sums else generation_by_day(scope).subquery("generation_by_day")).c
         unknown: ColumnElement[Any] = cast(null(), Double)
         uncurtailed, ungenerated = [unknown] * len(CURTAILED), [unknown] * len(GENERATED)
         generated = (generation.total_mwh, generation.onshore_mwh, generation.offshore_mwh)
@@ -286,8 +263,8 @@ def expected_energy_sums(table: Table, grain: Grain) -> Callable[[Scope], Select
             ),
         ).subquery("parts")
         period = parts.c[grain.column]
-        sums = (cast(func.sum(parts.c[name]), Double).label(name) for name in (*CURTAILED, *GENERATED))
-        return select(period, *sums).group_by(period)
+        totals = (cast(func.sum(parts.c[name]), Double).label(name) for name in (*CURTAILED, *GENERATED))
+        return select(period, *totals).group_by(period)
 
     return expected
 

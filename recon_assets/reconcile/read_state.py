@@ -30,7 +30,7 @@ from recon_assets.reconcile.evidence import is_within
 from recon_assets.reconcile.layer import YEAR, Layer, in_days, in_scope, is_key_unique
 from recon_assets.reconcile.layers import CURTAILMENT, LAYERS, SUMMARIES
 from recon_assets.reconcile.looked_past import outside_days, records_without_number, unknown_models
-from recon_assets.reconcile.scope import Scope, load_rewards, period_rewards, plan_for_merges, plan_for_sets
+from recon_assets.reconcile.scope import Scope, plan_for_merges, plan_for_sets, with_rewards
 from recon_assets.reconcile.settlement_days import SettlementDays, days_with_evidence
 from recon_assets.reconcile.state import State
 from recon_assets.reconcile.sums import Sums, stale_keys, sum_bitcoin, sum_rows
@@ -206,12 +206,8 @@ def _read_calculations(
     scope: Scope,
     compare: Callable[[Connection, Scope], Calculations] = compare_expected_calculations,
 ) -> _Rows:
-    load_rewards(connection, scope.days)
-    try:
-        with plan_for_merges(connection):
-            return _Rows(calculations=compare(connection, scope))
-    finally:
-        period_rewards.drop(connection)
+    with with_rewards(connection, scope) as rewarded, plan_for_merges(connection):
+        return _Rows(calculations=compare(connection, rewarded))
 
 
 def _read_all_calculations(connection: Connection, scope: Scope) -> _Rows:

@@ -1,29 +1,33 @@
 """The days, rule and miner models that a query is about, and the mining rewards of their settlement periods.
 
-The rewards are a temporary table, `period_rewards`. A difficulty that changes within a period is weighted by time.
+A difficulty that changes within a period is weighted by time.
 """
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import date
+from typing import NamedTuple
 
 from sqlalchemy import (
+    CTE,
     Column,
     Connection,
     Date,
     Double,
     Engine,
+    FromClause,
     Integer,
     MetaData,
     Table,
+    cast,
     column,
-    insert,
     select,
     values,
 )
 
 from recon_assets.database import transactions
+from recon_assets.database.given_rows import given_rows
 from recon_assets.database.tables import AMOUNT, network_difficulty
 from recon_assets.domain.curtailment import CurtailmentRule
 from recon_assets.domain.difficulty import DifficultyHistory, Retarget, with_packaged
@@ -31,14 +35,24 @@ from recon_assets.domain.mining import MODELS, MinerModel
 from recon_assets.domain.settlement import FIRST_DAY, Days
 
 
+class DaySums(NamedTuple):
+    """Sums of base rows by day, as relations: by miner model `bitcoin`; `energy` (MWh, GBP); `generation` (MWh)."""
+
+    bitcoin: FromClause
+    energy: FromClause
+    generation: FromClause
+
+
 @dataclass(frozen=True)
 class Scope:
     """Days that are compared or converged, under a rule, for some miner models.
 
     `excluded` are days that the layer below cannot be trusted for: nothing is expected of them and nothing is removed.
-    `periods` (first and last) and `farm` narrow the half-hourly layers further. With `summed`, summaries are made from
-    the sums by day that sums.py has loaded, instead of from every row again. `first_day` is the first day that the
-    database keeps, whatever the scope's days are. `run_id` is the Dagster run that works.
+    `periods` (first and last) and `farm` narrow the half-hourly layers further. Summaries are made from the `day_sums`
+    (sums.py) if there are any, not from every row again. `first_day` is the first day that the database keeps, whatever
+    the scope's days are. `run_id` is the Dagster run that works. `rewards` has the mining rewards of the days, one row
+    per settlement period whose reward is known, with the difficulty both as a double, to compare, and as the stored
+    type; only calculations need them (`reading`).
     """
 
     days: Days
@@ -47,9 +61,10 @@ class Scope:
     excluded: frozenset[date] = frozenset()
     periods: tuple[int, int] | None = None
     farm: str | None = None
-    summed: bool = False
+    day_sums: DaySums | None = field(default=None, compare=False, repr=False)
     first_day: date = FIRST_DAY
     run_id: str | None = None
+    rewards: CTE | None = field(default=None, compare=False, repr=False)
 
     def of(self, days: Days) -> "Scope":
         """The same scope for other days."""
@@ -62,20 +77,6 @@ class Scope:
     def only_excluding(self, days: frozenset[date]) -> "Scope":
         """The same scope without these days, and with those that were excluded before."""
         return replace(self, excluded=days)
-
-
-period_rewards = Table(
-    "period_rewards",
-    MetaData(),
-    Column("settlement_date", Date, primary_key=True),
-    Column("settlement_period", Integer, primary_key=True),
-    Column("difficulty", Double, nullable=False),
-    Column("difficulty_amount", AMOUNT, nullable=False),
-    Column("bitcoin_per_hash", Double, nullable=False),
-    prefixes=["TEMPORARY"],
-)
-"""One row per settlement period whose reward is known; it lives as long as the transaction. It has the difficulty both
-as a double, to compare, and as the stored type, so that it is converted once per period and not per calculation."""
 
 
 _reward_spans = Table(
@@ -101,29 +102,21 @@ def difficulty_history(connection: Connection) -> DifficultyHistory:
 
 
 @contextmanager
-def reading(engine: Engine, days: Days) -> Iterator[Connection]:
-    """A read-only snapshot in which the rewards of the days are loaded."""
+def reading(engine: Engine, scope: Scope) -> Iterator[tuple[Connection, Scope]]:
+    """A read-only snapshot, and the scope with the rewards of its days."""
     with transactions.reading(engine) as connection:
         plan_for_sets(connection)
-        load_rewards(connection, days)
-        yield connection
+        with with_rewards(connection, scope) as rewarded:
+            yield connection, rewarded
 
 
 @contextmanager
-def writing(
-    engine: Engine, days: Days, timeout_seconds: float | None = None, *, with_rewards: bool = True
-) -> Iterator[Connection]:
-    """A transaction under the days' locks in which the rewards of the days are loaded; it commits at the end.
-
-    Only calculations need the rewards: for a year there are 17,520.
-    """
-    with transactions.writing(engine, days, timeout_seconds=timeout_seconds) as connection:
+def writing(engine: Engine, scope: Scope, timeout_seconds: float | None = None) -> Iterator[tuple[Connection, Scope]]:
+    """A transaction under the locks of the scope's days, and the scope with their rewards; it commits at the end."""
+    with transactions.writing(engine, scope.days, timeout_seconds=timeout_seconds) as connection:
         plan_for_sets(connection)
-        if with_rewards:
-            load_rewards(connection, days)
-        yield connection
-        if with_rewards:
-            period_rewards.drop(connection)
+        with with_rewards(connection, scope) as rewarded:
+            yield connection, rewarded
 
 
 def plan_for_sets(connection: Connection) -> None:
@@ -154,21 +147,21 @@ def plan_for_merges(connection: Connection) -> Iterator[None]:
             yield
 
 
-def load_rewards(connection: Connection, days: Days) -> None:
-    """Creates `period_rewards` and fills it for the days; a period whose difficulty is not known has no row."""
-    period_rewards.create(connection, checkfirst=False)
-    spans = [span._asdict() for span in difficulty_history(connection).rewards(days)]
-    if not spans:
-        return
+@contextmanager
+def with_rewards(connection: Connection, scope: Scope) -> Iterator[Scope]:
+    """The scope with the mining rewards of its days; a period whose difficulty is not known has no row."""
     # Only one row per span is sent, and the database makes the half-hours: 0.05 s for three years, not 0.8 s.
-    _reward_spans.create(connection, checkfirst=False)
-    connection.execute(insert(_reward_spans), spans)
-    periods = values(column("period", Integer), name="numbers").data([(n,) for n in range(1, 51)]).cte("periods")
-    known = _reward_spans.c
-    rewards = select(
-        known.settlement_date, periods.c.period, known.difficulty, known.difficulty, known.bitcoin_per_hash
-    ).join_from(_reward_spans, periods, periods.c.period.between(known.first, known.last))
-    connection.execute(insert(period_rewards).from_select(period_rewards.c.keys(), rewards))
-    _reward_spans.drop(connection)
-    if connection.dialect.name == "postgresql":
-        connection.exec_driver_sql("ANALYZE period_rewards")
+    spans = [span._asdict() for span in difficulty_history(connection).rewards(scope.days)]
+    with given_rows(connection, _reward_spans, spans) as given:
+        periods = values(column("period", Integer), name="numbers").data([(n,) for n in range(1, 51)]).cte("periods")
+        known = given.c
+        rewards = select(
+            known.settlement_date,
+            # Cast, because SQLite looks up by an expression only if it has the type of the column.
+            cast(periods.c.period, Integer).label("settlement_period"),
+            known.difficulty,
+            cast(known.difficulty, AMOUNT).label("difficulty_amount"),
+            known.bitcoin_per_hash,
+        ).join_from(given, periods, periods.c.period.between(known.first, known.last))
+        # Materialized, so that the difficulty is converted once per period and not per calculation.
+        yield replace(scope, rewards=rewards.cte("period_rewards").prefix_with("MATERIALIZED"))

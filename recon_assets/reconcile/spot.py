@@ -44,7 +44,7 @@ def read_spot(engine: Engine, scope: Scope, day: date, period: int, farm: str) -
     """The spot as it is stored and as it must be; UsageError for a period or farm that does not exist."""
     period_starts_at(day, period)
     narrow = replace(scope, days=Days(day, day), periods=(period, period), farm=farm)
-    with reading(engine, narrow.days) as connection:
+    with reading(engine, narrow) as (connection, narrow):
         known = select(wind_bm_units.c.bm_unit_id).where(wind_bm_units.c.bm_unit_id == farm)
         records = select(func.count()).where(in_scope(curtailment_records.c, narrow))
         of_farm = connection.execute(records).scalar_one()

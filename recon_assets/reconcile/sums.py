@@ -3,26 +3,27 @@
 The rows of a long history are read once for the summaries of every grain.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import date
 from math import isfinite
+from typing import Any
 
-from sqlalchemy import Connection, func, insert, select
+from sqlalchemy import Column, Connection, Date, Double, MetaData, Table, Text, func, select
+from sqlalchemy.types import TypeEngine
 
+from recon_assets.database.given_rows import given_rows
 from recon_assets.database.tables import historical_bitcoin_calculations
 from recon_assets.domain.settlement import Days
 from recon_assets.reconcile.difference import compare_layer, count_if
 from recon_assets.reconcile.expected import (
     bitcoin_by_day,
-    day_bitcoin,
-    day_energy,
-    day_generation,
     energy_by_day,
     generation_by_day,
 )
 from recon_assets.reconcile.layer import Layer, in_scope
-from recon_assets.reconcile.scope import Scope
+from recon_assets.reconcile.scope import DaySums, Scope
 
 Generation = tuple[float | None, float | None, float | None]
 """MWh in total, onshore and offshore."""
@@ -112,28 +113,39 @@ def stale_keys(
     connection: Connection, sums: Sums, summaries: Sequence[Layer], scope: Scope
 ) -> Mapping[str, frozenset[str]]:
     """By layer, as text: the keys of summaries that are wrong, are missing or have no base rows."""
-    _load_sums(connection, sums)
     found: dict[str, frozenset[str]] = {}
-    for layer in summaries:
-        wider = replace(scope.of(layer.grain.whole(scope.days)), summed=True)
-        tallies = compare_layer(connection, layer, wider, *layer.key)
-        faulty = (key for key, tally in tallies.items() if tally.faults)
-        found[layer.name] = frozenset(" ".join(str(part) for part in key) for key in faulty)
+    with _day_sums(connection, sums) as day_sums:
+        for layer in summaries:
+            wider = replace(scope.of(layer.grain.whole(scope.days)), day_sums=day_sums)
+            tallies = compare_layer(connection, layer, wider, *layer.key)
+            faulty = (key for key, tally in tallies.items() if tally.faults)
+            found[layer.name] = frozenset(" ".join(str(part) for part in key) for key in faulty)
     return found
 
 
-def _load_sums(connection: Connection, sums: Sums) -> None:
-    """Fills the temporary tables from which summaries are made if the scope says `summed`."""
-    for table in (day_bitcoin, day_energy, day_generation):
-        table.create(connection, checkfirst=False)
-    if sums.bitcoin:
-        bitcoin = ((day, model, total) for (day, model), (total, _) in sums.bitcoin.items())
-        names = ("settlement_date", "miner_model", "bitcoin_mined")
-        connection.execute(insert(day_bitcoin), [dict(zip(names, row, strict=True)) for row in bitcoin])
-    if sums.energy:
-        rows = [{"settlement_date": d, "curtailed_mwh": m, "payment_gbp": p} for d, (m, p, _) in sums.energy.items()]
-        connection.execute(insert(day_energy), rows)
-    if sums.generation:
-        names = ("total_mwh", "onshore_mwh", "offshore_mwh")
-        rows = [{"settlement_date": day, **dict(zip(names, mwh, strict=True))} for day, mwh in sums.generation.items()]
-        connection.execute(insert(day_generation), rows)
+def _given(name: str, key: Mapping[str, type[TypeEngine[Any]]], *amounts: str) -> Table:
+    columns = (Column(of, kind, primary_key=True) for of, kind in key.items())
+    return Table(name, MetaData(), *columns, *(Column(of, Double) for of in amounts), prefixes=["TEMPORARY"])
+
+
+_DAY = {"settlement_date": Date}
+_BITCOIN = _given("day_bitcoin", {**_DAY, "miner_model": Text}, "bitcoin_mined")
+_ENERGY = _given("day_energy", _DAY, "curtailed_mwh", "payment_gbp")
+_GENERATION = _given("day_generation", _DAY, "total_mwh", "onshore_mwh", "offshore_mwh")
+
+
+@contextmanager
+def _day_sums(connection: Connection, sums: Sums) -> Iterator[DaySums]:
+    """The sums as relations that queries can join."""
+    bitcoin = [(*key, total) for key, (total, _) in sums.bitcoin.items()]
+    energy = [(day, mwh, gbp) for day, (mwh, gbp, _) in sums.energy.items()]
+    generation = [(day, *mwh) for day, mwh in sums.generation.items()]
+    with ExitStack() as given:
+        yield DaySums(
+            *(
+                given.enter_context(
+                    given_rows(connection, table, [dict(zip(table.c.keys(), row, strict=True)) for row in rows])
+                )
+                for table, rows in ((_BITCOIN, bitcoin), (_ENERGY, energy), (_GENERATION, generation))
+            )
+        )

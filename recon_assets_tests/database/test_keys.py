@@ -139,3 +139,22 @@ def test_a_key_is_built_while_somebody_else_builds_them_only_once(old: Engine) -
 
         assert done.failures == (f"unique key ({KEY}) of {TABLE} was not added: another 'recon migrate' is at work",)
     assert pending(old) == {TABLE: 0}
+
+
+@POSTGRESQL
+def test_a_key_is_added_in_the_schema_of_the_search_path(settings: Settings) -> None:
+    plain = open_engine(settings.database_url)
+    execute(plain, 'CREATE SCHEMA "Old"')
+    engine = open_engine(settings.database_url.update_query_dict({"search_path": '"Old"'}))
+    build_old_database(engine)
+    migrate(engine)
+    execute(engine, f"DELETE FROM {TABLE} WHERE id = 2")
+
+    done = migrate(engine)
+
+    assert lines(done) == [f"added unique key ({KEY}) of {TABLE}"]
+    assert pending(engine) == {}
+    schemas = f"SELECT schemaname FROM pg_indexes WHERE indexname = '{TABLE}_key' AND indexdef LIKE '% UNIQUE %'"
+    assert scalar(plain, schemas) == "Old"
+    for opened in (plain, engine):
+        opened.dispose()

@@ -54,8 +54,8 @@ STACK = "/balancing/settlement/stack/all/bid/2025-06-06"
 
 
 def converge_records(engine: Engine, days: Days, rule: CurtailmentRule) -> Changes:
-    with writing(engine, days) as connection:
-        return converge(connection, CURTAILMENT, Scope(days, rule))
+    with writing(engine, Scope(days, rule)) as (connection, scope):
+        return converge(connection, CURTAILMENT, scope)
 
 
 @pytest.mark.parametrize(("day", "periods"), [(date(2025, 3, 30), 46), (date(2025, 10, 26), 50)])

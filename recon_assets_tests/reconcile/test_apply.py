@@ -69,8 +69,8 @@ def orphans(day: date, *periods: int, farm: str = "T_NOSUCH-1") -> str:
 
 
 def converge_layer(engine: Engine, layer: Layer, days: Days) -> Changes:
-    with writing(engine, days) as connection:
-        return converge(connection, layer, Scope(days, RULE))
+    with writing(engine, Scope(days, RULE)) as (connection, scope):
+        return converge(connection, layer, scope)
 
 
 def changed(changes: dict[str, Changes]) -> dict[str, Changes]:
@@ -198,8 +198,8 @@ def test_changes_are_told_by_group(small_days: Engine) -> None:
         f"UPDATE {TABLE} SET difficulty = 1 WHERE {some(TABLE, '2025-06-06', 3, 'M20S')}",
         orphans(JUNE_7, 1),
     )
-    with writing(small_days, SMALL_DAYS) as connection:
-        made = converge_by(connection, CALCULATIONS, Scope(SMALL_DAYS, RULE), "settlement_date", "miner_model")
+    with writing(small_days, Scope(SMALL_DAYS, RULE)) as (connection, scope):
+        made = converge_by(connection, CALCULATIONS, scope, "settlement_date", "miner_model")
 
     assert {group: (c.inserted, c.corrected, c.removed) for group, c in made.items() if c.total} == {
         (JUNE_7, "S9"): (2, 0, 1),
@@ -336,8 +336,8 @@ def test_orphans_of_a_day_without_records_and_proof_are_kept_as_evidence(small_d
     lost = date(2025, 6, 5)
     execute(small_days, orphans(lost, 1, 2), orphans(JUNE_7, 1))
 
-    with writing(small_days, Days(lost, JUNE_7)) as connection:
-        made = converge_by(connection, CALCULATIONS, Scope(Days(lost, JUNE_7), RULE), "settlement_date")
+    with writing(small_days, Scope(Days(lost, JUNE_7), RULE)) as (connection, scope):
+        made = converge_by(connection, CALCULATIONS, scope, "settlement_date")
 
     assert {day: changes.removed for (day,), changes in made.items()} == {lost: 0, JUNE_6: 0, JUNE_7: 1}
     assert scalar(small_days, f"SELECT count(*) FROM {TABLE} WHERE settlement_date = '2025-06-05'") == 2
@@ -350,8 +350,8 @@ def test_orphans_of_a_day_without_records_and_proof_are_kept_as_evidence(small_d
 
 def test_a_day_whose_records_are_missing_is_damaged(small_days: Engine) -> None:
     def damaged() -> frozenset[date]:
-        with reading(small_days, SMALL_DAYS) as connection:
-            return damaged_days(connection, Scope(SMALL_DAYS, RULE))
+        with reading(small_days, Scope(SMALL_DAYS, RULE)) as (connection, scope):
+            return damaged_days(connection, scope)
 
     assert damaged() == frozenset()
     execute(small_days, f"DELETE FROM curtailment_records WHERE {some('curtailment_records', '2025-06-07', 1)}")
@@ -361,8 +361,8 @@ def test_a_day_whose_records_are_missing_is_damaged(small_days: Engine) -> None:
 def test_days_left_out_are_neither_filled_nor_emptied(small_days: Engine) -> None:
     execute(small_days, "DELETE FROM wind_bids WHERE settlement_date = '2025-06-06'")
     execute(small_days, "DELETE FROM curtailment_records WHERE settlement_date = '2025-06-07'")
-    with writing(small_days, SMALL_DAYS) as connection:
-        made = converge(connection, CURTAILMENT, Scope(SMALL_DAYS, RULE).excluding(frozenset([JUNE_6])))
+    with writing(small_days, Scope(SMALL_DAYS, RULE)) as (connection, scope):
+        made = converge(connection, CURTAILMENT, scope.excluding(frozenset([JUNE_6])))
 
     assert made == Changes(inserted=14)
     assert scalar(small_days, "SELECT count(*) FROM curtailment_records WHERE settlement_date = '2025-06-06'") == 80

@@ -75,8 +75,8 @@ def prove(engine: Engine, *periods: int) -> None:
 
 def converge_calculations(engine: Engine, day: date, models: dict[str, MinerModel] = MODELS) -> Changes:
     days = Days(day, day)
-    with writing(engine, days) as connection:
-        return converge(connection, CALCULATIONS, Scope(days, RULE, models))
+    with writing(engine, Scope(days, RULE, models)) as (connection, scope):
+        return converge(connection, CALCULATIONS, scope)
 
 
 def bitcoin_of(engine: Engine, *columns: str) -> dict[Any, float]:
@@ -96,8 +96,8 @@ def records_of(engine: Engine, *columns: str) -> list[tuple[Any, ...]]:
 
 def converge_records(engine: Engine, rule: CurtailmentRule = RULE) -> Changes:
     days = Days(JUNE_6, JUNE_6)
-    with writing(engine, days) as connection:
-        return converge(connection, CURTAILMENT, Scope(days, rule))
+    with writing(engine, Scope(days, rule)) as (connection, scope):
+        return converge(connection, CURTAILMENT, scope)
 
 
 def test_bitcoin_in_the_period_of_the_halving_is_time_exact(engine: Engine) -> None:

@@ -32,9 +32,9 @@ def test_months_and_years_are_made_from_the_base_rows_and_not_from_spoilt_sums(s
         execute(small_days, *damage)
 
         # when nothing but years and months is converged, the years first
-        with writing(small_days, SMALL_DAYS) as connection:
+        with writing(small_days, Scope(SMALL_DAYS, RULE)) as (connection, scope):
             for layer in (*YEARLY_LAYERS, *MONTHLY_LAYERS):
-                converge(connection, layer, Scope(layer.grain.whole(SMALL_DAYS), RULE))
+                converge(connection, layer, scope.of(layer.grain.whole(SMALL_DAYS)))
 
         # then
         assert contents(small_days, *longer) == right

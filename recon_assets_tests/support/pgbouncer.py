@@ -1,4 +1,4 @@
-"""A pgbouncer in session mode in front of a PostgreSQL server, for one test."""
+"""A pgbouncer in front of a PostgreSQL server, for one test."""
 
 import os
 import subprocess
@@ -19,7 +19,8 @@ SETTINGS = """
 listen_addr = 127.0.0.1
 listen_port = {own_port}
 unix_socket_dir =
-pool_mode = session
+pool_mode = {mode}
+default_pool_size = {size}
 auth_type = any
 """
 # Until told to stop, or until the test process is gone: its end of the pipe closes however it died.
@@ -27,15 +28,19 @@ RUN = '"$@" & read -r _; kill $!; wait'
 
 
 class Pgbouncer:
-    """A pooler that any user may use, for every database of a server; its log is in the folder."""
+    """A pooler that any user may use, for every database of a server; its log is in the folder.
 
-    def __init__(self, server: PostgresServer, folder: Path) -> None:
+    The server has at most `size` connections per database; in the mode "transaction" each transaction gets any of them.
+    """
+
+    def __init__(self, server: PostgresServer, folder: Path, mode: str = "session", size: int = 20) -> None:
         self._port = free_port()
         self._log = folder / "pgbouncer.log"
         self._settings = folder / "pgbouncer.ini"
         behind = make_url(server.url("postgres"))
         self._settings.write_text(
-            SETTINGS.format(host=behind.host, port=behind.port, own_port=self._port), encoding="utf-8"
+            SETTINGS.format(host=behind.host, port=behind.port, own_port=self._port, mode=mode, size=size),
+            encoding="utf-8",
         )
 
     def __enter__(self) -> Self:

@@ -8,6 +8,7 @@ import shutil
 import socket
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Self
@@ -79,12 +80,20 @@ class PostgresServer:
 
     PostgreSQL refuses root, so for root it runs as `postgres` or `nobody`, and its folder is among the temporary ones
     because those users cannot enter root's folders. One that `is_durable` keeps what it commits, as a server is by
-    default. It listens at `address` and trusts everybody on the networks of this machine.
+    default. It listens at `address` and trusts everybody on the networks of this machine. With a `primary` it is a hot
+    standby that follows it and can only be read.
     """
 
     def __init__(
-        self, directory: Path, binaries: Path | None = None, *, is_durable: bool = False, address: str = "127.0.0.1"
+        self,
+        directory: Path,
+        binaries: Path | None = None,
+        *,
+        is_durable: bool = False,
+        address: str = "127.0.0.1",
+        primary: "PostgresServer | None" = None,
     ) -> None:
+        self._primary = primary
         self._address = address
         self._directory = directory
         self._binaries = binaries or find_binaries()
@@ -133,6 +142,16 @@ class PostgresServer:
             connection.execute(statement.format(*names, sql.SQL(strategy)))
         return self.url(name)
 
+    def wait_for_primary(self) -> None:
+        """Waits until this standby has replayed all that its primary has written."""
+        assert self._primary is not None
+        with psycopg.connect(self._primary.url("postgres")) as connection:
+            (written,) = connection.execute("SELECT pg_current_wal_lsn()").fetchone() or ()
+        with psycopg.connect(self.url("postgres"), autocommit=True) as connection:
+            replayed = "SELECT pg_is_in_recovery() AND pg_last_wal_replay_lsn() >= %s"
+            while connection.execute(replayed, [written]).fetchone() != (True,):
+                time.sleep(0.05)
+
     def drop_database(self, name: str) -> None:
         """Drop a database and end the connections to it."""
         with psycopg.connect(self.url("postgres"), autocommit=True) as connection:
@@ -140,14 +159,19 @@ class PostgresServer:
 
     def _start(self) -> None:
         data, log = self._home / "data", self._home / "log"
-        self._run("initdb", "-D", str(data), "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync")
+        if self._primary is None:
+            how = ["-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync"]
+            self._run("initdb", "-D", str(data), *how)
+        else:
+            how = ["-d", self._primary.url("postgres"), "--write-recovery-conf", "--checkpoint=fast", "--no-sync"]
+            self._run("pg_basebackup", "-D", str(data), *how)
         with socket.socket() as probe:
             probe.bind((self._address, 0))
             self._port: int = probe.getsockname()[1]
         with (data / "postgresql.conf").open("a") as configuration:
             configuration.write(self._settings.format(port=self._port, address=self._address))
         with (data / "pg_hba.conf").open("a") as rules:
-            rules.write("host all all samenet trust\n")
+            rules.write("host all,replication all samenet trust\n")
         self._run("pg_ctl", "start", "-w", "-D", str(data), "-l", str(log))
 
     def _run(self, program: str, *arguments: str) -> None:

@@ -88,8 +88,7 @@ def converge_layers(
     engine: Engine, days: Days, rule: CurtailmentRule = CurtailmentRule.SO_FLAGGED
 ) -> dict[str, Changes]:
     """Converges every layer of the days, bottom up; returns the changes by table."""
-    asked = scope.Scope(days, rule)
-    with scope.writing(engine, days) as connection:
+    with scope.writing(engine, scope.Scope(days, rule)) as (connection, asked):
         return {layer.name: converge(connection, layer, asked.of(layer.grain.whole(days))) for layer in LAYERS}
 
 
