@@ -1,5 +1,6 @@
 """Shows work in progress on the terminal: progress bars on stderr."""
 
+import sys
 from collections.abc import Iterable
 from datetime import date
 
@@ -108,7 +109,7 @@ class TerminalObserver(CountingObserver):
         """See Observer. A line before and after a countdown; where no terminal is, a line now and then."""
         if self._progress.disable:
             if waiting.is_line:
-                print(waiting.text, file=self._terminal, flush=True)
+                print(waiting.text, file=sys.stderr, flush=True)
             return
         if "Waiting" not in self._bars:
             text = "s without an answer"

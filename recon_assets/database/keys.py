@@ -13,7 +13,8 @@ from recon_assets.errors import DiskError, first_line
 
 KEYS_LOCK = 0
 """The advisory lock of whoever adds unique keys; no date has this ordinal."""
-TRY_LOCK = text("SELECT pg_try_advisory_xact_lock(:class, :key)")
+TRY_LOCK = f"SELECT pg_try_advisory_xact_lock({LOCK_CLASS}, {KEYS_LOCK})"
+"""Without parameters: psycopg keeps the portal of a statement that has some open, and with it a snapshot."""
 KIND = text("SELECT relkind FROM pg_class WHERE oid = to_regclass(:name)")
 SCHEMA = text("""
 SELECT quote_ident(n.nspname) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -118,12 +119,15 @@ def add_keys_concurrently(engine: Engine, keys: Iterable[Key]) -> dict[Key, str]
     """
     failures: dict[Key, str] = {}
     with writing(engine) as holder:
-        # Not waited for: a session that waits keeps a snapshot, and the build would wait for that.
-        if not holder.execute(TRY_LOCK, {"class": LOCK_CLASS, "key": KEYS_LOCK}).scalar_one():
+        # Not waited for, and nothing else is asked here: the build waits for every snapshot, and that of this
+        # transaction too.
+        if not holder.exec_driver_sql(TRY_LOCK).scalar_one():
             return {key: f"{key} was not added: another 'recon migrate' is at work" for key in keys}
-        with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-            for key in keys:
-                reason = _add_concurrently(connection, key, concurrent_statements(holder, key), _schema(holder, key))
+        for key in keys:
+            with engine.connect() as connection:
+                statements, schema = concurrent_statements(connection, key), _schema(connection, key)
+            with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+                reason = _add_concurrently(connection, key, statements, schema)
                 if reason:
                     failures[key] = f"{key} was not added: {reason}; run 'recon migrate' again"
     return failures

@@ -95,6 +95,7 @@ def test_commands_that_share_the_work(recon: Command, small_days: Engine) -> Non
 
     assert time.monotonic() - started < SECONDS
     for stdout, stderr, code in ended:
+        assert code is not None
         assert_is_down(Ended(code, stdout, stderr))
     assert recon("status", "--from", "2025-06-06", "--to", "2025-06-07").exit_code == 0
 

@@ -18,10 +18,10 @@ from recon_assets.ingest.verification import Method
 from recon_assets.orchestration.active_runs import RANGE_TAGS
 from recon_assets.orchestration.build import build_defs
 from recon_assets.orchestration.failed_runs import reasons_of
+from recon_assets.orchestration.in_process import QUIET
 from recon_assets.orchestration.jobs import GENERATION_JOB, INGEST_JOB
 from recon_assets.orchestration.observers import CountingObserver
 from recon_assets.orchestration.outcome import Options
-from recon_assets.orchestration.own_runs import QUIET
 from recon_assets.orchestration.reconciliation import Reconciliation
 from recon_assets.orchestration.resource import ReconResource
 from recon_assets.orchestration.verification_job import verify_days
