@@ -3,6 +3,7 @@
 import re
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psycopg
@@ -23,9 +24,9 @@ QUESTIONS = {
 
 @pytest.fixture
 def spoilt(small_days: Engine) -> Engine:
-    """Two days, with a day whose calculations are missing and a stale total, so that the answers say something."""
+    """Two days, without the calculations of one model and with a stale total, so that the answers say something."""
     with psycopg.connect(plain(small_days)) as connection:
-        connection.execute("DELETE FROM historical_bitcoin_calculations WHERE settlement_date = '2025-06-07'")
+        connection.execute("DELETE FROM historical_bitcoin_calculations WHERE miner_model = 'S9'")
         connection.execute("UPDATE monthly_summaries SET total_payment = 1")
     return small_days
 
@@ -46,18 +47,26 @@ def _without_times(ended: Ended) -> tuple[int, str, str]:
     return ended.exit_code, re.sub(times, "", ended.stdout), ended.stderr
 
 
+@contextmanager
+def role(engine: Engine, *settings: str) -> Iterator[str]:
+    """The address for a new role that may only SELECT, with settings of its own."""
+    name, database = f"reader_{uuid.uuid4().hex}", engine.url.database
+    with psycopg.connect(plain(engine), autocommit=True) as owner:
+        owner.execute(f"REVOKE TEMPORARY ON DATABASE {database} FROM PUBLIC")
+        owner.execute(f"CREATE ROLE {name} LOGIN")
+        owner.execute(f"GRANT SELECT ON ALL TABLES IN SCHEMA public TO {name}")
+        for setting in settings:
+            owner.execute(f"ALTER ROLE {name} SET {setting}")
+        yield make_url(plain(engine)).set(username=name).render_as_string(hide_password=False)
+        owner.execute(f"DROP OWNED BY {name}")
+        owner.execute(f"DROP ROLE {name}")
+
+
 @pytest.fixture
 def reader(spoilt: Engine) -> Iterator[str]:
     """The address for a role that may only SELECT, and whose transactions are read-only."""
-    role, database = f"reader_{uuid.uuid4().hex}", spoilt.url.database
-    with psycopg.connect(plain(spoilt), autocommit=True) as owner:
-        owner.execute(f"REVOKE TEMPORARY ON DATABASE {database} FROM PUBLIC")
-        owner.execute(f"CREATE ROLE {role} LOGIN")
-        owner.execute(f"ALTER ROLE {role} SET default_transaction_read_only = on")
-        owner.execute(f"GRANT SELECT ON ALL TABLES IN SCHEMA public TO {role}")
-        yield make_url(plain(spoilt)).set(username=role).render_as_string(hide_password=False)
-        owner.execute(f"DROP OWNED BY {role}")
-        owner.execute(f"DROP ROLE {role}")
+    with role(spoilt, "default_transaction_read_only = on") as url:
+        yield url
 
 
 def test_a_role_that_may_only_read_gets_every_answer(
@@ -82,3 +91,25 @@ def test_a_hot_standby_gives_every_answer(
         found = answers(tmp_path / "standby", standby.url(spoilt.url.database), recordings)
 
     assert found == answers(tmp_path / "primary", plain(spoilt), recordings)
+
+
+WRITING = {
+    "reconcile": ("reconcile", "--no-ingest", "--month", "2025-06"),
+    "range": ("range", "2025-06-06", "2025-06-06"),
+    "summaries": ("summaries", "--month", "2025-06"),
+    "spot-fix": ("spot-fix", "2025-06-06", "4", "T_GRGBW-2"),
+    "wind": ("wind", "2025-06-06", "2025-06-06"),
+}
+
+
+@pytest.mark.parametrize("words", WRITING.values(), ids=WRITING)
+@pytest.mark.parametrize("setting", ["", "default_transaction_read_only = on"], ids=["no right", "read-only"])
+def test_a_role_that_may_not_write_is_told_so(
+    spoilt: Engine, words: tuple[str, ...], setting: str, recordings: Path, tmp_path: Path
+) -> None:
+    with role(spoilt, *([setting] if setting else [])) as url:
+        ended = Command(tmp_path, DATABASE_URL=url, ELEXON_API_URL=recordings.as_uri())(*words)
+
+    assert ended.exit_code == 1, ended
+    assert "read-only transaction" in ended.stderr if setting else "permission denied" in ended.stderr
+    assert "Pipeline" not in ended.stderr and "Traceback" not in ended.stderr

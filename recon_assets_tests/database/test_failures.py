@@ -88,9 +88,14 @@ def test_a_file_that_another_writer_holds_for_too_long_is_a_time_out(engine: Eng
 def test_a_change_of_what_another_writer_just_changed_may_be_tried_again(engine: Engine, other: Engine) -> None:
     change = "UPDATE network_difficulty SET source = source || 'x'"
 
-    failure = failure_in(engine, "SELECT 1", lambda _: execute(other, change), change)
+    with engine.connect().execution_options(isolation_level="REPEATABLE READ") as connection:
+        connection.execute(text("SELECT 1"))
+        execute(other, change)
+        with pytest.raises(exc.DBAPIError) as raised:
+            connection.execute(text(change))
 
-    assert failure == Failure("SerializationFailure: could not serialize access due to concurrent update")
+    said = "SerializationFailure: could not serialize access due to concurrent update"
+    assert failure_of(raised.value) == Failure(said)
 
 
 @only_postgres

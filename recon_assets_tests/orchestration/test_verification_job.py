@@ -123,13 +123,13 @@ def test_a_day_that_cannot_be_compared_does_not_stop_the_others(
 def test_random_days_are_drawn_from_those_that_were_ingested_the_same_with_the_same_seed(
     resource: ReconResource, engine: Engine, instance: dg.DagsterInstance, stand_in: StandInElexon
 ) -> None:
-    # given a source that is down: what was drawn is what failed
+    # given a source whose answers cannot be read: what was drawn is what failed
     note_proofs(engine, Days.of_month("2025-06"))
 
     def drawn(**config: Any) -> list[date]:
         return sorted(reasons_of(instance, verify(resource, instance, **config).dagster_run)[1])
 
-    stand_in.faults.append(Fault("server_error"))
+    stand_in.faults.append(Fault("null_data"))
 
     # when
     first = drawn(random_days=4, seed=1)
