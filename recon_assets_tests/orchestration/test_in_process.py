@@ -35,7 +35,7 @@ def test_of_the_database(resource: ReconResource, instance: dg.DagsterInstance) 
 
 @pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
 def test_of_the_archive(resource: ReconResource, stand_in: StandInElexon) -> None:
-    """No day is asked for whose answers could not be kept. Dagster's home is in memory: its files have no room either."""
+    """No day is asked for whose answers could not be kept. Dagster is in memory: its files have no room either."""
     instance = dg.DagsterInstance.ephemeral()
     with full_files(10_000), pytest.raises(DiskError, match=r"^RECON_ARCHIVE: .*/2025-06-0\d\.json\.gz .free: "):
         reconcile(resource, instance)
