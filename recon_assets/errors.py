@@ -33,10 +33,6 @@ class SchemaError(ReconError):
     exit_code = 2
 
 
-class DifficultyUnknownError(ReconError):
-    """The network difficulty of a date is not known; the message names the date. Exit code 1."""
-
-
 class UnpublishedError(ReconError):
     """Elexon has not published a day (yet). Exit code 1."""
 

@@ -1,13 +1,14 @@
 """What counts as curtailment: the rule, the signs, the payment, and the fingerprint of published rows.
 
 Signs: a volume is negative MWh; a payment is GBP, positive when it is paid to the farm, negative when the farm pays.
-reconcile/expected.py applies the same rule in SQL.
 """
 
 import hashlib
 from collections.abc import Iterable
 from enum import StrEnum
 from typing import Any
+
+from recon_assets.domain.quantity import Quantity
 
 CURTAILMENT_RULE_VARIABLE = "CURTAILMENT_RULE"
 
@@ -23,18 +24,19 @@ class CurtailmentRule(StrEnum):
     ALL_BIDS = "all_bids"
 
 
-def is_curtailment(rule: CurtailmentRule, volume_mwh: float, so_flag: bool, cadl_flag: bool) -> bool:
-    """Whether an accepted bid of a wind unit counts under the rule.
+def is_curtailment(rule: CurtailmentRule, volume_mwh: Quantity, so_flag: Quantity, cadl_flag: Quantity) -> Quantity:
+    """Whether an accepted bid of a wind unit counts under the rule: a truth value, a Series or an SQL condition.
 
     >>> is_curtailment(CurtailmentRule.SO_FLAGGED, -3.2, so_flag=False, cadl_flag=True)
     True
     >>> is_curtailment(CurtailmentRule.SO_FLAGGED, -3.2, so_flag=False, cadl_flag=False)
     False
     """
-    return volume_mwh < 0 and (rule is CurtailmentRule.ALL_BIDS or so_flag or cadl_flag)
+    is_bid = volume_mwh < 0
+    return is_bid if rule is CurtailmentRule.ALL_BIDS else is_bid & (so_flag | cadl_flag)
 
 
-def payment_gbp(volume_mwh: float, original_price: float) -> float:
+def payment_gbp(volume_mwh: Quantity, original_price: Quantity) -> Quantity:
     """What a bid pays the farm, before the transmission loss multiplier: volume x original price.
 
     >>> payment_gbp(-10.0, -43.79)

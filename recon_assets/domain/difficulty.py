@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from recon_assets.domain.mining import bitcoin_per_hash
 from recon_assets.domain.settlement import PERIOD, day_starts_at, periods_in
-from recon_assets.errors import DifficultyUnknownError, ReconError
+from recon_assets.errors import ReconError
 
 RETARGET_BLOCKS = 2016
 HALVING_BLOCKS = 210_000
@@ -99,14 +99,7 @@ class DifficultyHistory:
             return False
         return all(segment.bitcoin_per_hash is not None for segment in self._within(first, last))
 
-    def reward(self, day: date, period: int) -> PeriodReward:
-        """The time-weighted reward of one settlement period; DifficultyUnknownError names a date without one."""
-        known = self.find(day, period)
-        if known is None:
-            raise self.unknown(day)
-        return known
-
-    def find(self, day: date, period: int) -> PeriodReward | None:
+    def reward(self, day: date, period: int) -> PeriodReward | None:
         """The time-weighted reward of one settlement period; None if it is not known."""
         start = day_starts_at(day) + (period - 1) * PERIOD
         end = start + PERIOD
@@ -122,9 +115,9 @@ class DifficultyHistory:
             per_hash += weight * segment.bitcoin_per_hash
         return PeriodReward(day, period, difficulty, per_hash)
 
-    def unknown(self, day: date) -> DifficultyUnknownError:
-        """The error that says why a day's bitcoin cannot be calculated."""
-        return DifficultyUnknownError(
+    def unknown(self, day: date) -> str:
+        """What to say of a day whose bitcoin cannot be calculated."""
+        return (
             f"the network difficulty of {day} is not known: the table covers {self.starts_at:%Y-%m-%d} to "
             f"{self.known_until:%Y-%m-%dT%H:%MZ}; materialize network_difficulty with MEMPOOL_API_URL reachable"
         )
@@ -137,7 +130,7 @@ class DifficultyHistory:
             if len(parts) == 1 and parts[0].bitcoin_per_hash is not None:
                 yield RewardSpan(day, 1, count, parts[0].difficulty, parts[0].bitcoin_per_hash)
                 continue
-            found = filter(None, (self.find(day, period) for period in range(1, count + 1)))
+            found = filter(None, (self.reward(day, period) for period in range(1, count + 1)))
             for (difficulty, earned), same in groupby(
                 found, lambda reward: (reward.difficulty, reward.bitcoin_per_hash)
             ):

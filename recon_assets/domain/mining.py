@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from recon_assets.domain.quantity import Quantity
+
 JOULES_PER_MWH = 3.6e9
 HASHES_PER_TERAHASH = 1e12
 HASHES_PER_DIFFICULTY = 2.0**32
@@ -50,17 +52,19 @@ def _letters(text: str) -> str:
     return "".join(sign for sign in text.upper() if not sign.isspace() and sign not in "-_")
 
 
-def bitcoin_per_hash(difficulty: float, subsidy_btc: float) -> float:
+def bitcoin_per_hash(difficulty: Quantity, subsidy_btc: Quantity) -> Quantity:
     """Bitcoin that a hash earns on average, without fees: subsidy / (difficulty x 2^32)."""
     return subsidy_btc / (difficulty * HASHES_PER_DIFFICULTY)
 
 
-def bitcoin_mined(curtailed_mwh: float, model: MinerModel, difficulty: float, subsidy_btc: float) -> float:
-    """Bitcoin (BTC) that a model could have mined with an amount of energy, at one difficulty and subsidy.
+def bitcoin_mined(curtailed_mwh: Quantity, hashes_per_mwh: Quantity, bitcoin_per_hash: Quantity) -> Quantity:
+    """Bitcoin (BTC) that a miner model could have mined with an amount of energy.
 
+    `BTC = MWh x hashes_per_MWh x BTC_per_hash`, which is
     `BTC = MWh x 3.6e9 J / power_W x hashrate_TH/s x 1e12 / (difficulty x 2^32) x subsidy`
 
-    >>> round(bitcoin_mined(44_140.93, MODELS["S19J_PRO"], 112_149_504_190_349, 3.125), 8)
+    >>> earned = bitcoin_per_hash(112_149_504_190_349, subsidy_btc=3.125)
+    >>> round(bitcoin_mined(44_140.93, MODELS["S19J_PRO"].hashes_per_mwh, earned), 8)
     33.80157547
     """
-    return curtailed_mwh * model.hashes_per_mwh * bitcoin_per_hash(difficulty, subsidy_btc)
+    return curtailed_mwh * hashes_per_mwh * bitcoin_per_hash

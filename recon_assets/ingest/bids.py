@@ -15,7 +15,7 @@ from sqlalchemy import Connection, Engine
 from recon_assets.database import transactions
 from recon_assets.database.tables import STACK, proof_of_fetch, wind_bids
 from recon_assets.domain.bm_units import is_bm_unit
-from recon_assets.domain.curtailment import CurtailmentRule, fingerprint
+from recon_assets.domain.curtailment import CurtailmentRule, fingerprint, payment_gbp
 from recon_assets.domain.settlement import Days, due_periods, period_starts_at
 from recon_assets.elexon.archive import Archive, Kept
 from recon_assets.elexon.client import Elexon, SettlementStack
@@ -181,7 +181,7 @@ def store_day(
 def _bids_of(day: date, rows: pd.DataFrame) -> pd.DataFrame:
     """Stack rows with their day and GBP."""
     bids = rows.assign(settlement_date=day)
-    bids["gbp"] = (bids["volume"] * bids["original_price"]).fillna(0.0)
+    bids["gbp"] = payment_gbp(bids["volume"], bids["original_price"]).fillna(0.0)
     return bids
 
 

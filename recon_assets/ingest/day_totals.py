@@ -6,7 +6,9 @@ from datetime import date
 from sqlalchemy import ColumnElement, Connection, Engine, func, select
 
 from recon_assets.database import transactions
+from recon_assets.database.amounts import VOLUME_MWH
 from recon_assets.database.tables import curtailment_records, historical_bitcoin_calculations, wind_bids
+from recon_assets.domain.curtailment import payment_gbp
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,6 @@ class DayTotals:
 def read_day_totals(engine: Engine, day: date) -> DayTotals:
     """The totals of a day as it is stored, from one snapshot; the sign of a record's volume is ignored."""
     bids, records, calculations = wind_bids.c, curtailment_records.c, historical_bitcoin_calculations.c
-    mwh = -func.abs(records.volume)
     total = select(calculations.miner_model, func.sum(calculations.bitcoin_mined))
     with transactions.reading(engine) as connection:
         bitcoin = connection.execute(
@@ -40,7 +41,7 @@ def read_day_totals(engine: Engine, day: date) -> DayTotals:
         )
         return DayTotals(
             bids=_amounts(connection, bids.volume, bids.original_price, bids.settlement_date == day),
-            records=_amounts(connection, mwh, records.original_price, records.settlement_date == day),
+            records=_amounts(connection, VOLUME_MWH, records.original_price, records.settlement_date == day),
             bitcoin={model: float(btc) for model, btc in bitcoin},
         )
 
@@ -48,6 +49,6 @@ def read_day_totals(engine: Engine, day: date) -> DayTotals:
 def _amounts(
     connection: Connection, mwh: ColumnElement[float], price: ColumnElement[float], of_day: ColumnElement[bool]
 ) -> Amounts:
-    sums = select(func.count(), func.sum(mwh), func.sum(mwh * price)).where(of_day)
+    sums = select(func.count(), func.sum(mwh), func.sum(payment_gbp(mwh, price))).where(of_day)
     rows, volume, payment = connection.execute(sums).one()
     return Amounts(rows, float(volume or 0), float(payment or 0))

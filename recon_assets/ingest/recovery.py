@@ -26,7 +26,6 @@ from sqlalchemy import (
     or_,
     select,
     table,
-    true,
 )
 
 from recon_assets.database.kept_tables import recovered_days, superseded_tables
@@ -39,7 +38,7 @@ from recon_assets.database.tables import (
     proof_of_fetch,
     wind_bids,
 )
-from recon_assets.domain.curtailment import CurtailmentRule
+from recon_assets.domain.curtailment import CurtailmentRule, is_curtailment
 from recon_assets.domain.settlement import Days
 from recon_assets.domain.words import plural
 from recon_assets.errors import ReconError
@@ -212,13 +211,13 @@ def uncounted_records(connection: Connection, days: Days, rule: CurtailmentRule,
     If most are not counted, CURTAILMENT_RULE may be the other one.
     """
     old, bids = superseded_tables[curtailment_records.name].c, wind_bids.c
-    flagged = true() if rule is CurtailmentRule.ALL_BIDS else or_(bids.so_flag, bids.cadl_flag)
+    counts = is_curtailment(rule, bids.volume, bids.so_flag, bids.cadl_flag)
     same = and_(
         bids.settlement_date == old.settlement_date,
         bids.settlement_period == old.settlement_period,
         bids.bm_unit_id == old.farm_id,
     )
-    is_bid, is_counted = exists().where(same, bids.volume < 0), exists().where(same, bids.volume < 0, flagged)
+    is_bid, is_counted = exists().where(same, bids.volume < 0), exists().where(same, counts)
     spots = (
         select(is_bid.label("is_bid"), is_counted.label("is_counted"))
         .select_from(superseded_tables[curtailment_records.name])

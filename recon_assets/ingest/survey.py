@@ -9,6 +9,7 @@ import pandas as pd
 from sqlalchemy import Engine, func, select
 
 from recon_assets.database import transactions
+from recon_assets.database.amounts import CURTAILED_MWH
 from recon_assets.database.tables import curtailment_records
 from recon_assets.domain.settlement import day_starts_at
 from recon_assets.elexon.archive import Archive
@@ -37,7 +38,7 @@ def missing_mwh(engine: Engine, elexon: Elexon, day: date, now: datetime, archiv
         if archive and answer.received:
             archive.keep(day, answer.received, now)
     records = curtailment_records.c
-    stored = select(records.farm_id, func.sum(func.abs(records.volume))).where(records.settlement_date == day)
+    stored = select(records.farm_id, func.sum(CURTAILED_MWH)).where(records.settlement_date == day)
     with transactions.reading(engine) as connection:
         wind, _ = known_bm_units(connection)
         recorded = {str(farm): float(mwh) for farm, mwh in connection.execute(stored.group_by(records.farm_id))}

@@ -10,6 +10,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Select, and_, exists, func, select
 
+from recon_assets.database.amounts import VOLUME_MWH
 from recon_assets.database.tables import (
     bm_unit_declarations,
     curtailment_records,
@@ -113,7 +114,7 @@ def show_unit(connection: Connection, name: str) -> UnitDetails:
         unit,
         {day: (bids, mwh) for day, bids, mwh in rows},
         _amount(connection, _sums(wind_bids, wind_bids.c.volume).where(wind_bids.c.bm_unit_id == name)),
-        _amount(connection, _sums(curtailment_records, -func.abs(records.volume)).where(records.farm_id == name)),
+        _amount(connection, _sums(curtailment_records, VOLUME_MWH).where(records.farm_id == name)),
     )
 
 
@@ -199,7 +200,7 @@ def _of_unknown_farms() -> Select[Any]:
         select(
             records.farm_id,
             func.count(),
-            -func.sum(func.abs(records.volume)),
+            func.sum(VOLUME_MWH),
             func.count(records.settlement_date.distinct()),
         )
         .where(~proven, records.farm_id.not_in(wind_units()), records.farm_id.not_in(declared(wind=False)))

@@ -11,12 +11,13 @@ from datetime import date, datetime
 from typing import Any
 
 import pandas as pd
-from sqlalchemy import Connection, Engine, Select, func, select
+from sqlalchemy import Connection, Engine, Select, select
 
 from recon_assets.database import transactions
+from recon_assets.database.amounts import DUE_GBP, VOLUME_MWH
 from recon_assets.database.tables import curtailment_records, wind_bids
 from recon_assets.domain.bm_units import packaged_bm_units
-from recon_assets.domain.curtailment import is_curtailment
+from recon_assets.domain.curtailment import is_curtailment, payment_gbp
 from recon_assets.domain.settlement import due_periods, periods_in
 from recon_assets.elexon.client import Elexon
 from recon_assets.errors import ElexonError, ReconError
@@ -123,12 +124,11 @@ def _read_stored(engine: Engine, scope: Scope, now: datetime) -> _Stored:
 def _records(day: date) -> Select[Any]:
     """The records of a day, normalised: volumes negative, payments calculated from volume and price."""
     records = curtailment_records.c
-    volume = -func.abs(records.volume)
     return select(
         records.settlement_period,
         records.farm_id.label("bm_unit_id"),
-        volume.label("volume"),
-        (volume * records.original_price).label("gbp"),
+        VOLUME_MWH.label("volume"),
+        DUE_GBP.label("gbp"),
     ).where(records.settlement_date == day)
 
 
@@ -138,7 +138,7 @@ def _frame(connection: Connection, query: Select[Any]) -> pd.DataFrame:
 
 
 def _with_gbp(bids: pd.DataFrame) -> pd.DataFrame:
-    return bids.assign(gbp=bids["volume"].astype(float) * bids["original_price"].astype(float))
+    return bids.assign(gbp=payment_gbp(bids["volume"].astype(float), bids["original_price"].astype(float)))
 
 
 class _Comparison:
@@ -229,9 +229,8 @@ class _Comparison:
         self.periods |= published
         bids = _with_gbp(stack.rows[stack.rows["bm_unit_id"].isin(stored.wind)])
         if stored.state in (DayState.ADOPTED, DayState.ADOPTED_EMPTY):
-            rule = stored.scope.rule
-            values = zip(bids["volume"], bids["so_flag"], bids["cadl_flag"], strict=True)
-            counted = bids[[is_curtailment(rule, *value) for value in values]]
+            flags = bids["so_flag"].astype(bool), bids["cadl_flag"].astype(bool)
+            counted = bids[is_curtailment(stored.scope.rule, bids["volume"], *flags)]
             return sums_apart(Side.ADOPTED, of_periods(stored.records, published), counted)
         self.unread |= published - stored.proven
         compared = published & stored.proven

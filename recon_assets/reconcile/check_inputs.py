@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import BigInteger, Connection, Engine, Select, cast, func, literal, select
 
 from recon_assets.database import transactions
+from recon_assets.database.amounts import DUE_GBP
 from recon_assets.database.tables import curtailment_records, historical_bitcoin_calculations, proof_of_fetch
 from recon_assets.domain.settlement import london_day
 from recon_assets.reconcile.difference import Tally
@@ -126,14 +127,14 @@ def periods_of(mask: int) -> Periods:
 def _payments_off(connection: Connection, scope: Scope) -> dict[date, tuple[int, float]]:
     """By date: how many records have a payment that is not volume x original price, and the GBP they are off."""
     records = curtailment_records.c
-    due = -func.abs(records.volume) * records.original_price
+    gap = records.payment - DUE_GBP
     off = (
         select(
             records.settlement_date,
             func.count(),
-            func.coalesce(func.sum(func.abs(records.payment - due)).filter(is_number(records.payment - due)), 0),
+            func.coalesce(func.sum(func.abs(gap)).filter(is_number(gap)), 0),
         )
-        .where(in_scope(records, scope), PAYMENT_OFF(records.payment, due))
+        .where(in_scope(records, scope), PAYMENT_OFF(records.payment, DUE_GBP))
         .group_by(records.settlement_date)
     )
     return {day: (count, float(gbp)) for day, count, gbp in connection.execute(off)}

@@ -194,6 +194,6 @@ def _days_of_unknown_bitcoin(connection: Connection, scope: Scope) -> dict[date,
     return {
         day: f"{day}: a curtailment record has NaN or Infinity as its volume: run 'recon reingest {day}'"
         if is_without_energy
-        else str(history.unknown(day))
+        else history.unknown(day)
         for day, is_without_energy in sorted(days, key=lambda found: bool(found[1]))
     }

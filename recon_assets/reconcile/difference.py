@@ -11,6 +11,8 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, FromClause, and_, func, or_, select, true, union_all
 
 from recon_assets.database.tables import historical_bitcoin_calculations, proof_of_fetch, wind_bids
+from recon_assets.domain.curtailment import payment_gbp
+from recon_assets.domain.mining import bitcoin_mined
 from recon_assets.reconcile.expected import curtailed_energy, rewards_of
 from recon_assets.reconcile.layer import Layer, in_days, is_first_of_key, is_key_unique
 from recon_assets.reconcile.layers import CALCULATIONS
@@ -123,7 +125,7 @@ def compare_expected_calculations(connection: Connection, scope: Scope) -> dict[
         joined = joined.outerjoin(stored, and_(*of_model, *([] if unique else [is_first_of_key(CALCULATIONS, stored)])))
         matched = stored.c.miner_model.is_not(None)
         expected = {
-            "bitcoin_mined": energy.c.curtailed_mwh * model.hashes_per_mwh * rewards.c.bitcoin_per_hash,
+            "bitcoin_mined": bitcoin_mined(energy.c.curtailed_mwh, model.hashes_per_mwh, rewards.c.bitcoin_per_hash),
             "difficulty": rewards.c.difficulty,
             "difficulty_amount": rewards.c.difficulty_amount,
         }
@@ -162,7 +164,7 @@ def contradicted_days(connection: Connection, scope: Scope) -> frozenset[date]:
             bids.settlement_period,
             -func.count(),
             -func.sum(bids.volume),
-            -func.coalesce(func.sum(bids.volume * bids.original_price), 0.0),
+            -func.coalesce(func.sum(payment_gbp(bids.volume, bids.original_price)), 0.0),
         )
         .where(in_days(bids.settlement_date, scope))
         .group_by(bids.settlement_date, bids.settlement_period)

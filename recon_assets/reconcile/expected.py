@@ -29,6 +29,7 @@ from sqlalchemy import (
     values,
 )
 
+from recon_assets.database.amounts import CURTAILED_MWH, DUE_GBP
 from recon_assets.database.tables import (
     curtailment_records,
     historical_bitcoin_calculations,
@@ -37,7 +38,8 @@ from recon_assets.database.tables import (
     wind_bm_units,
     wind_generation_data,
 )
-from recon_assets.domain.curtailment import CurtailmentRule
+from recon_assets.domain.curtailment import is_curtailment, payment_gbp
+from recon_assets.domain.mining import bitcoin_mined
 from recon_assets.domain.settlement import HOURS_A_PERIOD
 from recon_assets.reconcile.layer import (
     DAY,
@@ -70,7 +72,7 @@ def curtailed_energy(scope: Scope) -> Select[Any]:
     """
     records = curtailment_records.c
     # The sum is converted, not each record: PostgreSQL converts numeric to double through text, which is slow.
-    mwh = cast(func.sum(func.abs(records.volume)), Double)
+    mwh = cast(func.sum(CURTAILED_MWH), Double)
     key = (records.settlement_date, records.settlement_period, records.farm_id)
     known = case((is_number(mwh), mwh)).label("curtailed_mwh")
     return select(*key, known).where(in_scope(records, scope)).group_by(*key).having(mwh > 0)
@@ -82,7 +84,6 @@ def expected_records(scope: Scope) -> Select[Any]:
     proven = and_(bids.settlement_date == proofs.settlement_date, bids.settlement_period == proofs.settlement_period)
     # A subquery, because a comparison that does not select the name then skips it; a join would always be executed.
     lead_party = select(units.lead_party_name).where(units.bm_unit_id == bids.bm_unit_id)
-    flagged = true() if scope.rule is CurtailmentRule.ALL_BIDS else or_(bids.so_flag, bids.cadl_flag)
     return (
         select(
             bids.settlement_date,
@@ -91,7 +92,7 @@ def expected_records(scope: Scope) -> Select[Any]:
             bids.bm_unit_id.label("farm_id"),
             lead_party.scalar_subquery().label("lead_party_name"),
             bids.volume,
-            (bids.volume * bids.original_price).label("payment"),
+            payment_gbp(bids.volume, bids.original_price).label("payment"),
             bids.original_price,
             bids.final_price,
             bids.so_flag,
@@ -101,7 +102,7 @@ def expected_records(scope: Scope) -> Select[Any]:
         )
         .select_from(wind_bids)
         .join(proof_of_fetch, proven)
-        .where(in_scope(bids, scope), bids.volume < 0, flagged)
+        .where(in_scope(bids, scope), is_curtailment(scope.rule, bids.volume, bids.so_flag, bids.cadl_flag))
     )
 
 
@@ -117,7 +118,7 @@ def owned_records(scope: Scope) -> ColumnElement[bool]:
 def expected_calculations(scope: Scope) -> Select[Any]:
     """One calculation per (period, farm) with curtailed energy and miner model; NULL where the reward is not known."""
     energy, models, rewards = curtailed_energy(scope).cte("energy"), models_of(scope), rewards_of(scope)
-    bitcoin = energy.c.curtailed_mwh * models.c.hashes_per_mwh * rewards.c.bitcoin_per_hash
+    bitcoin = bitcoin_mined(energy.c.curtailed_mwh, models.c.hashes_per_mwh, rewards.c.bitcoin_per_hash)
     known = and_(
         energy.c.settlement_date == rewards.c.settlement_date, energy.c.settlement_period == rewards.c.settlement_period
     )
@@ -164,11 +165,9 @@ def energy_by_day(scope: Scope) -> Select[Any]:
     A volume or price that is NaN or infinite is left out of the sums; `no_numbers` counts the records with one.
     """
     records = curtailment_records.c
-    mwh = func.abs(records.volume)
-    gbp = -mwh * records.original_price
     sums = (
-        func.coalesce(func.sum(mwh).filter(is_number(mwh)), 0).label("curtailed_mwh"),
-        func.coalesce(func.sum(gbp).filter(is_number(gbp)), 0).label("payment_gbp"),
+        func.coalesce(func.sum(amount).filter(is_number(amount)), 0).label(name)
+        for amount, name in ((CURTAILED_MWH, "curtailed_mwh"), (DUE_GBP, "payment_gbp"))
     )
     no_numbers = func.count().filter(has_no_number()).label("no_numbers")
     return (

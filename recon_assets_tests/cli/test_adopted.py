@@ -10,10 +10,11 @@ from sqlalchemy import Engine
 
 from recon_assets.database.engine import open_engine
 from recon_assets.domain.difficulty import DifficultyHistory, packaged_retargets
-from recon_assets.domain.mining import MODELS
+from recon_assets.domain.mining import MODELS, bitcoin_mined
 from recon_assets.settings import Settings
 from recon_assets_tests.database.test_schema import build_old_database
 from recon_assets_tests.support.command import Command
+from recon_assets_tests.support.rewards import reward_of
 from recon_assets_tests.support.steps import JUNE, execute
 
 FIRST = date(2023, 6, 1)
@@ -26,8 +27,8 @@ def old(settings: Settings) -> Engine:
     """The user's old database, in which the calculation of 25 MWh is right for one of three models."""
     engine = open_engine(settings.database_url)
     build_old_database(engine)
-    reward = DifficultyHistory(packaged_retargets()).reward(FIRST, 7)
-    bitcoin = 25 * MODELS["S9"].hashes_per_mwh * reward.bitcoin_per_hash
+    reward = reward_of(DifficultyHistory(packaged_retargets()), FIRST, 7)
+    bitcoin = bitcoin_mined(25, MODELS["S9"].hashes_per_mwh, reward.bitcoin_per_hash)
     execute(
         engine,
         "DELETE FROM historical_bitcoin_calculations WHERE id = 2",

@@ -12,7 +12,6 @@ from recon_assets.database.failures import Failure, failure_of
 from recon_assets.database.transactions import reading, writing
 from recon_assets.errors import (
     ConfigurationError,
-    DifficultyUnknownError,
     ElexonError,
     ReconError,
     SchemaError,
@@ -216,7 +215,7 @@ def test_what_the_user_must_mend_fails_everything(kind: type[ReconError]) -> Non
     assert failure_of(kind("set it right")) == Failure("set it right", is_everywhere=True)
 
 
-@pytest.mark.parametrize("kind", [ReconError, ElexonError, DifficultyUnknownError])
+@pytest.mark.parametrize("kind", [ReconError, ElexonError])
 def test_what_was_found_in_the_data_says_nothing_about_other_data(kind: type[ReconError]) -> None:
     assert failure_of(kind("2025-06-06: not so")) == Failure("2025-06-06: not so")
 

@@ -15,6 +15,7 @@ from recon_assets.domain.difficulty import (
 )
 from recon_assets.errors import ReconError
 from recon_assets_tests.support.adjustments import Row, answer
+from recon_assets_tests.support.rewards import reward_of
 
 PACKAGED = packaged_retargets()
 LAST = PACKAGED[-1]
@@ -54,8 +55,8 @@ def test_an_epoch_without_a_row_has_the_difficulty_of_the_one_before() -> None:
     assert carried.starts_at == datetime(2026, 8, 22, 20, 19, tzinfo=UTC)
     assert known[NEXT].difficulty == 1.3e14
     history = DifficultyHistory(known.values())
-    assert history.reward(date(2026, 8, 20), 1).difficulty == history.reward(date(2026, 9, 1), 1).difficulty
-    assert history.reward(date(2026, 9, 6), 1).difficulty == 1.3e14
+    assert reward_of(history, date(2026, 8, 20), 1).difficulty == reward_of(history, date(2026, 9, 1), 1).difficulty
+    assert reward_of(history, date(2026, 9, 6), 1).difficulty == 1.3e14
 
 
 def test_two_epochs_without_rows_are_carried_alike() -> None:
@@ -146,7 +147,7 @@ def test_a_block_may_be_two_hours_ahead_of_the_clock() -> None:
     history = DifficultyHistory(joined(rows))
 
     assert history.known_until == OBSERVED
-    assert history.reward(date(2026, 9, 29), 1).difficulty == LAST.difficulty
+    assert reward_of(history, date(2026, 9, 29), 1).difficulty == LAST.difficulty
 
 
 def earlier_than_its_predecessor(rows: list[Row]) -> None:
