@@ -173,7 +173,7 @@ def _positive(given: Mapping[str, str], variable: str, default: float, *, or_zer
     except ValueError:
         raise ConfigurationError(f"{variable}: {text!r} is not a number") from None
     if not (0 < value < float("inf") or (or_zero and value == 0)):
-        raise ConfigurationError(f"{variable}: {text} is not a positive number")
+        raise ConfigurationError(f"{variable}: {text} is {'neither 0 nor' if or_zero else 'not'} a positive number")
     return value
 
 

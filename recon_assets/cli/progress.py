@@ -40,6 +40,14 @@ class RateColumn(ProgressColumn):
         return Text(f"days · {task.speed:.1f}/s · {success} % ok", style="" if success == 100 else "red")
 
 
+class LeftColumn(TimeRemainingColumn):
+    """The time left of days; a countdown says it in its own line."""
+
+    def render(self, task: Task) -> Text:
+        """See ProgressColumn."""
+        return Text() if task.fields.get("text") else super().render(task)
+
+
 class TerminalObserver(CountingObserver):
     """Counts, and draws two bars: days read and days converged."""
 
@@ -51,7 +59,7 @@ class TerminalObserver(CountingObserver):
             BarColumn(),
             MofNCompleteColumn(),
             RateColumn(),
-            TimeRemainingColumn(),
+            LeftColumn(),
             console=console,
             transient=True,
             disable=not console.is_terminal,

@@ -14,7 +14,7 @@ from recon_assets.cli.dry_run import show_plan
 from recon_assets.cli.options import kept_days
 from recon_assets.cli.shared import NOT_RIGHT, echo_json, exit_code, exit_code_of, read_settings
 from recon_assets.domain.settlement import Days, london_day
-from recon_assets.errors import ReconError, UsageError
+from recon_assets.errors import ReconError, SourceDownError, UsageError
 from recon_assets.folders import require_writable
 from recon_assets.settings import Settings
 
@@ -178,9 +178,14 @@ def repair_through_dagster(settings: Settings, day: date, method: str | None, se
         observer,
     ):
         before = read_day_totals(work.engine, day)
-        found = None if method is None else work.verify(day, Method(method), seed)
+        found, failures = None, []
+        try:
+            found = None if method is None else work.verify(day, Method(method), seed)
+        except SourceDownError as error:
+            failures = [str(error)]
         outcome = work.repair(day, found)
-        again, failures = found, list(observer.reasons)
+        again = found
+        failures += observer.reasons
         if found is not None and outcome is not None:
             try:
                 again = work.verify(day, found.method, found.seed)
@@ -189,7 +194,7 @@ def repair_through_dagster(settings: Settings, day: date, method: str | None, se
                 failures.append(f"not verified again: {error}")
         after = read_day_totals(work.engine, day)
         done = "nothing" if outcome is None else "reingested" if outcome.plan.ingest else "converged"
-        done = "failed" if observer.reasons else done
+        done = "failed" if failures else done
         facts = repair_facts(before, after, found, again, done) | {"failures": failures}
         log.log(
             logging.ERROR if failures else logging.INFO,

@@ -39,7 +39,7 @@ FIRST_DAY_NAME = "first_day"
 SCHEMA_LOCK = date.min
 """No settlement day has this date. Its lock, taken before the snapshot, is the lock of the schema."""
 
-FIRST_STEP = "run for example 'recon reconcile --month 2025-06', or set DATABASE_URL"
+FIRST_STEP = "run for example 'recon daily-check', or set DATABASE_URL"
 
 
 class SchemaState(StrEnum):

@@ -150,7 +150,7 @@ class HttpSource:
         try:
             return retrying(self._attempt, path)
         except _NoAnswerError as error:
-            self._confirm(path, error)
+            self._confirm(path, error, (error.retry_after_seconds or 0) if error.is_final else 0)
             tried = "" if error.is_final else f" (after {plural(self._attempts, 'attempt')})"
             raise ElexonError(f"{self.name}/{path}: {error}{tried}") from error
 
@@ -199,7 +199,7 @@ class HttpSource:
             asked = _retry_after(response)
             if asked is not None and asked > LONGEST_RETRY_AFTER_SECONDS:
                 reason = f"HTTP {response.status_code}, to be asked again in {asked:,.0f} seconds"
-                raise _NoAnswerError(reason, is_final=True)
+                raise _NoAnswerError(reason, asked, is_final=True)
             raise _NoAnswerError(f"HTTP {response.status_code}", asked)
         if response.status_code in (200, 404):
             body = None if response.status_code == 404 else _body_of(response)

@@ -149,8 +149,8 @@ class Outage:
     def _end(self, remark: str) -> None:
         """Nothing is asked of the source any more."""
         self.down = (
-            f"{self._said}{remark}: nothing more is asked of it, what was to be read stays as it was, and what needs "
-            "no source is done; check ELEXON_API_URL and the network ('recon doctor'), then run the same command again"
+            f"{self._said}{remark}: nothing more is asked of it, and what was to be read stays as it was; check "
+            "ELEXON_API_URL and the network ('recon doctor'), then run the same command again"
         )
         self._is_out.set()
 

@@ -2,10 +2,13 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import date
+from itertools import groupby
 from typing import Any
 
 import dagster as dg
 
+from recon_assets.database.work_log import Phase
+from recon_assets.domain.settlement import due_periods
 from recon_assets.errors import DiskError, first_line
 from recon_assets.orchestration.active_runs import RANGE_TAGS
 from recon_assets.orchestration.in_process import QUIET, execute
@@ -13,6 +16,7 @@ from recon_assets.orchestration.jobs import CONFIGURED
 from recon_assets.orchestration.resource import ReconResource
 from recon_assets.orchestration.runnable import runnable_defs
 from recon_assets.orchestration.steps import process_tags
+from recon_assets.reconcile.layer import MONTH
 
 
 class OwnRuns:
@@ -37,8 +41,17 @@ class OwnRuns:
         down = self._resource.elexon.down
         if down and not how.get("tags"):
             self._resource.observer.unread(days, down)
+            self._note_unread(days, down)
         else:
             self.run(job, *ends, **how)
+
+    def _note_unread(self, days: Sequence[date], reason: str) -> None:
+        """The months of days that are not tried have failed, as they would have if the days had been tried."""
+        log, now = self._resource.work_log(self._command), self._resource.now()
+        for month, of_month in groupby(sorted(days), MONTH.label):
+            due = {day: len(due_periods(day, now)) for day in of_month}
+            with log.working(Phase.READING, {month: sum(due.values())}, due):
+                log.fail(month, sum(due.values()), reason, due)
 
     def run(
         self,

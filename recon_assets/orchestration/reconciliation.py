@@ -204,13 +204,22 @@ class Reconciliation:
         config = {"settlement_date": day.isoformat(), "periods": period_range, "bitcoin": bitcoin}
         given = {name: value for name, value in config.items() if value is not None}
         self._own.read(REINGEST_JOB.name, [day], config=given)
-        return self._sum_up(days, before, work, reported, [], [])
+        months: Sequence[str] = []
+        years: Sequence[str] = []
+        if bitcoin and self._resource.elexon.down:
+            # The day stays as it was read before, and what is made of it is made right.
+            self._reconcile_days([day], replace(work, ingest=[]), {})
+            sums = self.plan(self.state(days), Options(ingest=False))
+            months, years = sums.months, sums.years
+        return self._sum_up(days, before, work, reported, months, years)
 
     def repair(self, day: date, found: Verification | None) -> Outcome | None:
         """The work of `recon repair`: reconciles what a verification found; without one, reads the day again.
 
-        None if there was nothing to do.
+        None if there was nothing to do. If the source is down, what is made of the stored day is made right.
         """
+        if found is None and self._resource.elexon.down:
+            return self.reconcile(Days(day, day), Options(ingest=False))
         if found is None or found.must_be_read:
             return self.reingest(day)
         if found.state is DayState.ADOPTED_EMPTY:

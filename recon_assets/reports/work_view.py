@@ -17,7 +17,7 @@ from sqlalchemy import Engine, inspect
 from recon_assets.database.engine import display_url
 from recon_assets.database.progress_table import PROGRESS_TABLES
 from recon_assets.database.transactions import reading
-from recon_assets.database.work_log import MonthProgress, Status, read_progress
+from recon_assets.database.work_log import NOT_WHOLE_PCT, MonthProgress, Status, read_progress
 from recon_assets.domain.words import plural
 from recon_assets.errors import SchemaError
 from recon_assets.reports.workers import SILENCE_SECONDS, format_worker, worker_facts
@@ -89,7 +89,7 @@ def _month_facts(row: MonthProgress, sign_of_worker: float | None, now: datetime
         "month": row.time_period,
         "phase": row.phase,
         "status": str(row.status),
-        "percentage_complete": min(100.0, percentage),
+        "percentage_complete": min(NOT_WHOLE_PCT if row.status == Status.FAILED else 100.0, percentage),
         **{name: getattr(row, name) for name in COUNTS},
         "records_per_second": rate if rate is None else round(rate, 3),
         "success_pct": _pct(row.processed_records, handled) if handled else None,

@@ -432,10 +432,7 @@ def test_an_empty_database_stays_empty_under_a_reading_command(recon: Command, s
 
     # then
     assert ended.exit_code == 2
-    assert (
-        "holds no curtailment data yet: run for example 'recon reconcile --month 2025-06', or set DATABASE_URL"
-        in ended.complaint
-    )
+    assert "holds no curtailment data yet: run for example 'recon daily-check', or set DATABASE_URL" in ended.complaint
     assert inspect(engine).get_table_names() == []
     engine.dispose()
 

@@ -338,7 +338,7 @@ def test_foreign_tables_are_left_alone(empty: Engine) -> None:
 
 
 def test_an_empty_database_is_created_only_when_asked(empty: Engine) -> None:
-    with pytest.raises(SchemaError, match="run for example 'recon reconcile --month 2025-06', or set DATABASE_URL"):
+    with pytest.raises(SchemaError, match="run for example 'recon daily-check', or set DATABASE_URL"):
         require_schema(empty, create=False)
 
     require_schema(empty, create=True)

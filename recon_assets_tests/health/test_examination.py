@@ -310,7 +310,7 @@ def test_no_file_is_made_where_none_is(tmp_path: Path) -> None:
     assert not health.is_healthy
     assert health.database.error == (
         f"there is no database at {tmp_path}/.recon/recon.db yet: "
-        "run for example 'recon reconcile --month 2025-06', or set DATABASE_URL"
+        "run for example 'recon daily-check', or set DATABASE_URL"
     )
     assert set(statuses(health).values()) == {ProbeStatus.SKIPPED}
     assert errors(health)["count_day"] == "there is no connection"
@@ -354,9 +354,7 @@ def test_an_empty_database_is_called_empty(database_url: str, settings: Settings
 
     assert not health.is_healthy
     assert health.database.schema is SchemaState.EMPTY
-    assert advice_of(health) == [
-        "the database is empty: run for example 'recon reconcile --month 2025-06', or set DATABASE_URL"
-    ]
+    assert advice_of(health) == ["the database is empty: run for example 'recon daily-check', or set DATABASE_URL"]
     assert statuses(health) == {
         "connect": ProbeStatus.OK,
         "select_1": ProbeStatus.OK,

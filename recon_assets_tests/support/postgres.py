@@ -36,6 +36,7 @@ FORGETFUL = """
 fsync = off
 synchronous_commit = off
 full_page_writes = off
+jit = off
 """
 """Nothing is synced: after a crash of the machine nobody needs the data of a test."""
 FIRST_WITH_STRATEGIES = 150000
