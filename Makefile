@@ -12,8 +12,8 @@ help: ## Show the targets.
 demo: $(VENV)/.installed ## Ingest, calculate and verify June 2025 from the packaged recordings, through Dagster.
 	$(BIN)/recon demo
 
-ui: $(VENV)/.installed ## Serve the Dagster UI on http://127.0.0.1:3000.
-	$(BIN)/recon ui
+ui: $(VENV)/.installed ## Serve the Dagster UI of the demo on http://127.0.0.1:3000; `recon ui` serves your own data.
+	$(BIN)/recon --demo ui
 
 test: $(VENV)/.installed-dev ## Run all tests, on SQLite and on PostgreSQL.
 	$(BIN)/pytest

@@ -13,6 +13,7 @@ from sqlalchemy.engine import URL
 
 from recon_assets.database.address import parse_database_url
 from recon_assets.database.limits import MOST_WRITERS, WorkLimits
+from recon_assets.demo import in_effect
 from recon_assets.domain.curtailment import CurtailmentRule
 from recon_assets.domain.settlement import FIRST_DAY, london_day, parse_day
 from recon_assets.errors import ConfigurationError, UsageError
@@ -53,6 +54,7 @@ class Settings:
     @classmethod
     def from_environment(cls, environ: Mapping[str, str], folder: Path) -> "Settings":
         """The settings for a process that runs in `folder`; a variable that is set but blank counts as unset."""
+        environ = in_effect(environ)
         given = {name: value.strip() for name, value in environ.items() if value.strip()}
         elexon = _elexon_url(given.get("ELEXON_API_URL", ELEXON_LIVE_URL))
         # With recordings instead of Elexon, mempool.space is not used either, unless its variable is set.
@@ -100,7 +102,7 @@ class Unattended:
     @classmethod
     def from_environment(cls, environ: Mapping[str, str]) -> "Unattended":
         """From RECON_UNATTENDED and RECON_TICK_SECONDS."""
-        given = {name: value.strip() for name, value in environ.items() if value.strip()}
+        given = {name: value.strip() for name, value in in_effect(environ).items() if value.strip()}
         switch = given.get("RECON_UNATTENDED", "off")
         if switch.lower() not in ("on", "off"):
             raise ConfigurationError(f"RECON_UNATTENDED: {switch!r} is no switch: write on or off")
@@ -109,7 +111,7 @@ class Unattended:
 
 def first_kept_day(environ: Mapping[str, str]) -> date:
     """The first settlement day that is kept, from RECON_FIRST_DAY: a 1 January, so that years are kept whole."""
-    text = environ.get("RECON_FIRST_DAY", "").strip() or FIRST_DAY.isoformat()
+    text = in_effect(environ).get("RECON_FIRST_DAY", "").strip() or FIRST_DAY.isoformat()
     try:
         day = parse_day(text)
     except UsageError as error:

@@ -25,6 +25,7 @@ from recon_assets.elexon.stand_in import StandInElexon
 from recon_assets.ingest.reference import store_bm_units, store_retargets
 from recon_assets.orchestration.resource import ReconResource, open_resource
 from recon_assets.settings import Settings
+from recon_assets_tests.support.generation import publish
 from recon_assets_tests.support.light_dagster import copy_home, light_instance, make_home
 from recon_assets_tests.support.paths import DATA
 from recon_assets_tests.support.postgres import PostgresServer
@@ -227,14 +228,21 @@ def june(engine: Engine) -> Engine:
     return engine
 
 
-@pytest.fixture
-def recordings(tmp_path: Path) -> Path:
-    """A folder of recordings that the test may spoil: 2025-06-06 and 2025-06-07, two small days."""
-    folder = tmp_path / "recordings"
+@pytest.fixture(scope="session")
+def small_recordings(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Recordings of 2025-06-06 and 2025-06-07, two small days, without the wind generation."""
+    folder = tmp_path_factory.mktemp("small") / "recordings"
     folder.mkdir()
     for day in SMALL_DAYS:
         shutil.copy(JUNE / f"{day}.json.gz", folder)
+        publish(folder, day, None)
     return folder
+
+
+@pytest.fixture
+def recordings(tmp_path: Path, small_recordings: Path) -> Path:
+    """A folder of recordings that the test may spoil: two small days; whoever needs generation publishes it."""
+    return Path(shutil.copytree(small_recordings, tmp_path / "recordings"))
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ Exit codes: 0 done and right; 1 something is missing, wrong, behind or failed; 2
 """
 
 import logging
+import os
 import sys
 from pathlib import Path
 
@@ -19,17 +20,26 @@ from recon_assets.cli.shared import NOT_RIGHT, RIGHT
 from recon_assets.cli.units import COMMANDS as UNITS
 from recon_assets.cli.verify import COMMANDS as VERIFY
 from recon_assets.cli.write import COMMANDS as WRITE
+from recon_assets.demo import DEMO_HOME, demo_home
 from recon_assets.errors import ReconError, first_line
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(package_name="recon")
+@click.option("--demo", is_flag=True, help="Work in .recon/demo/, the home of `recon demo`, whatever is set.")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
-def recon(debug: bool) -> None:
+def recon(demo: bool, debug: bool) -> None:
     """Keeps GB wind-curtailment data and its bitcoin-mining potential reconciled.
 
     DATABASE_URL names the database, ELEXON_API_URL the source; .env.example lists every variable.
     """
+    os.environ.pop(DEMO_HOME, None)
+    if demo:
+        os.environ[DEMO_HOME] = str(demo_home(Path.cwd()))
+    else:
+        from dotenv import load_dotenv
+
+        load_dotenv(Path.cwd() / ".env")
 
 
 for command in (*WRITE, *READ, *VERIFY, *UNITS, *ROUTINES):
@@ -38,9 +48,6 @@ for command in (*WRITE, *READ, *VERIFY, *UNITS, *ROUTINES):
 
 def main(arguments: list[str] | None = None) -> None:
     """Runs the command and exits; an error shows its traceback only with --debug."""
-    from dotenv import load_dotenv
-
-    load_dotenv(Path.cwd() / ".env")
     # SQLAlchemy would print a traceback if Ctrl-C came while it closes a connection.
     logging.getLogger("sqlalchemy.pool").addHandler(logging.NullHandler())
     words = sys.argv[1:] if arguments is None else arguments

@@ -3,7 +3,6 @@
 import os
 import shutil
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -11,14 +10,17 @@ import click
 from recon_assets.cli.options import TEXT, Period, format_option, period_options, strict_option
 from recon_assets.cli.shared import first_day_of, read_settings
 from recon_assets.cli.through_dagster import reconcile_through_dagster, run_routine
-from recon_assets.domain.settlement import Days
+from recon_assets.demo import DEMO_DAYS, DEMO_HOME, demo_home
+from recon_assets.errors import ConfigurationError
+from recon_assets.folders import obstacle
 from recon_assets.settings import Unattended
 
 ABOUT_THE_RECORDINGS = """\
-The packaged recordings of June 2025 are rebuilt, not raw: units, half-hourly volumes, day totals and
-prices are real and public (NESO wind bid volumes via nlpfd/uk-wind-curtailment-app, per-unit day totals
-via richardjlyon/subsidy-clock, both MIT; contains BMRS data © Elexon Limited copyright and database
-right); the split into acceptances, the flags and the non-wind rows are made up.
+The packaged recordings of June 2025 are rebuilt, not raw. Real and public: units, half-hourly volumes, day
+totals and prices (NESO wind bid volumes via nlpfd/uk-wind-curtailment-app, per-unit day totals via
+richardjlyon/subsidy-clock), wind generation (Elexon FUELHH via richardjlyon/gb-grid-margin), all MIT;
+contains BMRS data © Elexon Limited copyright and database right. Made up: the split into acceptances, the
+flags, the non-wind rows, and the split of the generation into onshore and offshore.
 """
 
 
@@ -53,18 +55,18 @@ def auto(period: Period, no_ingest: bool, style: str) -> int:
 
 @click.command()
 def demo() -> int:
-    """Ingest, calculate, sum and verify June 2025 from the packaged recordings, through Dagster."""
-    from importlib.resources import files
-
-    recordings = Path(str(files("recon_assets.data") / "recordings"))
+    """Ingest, calculate, sum and verify June 2025 from the packaged recordings, through Dagster, in .recon/demo/."""
+    home = demo_home(Path.cwd())
+    if reason := obstacle(home):
+        raise ConfigurationError(f"the demo cannot use {home}: {reason}; run it in another folder")
+    os.environ[DEMO_HOME] = str(home)
     click.echo(ABOUT_THE_RECORDINGS)
-    settings = replace(read_settings(), elexon_api_url=recordings.as_uri(), mempool_api_url=None)
-    code = reconcile_through_dagster(lambda _: Days.of_month("2025-06"), None, "table", settings=settings)
+    code = reconcile_through_dagster(lambda _: DEMO_DAYS, None, "table", with_generation=True)
     command = "recon" if shutil.which("recon") else os.path.relpath(sys.argv[0])
     click.echo(
         f"\nNext:\n"
-        f"  {command} ui                        the Dagster UI: assets, partitions and the runs of this demo\n"
-        f"  {command} status --month 2025-06    the same state again, from the rows\n"
+        f"  {command} --demo ui        the Dagster UI: assets, partitions and the runs of this demo\n"
+        f"  {command} --demo status    the same state again, from the rows\n"
         f"  {command} --help"
     )
     return code

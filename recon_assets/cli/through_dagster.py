@@ -4,7 +4,7 @@ import logging
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -29,13 +29,13 @@ def reconcile_through_dagster(
     options: Mapping[str, Any] | None,
     style: str,
     *,
-    settings: Settings | None = None,
     dry_run: bool = False,
     only_summaries: bool = False,
+    with_generation: bool = False,
 ) -> int:
     """Reconciles the days, and shows what was done and the state afterwards."""
     # Before the imports, which take two seconds: a wrong setting is reported at once.
-    settings = settings or read_settings()
+    settings = read_settings()
     days = kept_days(resolve(settings), settings)
     from recon_assets.cli.progress import TerminalObserver
     from recon_assets.orchestration.outcome import Options
@@ -46,6 +46,8 @@ def reconcile_through_dagster(
     observer = TerminalObserver()
     with _reconciliation(settings, observer, reads=chosen.ingest) as work, observer:
         outcome = work.summarise(days) if only_summaries else work.reconcile(days, chosen)
+        if with_generation:
+            outcome = replace(work.read_generation(days), before=outcome.before, plan=outcome.plan)
     code = exit_code(not outcome.after.summary_faults) if only_summaries else exit_code_of(outcome.after)
     return _show(outcome, observer, style, code)
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import dagster as dg
 import pytest
 from sqlalchemy import Engine, inspect
 
@@ -56,12 +57,14 @@ def in_folder(tmp_path: Path, recordings: Path) -> Command:
 
 
 def test_the_demo_ends_with_june_2025_complete(tmp_path: Path) -> None:
-    # given no network, and nothing that was prepared
-    recon = Command(tmp_path, ELEXON_API_URL=NOWHERE, MEMPOOL_API_URL=NOWHERE)
+    # given no network, nothing that was prepared, and settings of the user's own that would not do
+    wrong = {"DATABASE_URL": "sqlite:///own.db", "DAGSTER_HOME": "own", "CURTAILMENT_RULE": "nonsense"}
+    (tmp_path / ".env").write_text("RECON_FIRST_DAY=nonsense\nRECON_ALERT_URLS=nonsense\nRECON_LOGS=own\n")
+    recon = Command(tmp_path, ELEXON_API_URL=NOWHERE, MEMPOOL_API_URL=NOWHERE, **wrong)
 
     # when
     demo = recon.script("demo")
-    status = recon.script("status", "--month", "2025-06", "--format", "json")
+    status = recon.script("--demo", "status", "--format", "json")
 
     # then it says so, the rows say so, and Dagster knows it
     assert (demo.exit_code, demo.stderr) == (0, "")
@@ -72,8 +75,15 @@ def test_the_demo_ends_with_june_2025_complete(tmp_path: Path) -> None:
     june = [TOTALS[str(day)]["flagged"] for day in JUNE_DAYS]
     assert status.facts["curtailment_records"] == sum(day["rows"] for day in june)
     assert status.facts["models"]["S9"]["expected"] == sum(day["pairs"] for day in june)
+    assert {path.name for path in tmp_path.iterdir()} == {".env", ".recon"}
+    assert {path.name for path in (tmp_path / ".recon").iterdir()} == {"demo"}
+    recon.environment["DAGSTER_HOME"] = str(tmp_path / ".recon" / "demo" / "dagster")
     with recon.dagster() as instance:
         assert partitions(instance) == all_hold(str(day) for day in JUNE_DAYS)
+        assert len(instance.get_asset_keys()) == 14
+        assert set(instance.get_materialized_partitions(dg.AssetKey("wind_generation_data"))) == {
+            str(day) for day in JUNE_DAYS
+        }
         assert out_of_date(instance) == set()
         assert {record.dagster_run.tags["recon/command"] for record in runs(instance)} == {"recon demo"}
 

@@ -1,6 +1,11 @@
 """Partitions are days, months and years in London time from 2022 on, the running ones included."""
 
+import ast
+import os
+import subprocess
+import sys
 from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
 
 import dagster as dg
 import pytest
@@ -8,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recon_assets.definitions import defs
+from recon_assets.demo import DEMO_DAYS, DEMO_HOME
 from recon_assets.domain.settlement import FIRST_DAY, PERIOD, day_starts_at, periods_in
 from recon_assets.errors import UsageError
 from recon_assets.orchestration.partitions import DAYS, MONTHS, PARTITIONS, YEARS, days_of
@@ -24,6 +30,16 @@ def test_they_begin_with_2022_and_include_the_running_one(
     keys = partitions.get_partition_keys(current_time=datetime(2025, 6, 7, 9, tzinfo=UTC))
 
     assert (keys[0], keys[-1]) == (first, running)
+
+
+def test_those_of_the_demo_are_june_2025_and_its_month_and_year(tmp_path: Path) -> None:
+    of_all = "[partitions.get_partition_keys() for partitions in PARTITIONS.values()]"
+    show = f"from recon_assets.orchestration.partitions import PARTITIONS; print({of_all})"
+    environment = {**os.environ, DEMO_HOME: str(tmp_path), "RECON_FIRST_DAY": "nonsense"}
+
+    shown = subprocess.run([sys.executable, "-c", show], env=environment, capture_output=True, text=True, check=True)
+
+    assert ast.literal_eval(shown.stdout) == [[str(day) for day in DEMO_DAYS], ["2025-06"], ["2025"]]
 
 
 def test_a_day_begins_at_midnight_in_london() -> None:
