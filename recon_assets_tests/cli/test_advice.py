@@ -127,9 +127,13 @@ def test_on_a_spoilt_database_every_command_that_is_recommended_works(recon: Com
 
 
 @ON_SQLITE
-def test_the_first_step_that_an_empty_database_is_told_is_one(recon: Command) -> None:
-    for words in (("status",), ("doctor",)):
-        ended = recon(*words)
-        (advice,) = set(QUOTED.findall(" ".join((ended.stdout + ended.stderr).split()))) - {"status --help"}
+@pytest.mark.parametrize("first_day", ["2022-01-01", "2025-01-01"])
+@pytest.mark.parametrize("word", ["status", "doctor"])
+def test_the_first_step_that_an_empty_database_is_told_is_one(recon: Command, word: str, first_day: str) -> None:
+    recon.environment["RECON_FIRST_DAY"] = first_day
+    ended = recon(word)
+    (advice,) = set(QUOTED.findall(" ".join((ended.stdout + ended.stderr).split()))) - {"status --help"}
 
-        assert recon(*advice.split(), "--dry-run").exit_code == 1
+    done = recon(*advice.split())
+
+    assert (done.exit_code, "Everything is right." in done.stdout) == (0, True), done

@@ -13,7 +13,7 @@ from recon_assets.elexon.recordings import RecordingSource
 from recon_assets.elexon.source import Body, Source
 from recon_assets.elexon.stand_in import StandInElexon
 from recon_assets.elexon.stand_in_faults import Fault, FaultKind
-from recon_assets.errors import ElexonError
+from recon_assets.errors import ElexonError, SourceDownError
 from recon_assets_tests.support.steps import JUNE_6
 
 PERIOD_7 = "/stack/all/bid/2025-06-06/7/"
@@ -204,7 +204,17 @@ def test_who_is_asked_to_wait_for_long_gives_up_and_says_so(server: StandInElexo
     with pytest.raises(ElexonError, match=r"HTTP 429, to be asked again in 3,600 seconds$"):
         source(server.url).stack(JUNE_6, 7)
 
-    assert len(server.requests) == 1
+    # It is not tried again; one request for something else shows that the source is not out.
+    assert ["/stack/" in request.path for request in server.requests] == [True, False]
+
+
+def test_a_source_that_asks_everybody_to_wait_for_long_is_down(server: StandInElexon) -> None:
+    server.faults.append(Fault("too_many_requests", retry_after=3600))
+
+    with pytest.raises(SourceDownError, match=r"has not answered since .*HTTP 429, to be asked again in 3,600 seconds"):
+        source(server.url).stack(JUNE_6, 7)
+
+    assert len(server.requests) == 2
 
 
 def test_an_unreachable_server_is_a_clear_error() -> None:
