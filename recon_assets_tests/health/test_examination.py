@@ -42,6 +42,7 @@ from recon_assets.health.facts import (
 )
 from recon_assets.orchestration.instance import prepare_home
 from recon_assets.settings import Settings
+from recon_assets_tests.support.serving import wait_until
 from recon_assets_tests.support.steps import JUNE_6, JUNE_7, NOW, execute, scalar
 
 on_postgres = pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
@@ -864,6 +865,7 @@ def test_elexon_in_trouble_is_reported_after_one_request(
     assert (health.elexon.is_reachable, health.elexon.http_status) == (False, status)
     assert reason in (health.elexon.error or "")
     assert "\n" not in (health.elexon.error or "")
+    wait_until(lambda: bool(stand_in.requests))  # who gave up waiting may be faster than the server's note of it
     assert len(stand_in.requests) == 1
     assert advice_of(health) == [
         f"{stand_in.url} cannot be read ({health.elexon.error}): check the network and ELEXON_API_URL"
