@@ -164,8 +164,7 @@ def _add_concurrently(connection: Connection, key: Key, statements: Sequence[str
 
 def _schema(connection: Connection, key: Key) -> str:
     """What stands before a name in the key's schema: outside a transaction no search path of DATABASE_URL holds."""
-    schema = str(connection.execute(SCHEMA, {"name": key.table}).scalar_one())
-    return "" if schema == "public" else f"{schema}."
+    return f"{connection.execute(SCHEMA, {'name': key.table}).scalar_one()}."
 
 
 def _kind(connection: Connection, table: str) -> str:

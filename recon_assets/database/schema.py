@@ -37,7 +37,7 @@ VERSION_TABLE = "recon_schema_version"
 FIRST_DAY_NAME = "first_day"
 """The name of the first kept day in `recon_settings`."""
 SCHEMA_LOCK = date.min
-"""No settlement day has this date. Its lock, taken before the snapshot, is the lock of the schema."""
+"""No settlement day has this date. Its lock is the lock of the schema."""
 
 FIRST_STEP = "run for example 'recon daily-check', or set DATABASE_URL"
 

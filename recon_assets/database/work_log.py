@@ -24,8 +24,8 @@ from recon_assets.database.progress_table import put_row, stored_table
 from recon_assets.errors import ConfigurationError
 
 WORK_LOG_LOCK = date.max
-"""No settlement day has this date. Its lock, taken before the snapshot, makes writers wait for each other. Without it
-PostgreSQL rejects the second of two threads that write to the row of a month ("could not serialize access")."""
+"""No settlement day has this date. Its lock makes writers wait for each other: two that both find a month without a row
+would both insert one."""
 COUNTED = ("processed_records", "failed_records", "timeouts")
 NOT_WHOLE_PCT = 99
 """The most that a month shows of which something failed."""

@@ -3,4 +3,4 @@
 from typing import Any, TypeAlias
 
 Quantity: TypeAlias = Any
-"""A number, a pandas Series of numbers or an SQL column: the same arithmetic holds for each, and each stands once."""
+"""A number, a pandas Series of numbers or an SQL column: a formula that is written once works on each."""

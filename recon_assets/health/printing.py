@@ -128,14 +128,14 @@ def _file_locks(locks: Facts) -> Iterator[str]:
     for lock in locks["holders"]:
         who = f"pid {lock['pid']} ({lock['program'] or 'no name'}, {lock['user'] or 'unknown user'})"
         whom = "readers and writers" if lock["keeps_readers_out"] else "writers"
-        yield f"{who} keeps {whom} out for {_ms(locks['lock_ms'])} or more"
+        yield f"{who} has kept {whom} out for {_ms(locks['lock_ms'])} or more"
 
 
 def _sessions(sessions: Facts) -> Iterator[str]:
     for lock in sessions["table_locks"]:
         whom = "readers and writers" if lock["keeps_readers_out"] else "writers"
         query = f", its last query: {lock['query']}" if lock["query"] else ""
-        yield f"{_who(lock)} keeps {whom} out of {', '.join(lock['tables'])}{_for(lock)}{query}"
+        yield f"{_who(lock)} has kept {whom} out of {', '.join(lock['tables'])}{_for(lock)}{query}"
     for session in sessions["blocked"]:
         holders = ", ".join(str(pid) for pid in session["blocked_by"])
         yield f"{_who(session)} has waited{_for(session)} for {session['waits_for'] or 'a lock'} of pid {holders}"

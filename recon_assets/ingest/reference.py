@@ -21,8 +21,8 @@ from recon_assets.ingest.archive_progress import search_again
 from recon_assets.reconcile.wind_units import listed_as_other, other_units, wind_units
 
 REFERENCE_LOCK = date.max - timedelta(days=1)
-"""No settlement day has this date. Its lock, which is taken before the snapshot, keeps writers apart: of two that both
-find a unit or a retarget missing, PostgreSQL would refuse the second one's insert as a duplicate."""
+"""No settlement day has this date. Its lock keeps writers apart: of two that both find a unit or a retarget missing,
+PostgreSQL would refuse the second one's insert as a duplicate."""
 
 
 @contextmanager

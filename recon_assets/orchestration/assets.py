@@ -1,8 +1,8 @@
 """The Dagster assets: each gets its inputs, calls the domain, and logs what is stored.
 
 The layers of one partitioning are one multi-asset that can be subset. A run walks them bottom up, a month of days in
-one transaction, so that all miner models of a month come from one snapshot. The wind generation is read in the step of
-the daily layers: as a step of its own it would block them on days for which Elexon has none.
+one transaction, so that all miner models of a month come from the same records. The wind generation is read in the
+step of the daily layers: as a step of its own it would block them on days for which Elexon has none.
 """
 
 from collections.abc import Iterator, Sequence

@@ -64,8 +64,8 @@ def converge(connection: Connection, layer: Layer, scope: Scope) -> Changes:
 def converge_by(connection: Connection, layer: Layer, scope: Scope, *by: str) -> dict[tuple[Any, ...], Changes]:
     """Makes the layer right, and returns what was done per group of the columns `by`.
 
-    ReconError when the database changed other numbers of rows than the difference, taken in the same snapshot,
-    contains. The caller must then roll back the transaction.
+    ReconError when the database changed other numbers of rows than the difference contains, for example because
+    something other than recon wrote meanwhile. The caller must then roll back the transaction.
     """
     with _joins(connection, layer):
         return _converge(connection, layer, scope, *by)
@@ -82,7 +82,9 @@ def _converge(connection: Connection, layer: Layer, scope: Scope, *by: str) -> d
     stayed = _count_superfluous(connection, layer, scope) if removed < total.superfluous else 0
     corrected = _correct(connection, layer, scope) if total.wrong else 0
     inserted = _insert_missing(connection, layer, scope) if total.missing else 0
-    if (corrected, inserted, stayed) != (total.wrong, total.missing, 0) or removed > total.superfluous:
+    remaining = sum(tally.superfluous for tally in left.values())
+    done = (corrected, inserted, removed + remaining, stayed)
+    if done != (total.wrong, total.missing, total.superfluous, 0):
         raise ReconError(
             f"{layer.name} {scope.days}: {plural(total.missing, 'row')} missing, {total.wrong} wrong and "
             f"{total.superfluous} superfluous, but {inserted} were inserted, {corrected} corrected and {removed} "

@@ -227,7 +227,7 @@ def in_scope(columns: ReadOnlyColumnCollection[str, Column[Any]], scope: Scope) 
 
 
 _KNOWN: WeakKeyDictionary[Transaction, dict[tuple[str, str], Any]] = WeakKeyDictionary()
-"""What was read about tables, per transaction: within one snapshot they do not change."""
+"""What was read about tables, once per transaction: recon changes no table then."""
 
 T = TypeVar("T")
 

@@ -225,7 +225,8 @@ def print_done(console: Console, done: Mapping[str, Any], before: State, work: P
         console.print(f"Dagster was told of {reported} that the database proves right")
     if work.out_of_reach:
         out = plural(len(work.out_of_reach), "day")
-        reason = "the source does not have them (yet), or nothing was to be read"
+        which = "it" if len(work.out_of_reach) == 1 else "them"
+        reason = f"the source does not have {which} (yet), or nothing was to be read"
         console.print(f"[yellow]{out} not read[/], because {reason}: {format_days(work.out_of_reach)}")
     for remark in done["remarks"]:
         console.print(f"[yellow]{escape(remark)}[/]")

@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -19,7 +19,7 @@ from recon_assets_tests.reconcile.test_span_runner import drop_trigger, make_end
 from recon_assets_tests.support.command import PATIENCE_SECONDS, RECON, Command
 from recon_assets_tests.support.content import stacks_asked
 from recon_assets_tests.support.serving import free_port
-from recon_assets_tests.support.steps import JUNE, JUNE_6
+from recon_assets_tests.support.steps import JUNE_6
 
 LINE = "Interrupted: what was committed stays; the same command does the rest."
 SECONDS_TO_END = 15
@@ -43,13 +43,6 @@ atexit.register(os.kill, os.getpid(), signal.SIGINT)
 from recon_assets.cli import main
 main(["status", "--help"])
 """
-
-
-@pytest.fixture
-def elexon() -> Iterator[StandInElexon]:
-    """A server with every day of June 2025."""
-    with StandInElexon(JUNE) as server:
-        yield server
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """Commands on a source that is down: one line, exit code 1, within half a minute, and what needs no source is done."""
 
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,7 +12,7 @@ from recon_assets_tests.orchestration.test_proving import ADOPT
 from recon_assets_tests.support.command import Command, Ended
 from recon_assets_tests.support.outages import refused_url
 from recon_assets_tests.support.serving import wait_until
-from recon_assets_tests.support.steps import JUNE, execute, scalar
+from recon_assets_tests.support.steps import execute, scalar
 
 SECONDS = 90
 """Alone a command takes 6 s, of which 2 are attempts; on a busy machine it took 36 s. Day by day it takes minutes."""
@@ -30,13 +29,6 @@ def recon(database_url: str, tmp_path: Path, light_dagster: dict[str, str]) -> C
         ELEXON_ATTEMPTS="3",
         **light_dagster,
     )
-
-
-@pytest.fixture
-def elexon() -> Iterator[StandInElexon]:
-    """A server with every day of June 2025."""
-    with StandInElexon(JUNE) as server:
-        yield server
 
 
 def assert_is_down(ended: Ended, said: str = "Failed: ") -> None:

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import dagster as dg
@@ -31,13 +31,6 @@ DAYS = ["2025-06-06", "2025-06-07", "2025-06-08"]
 RANGE = ("range", DAYS[0], DAYS[-1])
 PERIOD = ("--from", DAYS[0], "--to", DAYS[-1])
 PROVEN = "SELECT count(DISTINCT settlement_date) FROM proof_of_fetch"
-
-
-@pytest.fixture
-def elexon() -> Iterator[StandInElexon]:
-    """A server with every day of June 2025."""
-    with StandInElexon(JUNE) as server:
-        yield server
 
 
 @pytest.fixture

@@ -1,8 +1,11 @@
 """A database that leaves out a row of a statement and says nothing: by a trigger, as somebody may have put there."""
 
-import pytest
-from sqlalchemy import Engine
+from typing import Any
 
+import pytest
+from sqlalchemy import Engine, event
+
+from recon_assets.database.engine import open_engine
 from recon_assets.domain.settlement import Days
 from recon_assets.errors import ReconError
 from recon_assets_tests.support.content import rows
@@ -16,10 +19,10 @@ ORPHANS = f"INSERT INTO {TABLE} ({COLUMNS}) VALUES " + ", ".join(
 )
 
 
-def leave_out(engine: Engine, event: str, table: str, period: int) -> None:
+def leave_out(engine: Engine, change: str, table: str, period: int) -> None:
     """Has the database leave out the rows of a settlement period when a table is changed."""
-    row = "OLD" if event == "DELETE" else "NEW"
-    trigger = f"CREATE TRIGGER leave_out BEFORE {event} ON {table} FOR EACH ROW"
+    row = "OLD" if change == "DELETE" else "NEW"
+    trigger = f"CREATE TRIGGER leave_out BEFORE {change} ON {table} FOR EACH ROW"
     where = f"WHEN ({row}.settlement_period = {period})"
     if engine.dialect.name == "sqlite":
         execute(engine, f"{trigger} {where} BEGIN SELECT RAISE(IGNORE); END")
@@ -32,7 +35,7 @@ def leave_out(engine: Engine, event: str, table: str, period: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("event", "damage"),
+    ("change", "damage"),
     [
         ("INSERT", [f"DELETE FROM {TABLE} WHERE {OF_S9}"]),
         ("INSERT", [f"DELETE FROM {TABLE}"]),
@@ -51,12 +54,12 @@ def leave_out(engine: Engine, event: str, table: str, period: int) -> None:
     ids=["insert", "insert all", "update", "delete", "delete beside evidence", "delete duplicates"],
 )
 def test_a_row_that_the_database_leaves_out_rolls_everything_back(
-    small_days: Engine, event: str, damage: list[str]
+    small_days: Engine, change: str, damage: list[str]
 ) -> None:
     # given damage to several calculations, of which one resists, and to the records below
     days = Days(JUNE_6, JUNE_7.replace(day=8))
     execute(small_days, *damage, "UPDATE curtailment_records SET payment = payment + 1")
-    leave_out(small_days, event, TABLE, 36)
+    leave_out(small_days, change, TABLE, 36)
     before = rows(small_days)
 
     # when
@@ -96,3 +99,45 @@ MOVE_ONE = {
         " WHEN (NEW.settlement_period = 36) EXECUTE FUNCTION move()",
     ],
 }
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+@pytest.mark.parametrize(
+    ("statement", "meanwhile"),
+    [
+        ("INSERT INTO", f"INSERT INTO {TABLE} ({COLUMNS}) SELECT {COLUMNS} FROM kept WHERE settlement_period = 36"),
+        ("UPDATE", f"UPDATE {TABLE} SET bitcoin_mined = bitcoin_mined / 2 WHERE {OF_S9} AND settlement_period = 36"),
+        ("DELETE FROM", f"DELETE FROM {TABLE} WHERE farm_id = 'T_NOSUCH-1' AND settlement_period = 36"),
+    ],
+)
+def test_what_an_old_script_commits_between_the_comparison_and_the_change_rolls_everything_back(
+    small_days: Engine, statement: str, meanwhile: str
+) -> None:
+    of_s9_later = f"{OF_S9} AND settlement_period > 30"
+    execute(
+        small_days,
+        f"CREATE TABLE kept AS SELECT * FROM {TABLE} WHERE {of_s9_later}",
+        *({
+            "INSERT INTO": [f"DELETE FROM {TABLE} WHERE {of_s9_later}"],
+            "UPDATE": [f"UPDATE {TABLE} SET bitcoin_mined = bitcoin_mined * 2 WHERE {of_s9_later}"],
+            "DELETE FROM": [ORPHANS],
+        }[statement]),
+    )  # fmt: skip
+    script = open_engine(small_days.url)
+    written: list[str] = []
+
+    def write(_: Any, _cursor: Any, sql: str, *_more: Any) -> None:
+        if f"{statement} {TABLE}" in sql and not written:
+            written.append(meanwhile)
+            execute(script, meanwhile)
+
+    event.listen(small_days, "before_cursor_execute", write)
+
+    with pytest.raises(ReconError, match="rolled back"):
+        converge_layers(small_days, SMALL_DAYS)
+
+    script.dispose()
+    assert written == [meanwhile]
+    event.remove(small_days, "before_cursor_execute", write)
+    converge_layers(small_days, SMALL_DAYS)
+    assert state_of(small_days, SMALL_DAYS).is_right
