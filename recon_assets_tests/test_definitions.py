@@ -7,8 +7,9 @@ from recon_assets.database.tables import metadata
 from recon_assets.definitions import defs
 from recon_assets.domain.mining import MODELS
 from recon_assets.orchestration.build import build_defs
-from recon_assets.orchestration.partitions import DAYS_A_RUN
-from recon_assets.orchestration.specs import LAYER_ASSETS, WIND_GENERATION, calculations_key
+from recon_assets.orchestration.partitions import DAYS_A_RUN, PARTITIONS
+from recon_assets.orchestration.specs import LAYER_ASSETS, WIND_GENERATION, LayerAsset, calculations_key
+from recon_assets.reconcile.layer import DAY
 from recon_assets_tests.support.content import PARTITIONED
 
 SPECS = {spec.key.to_user_string(): spec for spec in defs.resolve_all_asset_specs()}
@@ -34,6 +35,23 @@ def test_everything_can_be_loaded() -> None:
 
 def test_the_assets_are_those_of_the_design_in_their_groups() -> None:
     assert {name: spec.group_name for name, spec in SPECS.items()} == GROUPS
+
+
+@pytest.mark.parametrize(
+    "asset", [one for one in LAYER_ASSETS if one.layer.grain is not DAY], ids=lambda one: str(one.key)
+)
+def test_the_running_period_depends_on_no_partition_that_is_still_to_come(asset: LayerAsset) -> None:
+    of_period = PARTITIONS[asset.layer.grain]
+    newest = of_period.subset_with_partition_keys([of_period.get_partition_keys()[-1]])
+    for dep in asset.spec.deps:
+        below = SPECS[dep.asset_key.to_user_string()].partitions_def
+        assert dep.partition_mapping
+        assert below
+
+        found = dep.partition_mapping.get_upstream_mapped_partitions_result_for_partitions(newest, of_period, below)
+
+        assert list(found.partitions_subset.get_partition_keys())
+        assert not found.required_but_nonexistent_subset
 
 
 @pytest.mark.parametrize("name", sorted(SPECS))

@@ -1,5 +1,6 @@
 """The declarations of the assets: key, upstream assets, group, description and columns of each."""
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -44,7 +45,7 @@ class LayerAsset:
         """The declaration. Skippable, because the step itself logs an event with a data version per partition."""
         return dg.AssetSpec(
             key=self.key,
-            deps=list(self.upstream),
+            deps=[dg.AssetDep(key, partition_mapping=_mapping(self.layer.grain)) for key in self.upstream],
             description=self.description,
             group_name=self.group,
             owners=OWNERS,
@@ -54,6 +55,19 @@ class LayerAsset:
             skippable=True,
             freshness_policy=FRESHNESS if self.layer.grain is DAY else None,
         )
+
+
+def _mapping(grain: Grain) -> dg.PartitionMapping | None:
+    """How the partitions of a grain depend on those below; None for Dagster's own way.
+
+    The running month and year depend on days and months that are still to come, and have no partition yet. Without the
+    permission Dagster would refuse a backfill of such a period together with what is below it.
+    """
+    if grain is DAY:
+        return None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", dg.BetaWarning)
+        return dg.TimeWindowPartitionMapping(allow_nonexistent_upstream_partitions=True)
 
 
 def calculations_key(model: str) -> dg.AssetKey:
